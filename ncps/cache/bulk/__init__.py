@@ -1,1 +1,1 @@
-"""Questions about many store paths at once."""
+"""Questions about many store paths in one request."""

@@ -1,4 +1,4 @@
-"""Asking: many narinfos are asked for, a number at once and until a deadline."""
+"""Asking: asks for many narinfos, a number at the same time, until a deadline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncps.cache.answers import ServedNarInfo
 from ncps.errors import NcpsError, NotFound
 
 AT_ONCE: Final = 32
-"""Narinfos that one question has asked for at once."""
+"""Narinfos that one question asks for at the same time."""
 
 Answer = ServedNarInfo | NcpsError
 
@@ -30,34 +30,36 @@ class Asking:
         self._narinfo = narinfo
 
     async def all(
-        self, digests: Iterable[str], told: Callable[[str, Answer], object], *, seconds: float
+        self, digests: Iterable[str], answered: Callable[[str, Answer], object], *, seconds: float
     ) -> None:
-        """Ask for all; `told` hears each answer that comes in time.
+        """Ask for all narinfos; call `answered` with each answer that comes in time.
 
-        The search for a narinfo belongs to the cache: it goes on after the deadline, and when the
+        The search for a narinfo belongs to the cache: it goes on after the deadline, and after the
         client has left.
         """
         waiting = iter(digests)
-        workers = [Deferred.fromCoroutine(self._work(waiting, told)) for _ in range(AT_ONCE)]
+        workers = [Deferred.fromCoroutine(self._work(waiting, answered)) for _ in range(AT_ONCE)]
         late = self._clock.callLater(seconds, _call_off, workers)
         try:
             await gatherResults(workers, consumeErrors=True)
         except FirstError as error:
             is_late = not late.active() and error.subFailure.check(CancelledError) is not None
-            if not is_late:  # the client has left, or a fault of ours
+            if not is_late:  # the client has left, or there is a fault of ours
                 error.subFailure.raiseException()
         finally:
             if late.active():
                 late.cancel()
             _call_off(workers)
 
-    async def _work(self, waiting: Iterator[str], told: Callable[[str, Answer], object]) -> None:
+    async def _work(
+        self, waiting: Iterator[str], answered: Callable[[str, Answer], object]
+    ) -> None:
         for digest in waiting:
             try:
                 answer: Answer = await self._narinfo(digest)
             except NcpsError as error:
                 answer = error
-            told(digest, answer)
+            answered(digest, answer)
 
 
 def _call_off(workers: Iterable[Deferred[None]]) -> None:
@@ -66,5 +68,5 @@ def _call_off(workers: Iterable[Deferred[None]]) -> None:
 
 
 def is_absent(answer: Answer) -> bool:
-    """Whether every upstream has denied a path for sure."""
+    """Return whether an answer says that each upstream has denied the path for sure."""
     return isinstance(answer, NotFound) and answer.is_certain

@@ -15,12 +15,12 @@ from ncps.cache.core import Core
 from ncps.cache.world import World
 
 AT_ONCE: Final = 8
-"""Questions about many paths, and closures, that are answered at once; further ones wait. A client
-that reads a closure slowly holds its place for minutes, so each sort has places of its own."""
+"""Questions about many paths that are answered at the same time; further ones wait. Closures have
+the same number of places of their own, because a slow reader holds one for minutes."""
 
 QUEUE: Final = 100
 PATIENCE_S: Final = 30.0
-"""How many may wait for that, and for how many seconds."""
+"""How many questions may wait for a place, and for how many seconds."""
 
 
 def _places(world: World, what: str) -> Bulkhead:

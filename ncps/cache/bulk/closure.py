@@ -1,7 +1,7 @@
-"""Closure: the narinfos of a path and of all paths that it needs, read level by level.
+"""Closure: reads the narinfos of a path and of all paths that it needs, level by level.
 
-The hash parts of all paths are in memory for as long as it takes, about 250 bytes a path. Narinfos
-are there for a batch of a hundred only, so a client that reads slowly holds little.
+The hash parts of all paths are in memory until the end, about 250 bytes a path. The narinfos of
+only one batch of a hundred are in memory, so a client that reads slowly uses little.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _REFERENCES: Final = b"\nReferences: "
 class ClosureWalk(Closure):
     """Reads a closure.
 
-    :param place: a slot of it was taken, and is given back when it is closed.
-    :param asking: None: nothing is fetched.
-    :param used: told of each narinfo that is listed.
+    :param place: the bulkhead in which the opener has entered; `close` leaves it.
+    :param asking: asks for unknown narinfos; None fetches nothing.
+    :param used: called with the hash part of each listed narinfo.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class ClosureWalk(Closure):
             where = where_is(item.nar, self._is_arriving)
             paths[digest] = ClosurePath(digest, base_of(item.text), item.text, where)
 
-        def told(digest: str, answer: Answer) -> None:
+        def answered(digest: str, answer: Answer) -> None:
             if isinstance(answer, ServedNarInfo) and answer.nar is not None:
                 where = where_is(answer.nar, self._is_arriving)
                 paths[digest] = ClosurePath(digest, base_of(answer.text), answer.text, where)
@@ -98,7 +98,7 @@ class ClosureWalk(Closure):
         seconds = self._ends - self._clock.seconds()
         missing = [digest for digest in bases if digest not in paths]
         if missing and self._asking is not None and seconds > 0:
-            await self._asking.all(missing, told, seconds=seconds)
+            await self._asking.all(missing, answered, seconds=seconds)
         found = []
         for digest, base in bases.items():
             path = paths.get(digest) or ClosurePath(digest, base, b"", Where.UNKNOWN)
@@ -109,7 +109,7 @@ class ClosureWalk(Closure):
         return found
 
     def _refer(self, narinfo: bytes) -> None:
-        """Note the references of a path that were not met before."""
+        """Note the references of a path that were not seen before."""
         line = narinfo.partition(_REFERENCES)[2].partition(b"\n")[0]
         for base in line.decode("ascii").split():
             if base[:32] in self._seen:

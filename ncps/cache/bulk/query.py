@@ -1,8 +1,8 @@
-"""Query: where each of thousands of store paths is.
+"""Query: finds out where each of thousands of store paths is.
 
-The catalog is read in batches. Where the client wishes it, the upstreams are asked for the paths
-that are not known here. They are asked as for a client that wants the narinfo, so that the answers
-are the same.
+It reads the catalog in batches. If the client wants that, it asks the upstreams for the paths that
+are not known here. It asks as for a client that requests the narinfo, so that the answers are the
+same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ncps.ports import NarRecord
 T = TypeVar("T")
 
 BATCH: Final = 100
-"""Paths read from the catalog at once."""
+"""Paths that one call reads from the catalog."""
 
 ASK_S: Final = 30.0
 """Seconds that a client waits for the upstreams; paths without an answer until then are UNKNOWN."""
@@ -66,10 +66,10 @@ class PathQuery:
                     self._states[digest] = PathState(digest, where)
         if ask:
             unknown = [d for d, state in self._states.items() if state.where is Where.UNKNOWN]
-            await self._asking.all(unknown, self._told, seconds=ASK_S)
+            await self._asking.all(unknown, self._answered, seconds=ASK_S)
         return list(self._states.values())
 
-    def _told(self, digest: str, answer: Answer) -> None:
+    def _answered(self, digest: str, answer: Answer) -> None:
         if isinstance(answer, ServedNarInfo) and answer.nar is not None:
             self._states[digest] = self._state(digest, answer.nar, answer.text, answer.upstream)
         elif not isinstance(answer, ServedNarInfo) and is_absent(answer):
@@ -87,20 +87,20 @@ class PathQuery:
 
 
 def where_is(nar: NarRecord, is_arriving: Callable[[NarKey], bool]) -> Where:
-    """Return where the NAR of a narinfo is that may be shown."""
+    """Return where a NAR is whose narinfo may be shown."""
     if nar.is_stored:
         return Where.STORED
     return Where.ARRIVING if is_arriving(nar.key) else Where.UPSTREAM
 
 
 def base_of(narinfo: bytes) -> str:
-    """Return the base name of the store path that a rendered narinfo is of."""
+    """Return the base name of the store path of a rendered narinfo."""
     line = narinfo.partition(b"\n")[0]  # StorePath comes first
     return line.rpartition(b"/")[2].decode("ascii")
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Divide into lists of at most `size`."""
+    """Divide items into lists of at most `size`."""
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch

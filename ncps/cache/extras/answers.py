@@ -15,11 +15,11 @@ from ncps.ports import Body
 
 @frozen(kw_only=True)
 class ServedExtra:
-    """An extra for a client, who closes its body.
+    """An extra for a client; the caller closes its body.
 
     :param size: bytes of the body.
-    :param upstream: name of the upstream it came from just now; empty otherwise.
-    :param path: base name of the store path that it is about; empty if none is known.
+    :param upstream: name of the upstream that sent it for this request; empty otherwise.
+    :param path: base name of the store path that it describes; empty if unknown.
     """
 
     body: Body
@@ -30,10 +30,7 @@ class ServedExtra:
 
 
 class Extras(Protocol):
-    """Logs, listings and debug information.
-
-    Of each verb that finds something: with `is_local`, no upstream is asked.
-    """
+    """The verbs for logs, listings and debug information. With `is_local`, they ask no upstream."""
 
     @property
     def max_size(self) -> int:
@@ -42,39 +39,41 @@ class Extras(Protocol):
     async def log(self, name: str, *, is_local: bool = False) -> ServedExtra:
         """Find or fetch the log of a build, by the base name of its derivation.
 
-        Raises Malformed if that is none, NotFound, Unavailable or Corrupt if it cannot be had.
+        Raises Malformed if `name` is no such base name, NotFound, Unavailable or Corrupt if neither
+        the store nor an upstream has the log.
         """
 
     async def add_log(self, name: str, data: bytes, encoding: str = "") -> bool:
-        """Keep the log that a client has brought; return whether it is new.
+        """Keep the log that a client uploads; return whether it is new.
 
-        Raises Malformed for another name or wrong data, TooLarge, Conflict if a client has brought
-        another log before, StorageFull or Unavailable if it cannot be kept.
+        Raises Malformed if `name` is no base name of a derivation or the data is damaged, TooLarge
+        if it is too long, Conflict if a client has uploaded another log before, StorageFull or
+        Unavailable if it cannot be kept.
 
-        :param encoding: how it is compressed, as in Content-Encoding.
+        :param encoding: the compression of the data, as in Content-Encoding.
         """
 
     async def listing(self, digest: str, *, is_local: bool = False) -> ServedExtra:
-        """List the files of a store path, by its hash part.
+        """Return the listing of a store path, by its hash part.
 
-        Raises NotFound, Unavailable or Corrupt if that cannot be done.
+        Raises NotFound, Unavailable or Corrupt if neither the NAR nor an upstream gives one.
         """
 
     async def debug_link(self, build_id: str, *, is_local: bool = False) -> ServedExtra:
-        """Say which NAR has the symbols of a program. The NAR can be had from this cache.
+        """Return the link to the NAR with the symbols of a program, which this cache can serve.
 
-        Raises NotFound, Unavailable or Corrupt if that is not known.
+        Raises NotFound, Unavailable or Corrupt if no such link is known.
         """
 
     async def add_debug_link(self, build_id: str, text: bytes) -> bool:
-        """Keep the link that a client has brought; return whether it is new.
+        """Keep the link that a client uploads; return whether it is new.
 
-        Raises Malformed if it is none, Conflict if there is another one whose NAR is stored,
-        StorageFull or Unavailable if it cannot be kept.
+        Raises Malformed if the text is no link, Conflict if there is another link whose NAR is
+        stored, StorageFull or Unavailable if it cannot be kept.
         """
 
     async def symbols(self, build_id: str) -> ServedExtra:
-        """Open the file with the symbols of a program, which lies in a NAR.
+        """Open the file with the symbols of a program, which is inside a NAR.
 
-        Raises NotFound, Unavailable or Corrupt if it cannot be had.
+        Raises NotFound, Unavailable or Corrupt if no such file can be read.
         """

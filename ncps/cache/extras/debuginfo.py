@@ -1,7 +1,7 @@
-"""Debug information: which NAR has the symbols of a program, and these symbols.
+"""Debug information: links to the NARs with the symbols of programs, and these symbols.
 
-A link is that of a client, or one that was made here when a NAR was read, or that of an upstream.
-No key signs a link. It is given only if its NAR can be had from this cache, by its own name.
+A link comes from a client or an upstream, or this cache made it when it read the NAR. No key signs
+a link. A client gets it only if this cache can serve the NAR under the name in the link.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from ncps.nix.narurl import COMPRESSIONS, NarKey, conventional_key
 from ncps.ports import ExtraKey, Upstream
 
 AT_ONCE: Final = 8
-"""Files that are taken out of NARs at once. Each costs the memory of a decoder."""
+"""Files that are read out of NARs at the same time. Each needs the memory of a decoder."""
 
 QUEUE: Final = 100
-"""Requests that wait for that, at most."""
+"""Requests that wait for a place, at most."""
 
 PATIENCE_S: Final = 30.0
-"""Seconds for which each waits, at most."""
+"""Seconds for which each request waits, at most."""
 
 KEEP_S: Final = 600.0
-"""Seconds for which the links to an uploaded NAR wait until they are kept, at most."""
+"""Seconds for which the links to an uploaded NAR may wait to be kept, at most."""
 
 
 @frozen(kw_only=True)
 class Link:
-    """A link whose NAR can be had from this cache."""
+    """A link whose NAR this cache can serve."""
 
     member: str
     key: NarKey
@@ -54,7 +54,7 @@ class Link:
     upstream: str = ""
 
     def render(self) -> bytes:
-        """Return it as clients get it."""
+        """Return the link as the text that clients get."""
         return _link(self.key, self.member)
 
 
@@ -91,26 +91,26 @@ class DebugLinks:
         (nar, member), upstream, outcome = await self._search.first(
             path, partial(self._ask, path=path)
         )
-        if not await self._is_to_be_had(nar, is_local=False):
+        if not await self._can_serve(nar, is_local=False):
             raise NotFound(f"no upstream has {nar.file_name}, which {path} names", is_certain=False)
         await self._kept.keep("debuginfo", build_id, _link(nar, member))
         return Link(member=member, key=nar, outcome=outcome, upstream=upstream)
 
     async def _kept_link(self, key: ExtraKey, *, is_local: bool) -> Link | None:
-        """Return a link of the store, if its NAR can be had; one that was fetched goes if not."""
+        """Return a link of the store if its NAR can be served; if not, drop a fetched link."""
         text = await self._kept.read(key)
         if text is None:
             return None
         with suppress(Malformed):
             nar, member = _parsed(text)
-            if await self._is_to_be_had(nar, is_local=is_local):
+            if await self._can_serve(nar, is_local=is_local):
                 return Link(member=member, key=nar, outcome=Outcome.HIT)
         if not (key.is_uploaded or is_local):
             await self._kept.drop(key)
         return None
 
     async def _ask(self, upstream: Upstream, path: str) -> tuple[NarKey, str]:
-        """Ask an upstream, which may have written the name as Hydra does or as Nix does."""
+        """Ask an upstream for a link, under the name that Hydra uses, then under Nix's name."""
         try:
             text = await upstream.text(path, MAX_SIZE)
         except NotFound:
@@ -120,8 +120,8 @@ class DebugLinks:
         except Malformed as error:
             raise Unusable(str(error), kind="malformed") from error
 
-    async def _is_to_be_had(self, key: NarKey, *, is_local: bool) -> bool:
-        """Whether this cache has a NAR, or can fetch it. Raises Unavailable if it cannot tell."""
+    async def _can_serve(self, key: NarKey, *, is_local: bool) -> bool:
+        """Return whether this cache has or can fetch a NAR. Raises Unavailable if unknown."""
         if await self._is_stored(key):
             return True
         if is_local:
@@ -133,7 +133,7 @@ class DebugLinks:
         return True
 
     async def _is_stored(self, key: NarKey) -> bool:
-        """Whether a NAR is stored, under this name or under another one."""
+        """Return whether a NAR is stored, under this name or under another one."""
         nar = await self._catalog.nar(key)
         if nar is None or not nar.is_stored:
             with suppress(Malformed):
@@ -141,7 +141,7 @@ class DebugLinks:
         return nar is not None and nar.is_stored
 
     async def add(self, build_id: str, text: bytes) -> bool:
-        """See `Extras.add_debug_link`. A link whose NAR is not stored (any more) is replaced."""
+        """See `Extras.add_debug_link`. Replaces a link whose NAR is not stored."""
         key = ExtraKey("debuginfo", build_id, is_uploaded=True)
         data = _link(*_parsed(text))
         there = await self._kept.read(key)
@@ -150,7 +150,7 @@ class DebugLinks:
         return await self._kept.add("debuginfo", key.name, data, replaces=there or b"")
 
     def found_early(self, key: NarKey, build_ids: Sequence[str]) -> None:
-        """Keep the links to files with symbols in the background."""
+        """Start a background task that keeps the links to files with symbols."""
         if build_ids:
             self._tasks.start(f"links to symbols in {key.file_name}", self._keep(key, build_ids))
 
@@ -176,7 +176,7 @@ def _link(key: NarKey, member: str) -> bytes:
 
 
 def _parsed(text: bytes) -> tuple[NarKey, str]:
-    """Read a link. Raises Malformed if it is none, or names its NAR otherwise than by a hash."""
+    """Parse a link. Raises Malformed if it is none, or names its NAR by something but a hash."""
     link = DebugLink.parse(text)
     key = conventional_key(link.archive)
     if key is None:
@@ -185,7 +185,7 @@ def _parsed(text: bytes) -> tuple[NarKey, str]:
 
 
 class Symbols:
-    """Takes files with symbols out of their NARs."""
+    """Reads files with symbols out of their NARs."""
 
     def __init__(self, world: World, cache: Cache, links: DebugLinks) -> None:
         self._catalog = world.catalog
@@ -262,7 +262,7 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes:
 async def _bytes(
     first: bytes, chunks: AsyncIterator[bytes], reader: MemberReader
 ) -> AsyncIterator[bytes]:
-    """Give the bytes of a file; the rest of its NAR is not read."""
+    """Yield the bytes of a file; do not read the rest of its NAR."""
     if first:
         yield first
     while not reader.is_done:

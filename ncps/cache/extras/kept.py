@@ -1,7 +1,7 @@
-"""Kept extras: those in the store, found, added and bounded.
+"""Kept extras: finds and adds extras in the store, and bounds their number and size.
 
-An extra that a client has brought goes before one that was fetched, and stays. ncps can get fetched
-extras again and make its own ones anew: it removes the oldest of them when they become too many.
+An uploaded extra is served instead of a fetched one, and is never removed. ncps can fetch other
+extras again, or make them again: it removes the oldest of these when there are too many.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ncps.errors import Conflict, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.ports import EXTRA_KINDS, ExtraKey, ExtraKind, ExtraStat, ExtraStore
 
 MAX_COUNT: Final = 100_000
-"""Extras of one sort, fetched or uploaded, that are kept at most."""
+"""Fetched extras that are kept, at most; the same bound for uploaded ones."""
 
 EXTRAS_S: Final = 3600.0
 """Seconds between two looks at all extras."""
 
 REST_S: Final = 60.0
-"""Seconds after such a look in which a new extra causes no other one."""
+"""Seconds after a look in which a new extra causes no other look."""
 
 LOW_MARK: Final = 0.8
-"""The part of the limit that is left when fetched extras were removed."""
+"""Removal of fetched extras stops at this fraction of the limit."""
 
 PIECE: Final = 64 * 1024
-"""Bytes of an extra in memory that are given at once."""
+"""Bytes in one piece of an extra in memory."""
 
 TRIM: Final = "extras"
 """Name of the lease of the process that removes extras."""
@@ -44,8 +44,8 @@ class ExtraBounds:
     """The limits of the kept extras, in bytes.
 
     :param object_size: bytes of one extra.
-    :param fetched_size: bytes of all that were fetched or made here; 0 keeps none.
-    :param uploaded_size: bytes of all that clients have brought.
+    :param fetched_size: bytes of all extras that were fetched or made here; 0 keeps none.
+    :param uploaded_size: bytes of all uploaded extras.
     """
 
     object_size: int
@@ -67,7 +67,7 @@ class KeptExtras:
         self._metrics = world.metrics
         self._fetched = 0
         self._uploaded = 0
-        self._count = 0  # of uploaded ones
+        self._count = 0  # uploaded extras
         self._is_looking = False
         self._looked_at = float("-inf")
 
@@ -83,11 +83,11 @@ class KeptExtras:
         return None
 
     async def read(self, key: ExtraKey) -> bytes | None:
-        """Return the bytes of a small one; None if it is not kept. Raises as `open`."""
+        """Return the bytes of a small extra; None if it is not kept. Raises as `open`."""
         return await self._store.read(key)
 
     async def keep(self, kind: ExtraKind, name: str, data: bytes) -> None:
-        """Keep one that can be had again, if there is room. Raises nothing."""
+        """Keep an extra that was fetched or made here, if there is room. Raises nothing."""
         if not self._fits(len(data)):
             return
         try:
@@ -106,32 +106,32 @@ class KeptExtras:
         return size <= min(self.bounds.object_size, self.bounds.fetched_size)
 
     async def drop(self, key: ExtraKey) -> None:
-        """Remove one that is of no use any more. Raises nothing."""
+        """Remove a useless extra. Raises nothing."""
         with suppress(Unavailable, StorageFull):
             await self._store.delete(key)
 
     async def add(self, kind: ExtraKind, name: str, data: bytes, *, replaces: bytes = b"") -> bool:
-        """Keep one that a client has brought; return whether it is new. Durable on return.
+        """Keep an uploaded extra; return whether it is new. It is durable on return.
 
-        Raises Conflict if a client has brought another one before, StorageFull if that would be too
-        much, Unavailable if it fails now.
+        Raises Conflict if a client has uploaded another one before, StorageFull if there is no
+        room, Unavailable if the store fails now.
 
-        :param replaces: the bytes of another one that may be replaced.
+        :param replaces: the bytes of an earlier extra that may be replaced.
         """
         key = ExtraKey(kind, name, is_uploaded=True)
         async with self._leases.hold(f"extra:{kind}:{name}"):
             there = await self._store.read(key)
             if there == data:
                 return False
-            if there and there != replaces:  # an empty one tells nothing, so it makes way
+            if there and there != replaces:  # an empty extra may be replaced
                 raise Conflict(f"another {kind} of {name} was uploaded before")
-            self._make_sure_of_room(len(data))
+            self._check_room(len(data))
             await self._store.put(key, data)
             self._uploaded += len(data)
             self._count += 1
         return True
 
-    def _make_sure_of_room(self, size: int) -> None:
+    def _check_room(self, size: int) -> None:
         if self._uploaded + size > self.bounds.uploaded_size or self._count >= MAX_COUNT:
             self._metrics.limit_reached("cache-extra-max-uploaded-size").inc()
             raise StorageFull(
@@ -141,9 +141,10 @@ class KeptExtras:
             )
 
     async def check(self) -> None:
-        """Count all extras, and remove the oldest fetched ones if they are too many or too large.
+        """Count all extras; remove the oldest fetched ones if they exceed the limits.
 
-        One process at a time removes. Raises nothing: errors are logged, and the rest stays.
+        Only one process removes at a time. Raises nothing: it logs errors, and the other extras
+        stay.
         """
         if self._is_looking:
             return
@@ -190,7 +191,7 @@ class KeptExtras:
 
 
 def held(data: bytes, outcome: Outcome, upstream: str = "") -> ServedExtra:
-    """Serve bytes that are in memory; several readers may share them."""
+    """Return an extra whose bytes are in memory; several readers may share them."""
     body = PassedBody(_pieces(data), lambda: None, total=len(data))
     return ServedExtra(body=body, size=len(data), outcome=outcome, upstream=upstream)
 

@@ -1,8 +1,8 @@
-"""Listings: the files of a store path, read out of its NAR where that is stored.
+"""Listings: the files of a store path, read out of its NAR if that is stored.
 
-A listing that is made here belongs to a NarHash, which the NAR was found to have, and is kept. That
-of an upstream is passed on as it is and not kept: nothing vouches for it. One that a client brings
-is not kept either, since the cache makes its own.
+This cache makes a listing from a NAR with the right NarHash, and keeps it under that hash. It
+passes on an upstream's listing and does not keep it, because nothing vouches for it. It does not
+keep a client's listing either, because it makes its own.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from ncps.nix.storepath import is_digest
 from ncps.ports import NarRecord, Upstream
 
 AT_ONCE: Final = 1
-"""NARs that are read for their listings at once: that keeps a core busy."""
+"""NARs that are read for their listings at the same time: one reading keeps a CPU core busy."""
 
 QUEUE: Final = 100
-"""NARs that wait for that, at most."""
+"""NARs that wait to be read, at most."""
 
 PATIENCE_S: Final = 45.0
-"""Seconds that a client waits for a listing, which is made to its end and kept also after that."""
+"""Seconds that a client waits for a listing. The work goes on after that; its result is kept."""
 
 Found = Callable[[NarKey, list[str]], Awaitable[None]]
 
@@ -53,7 +53,7 @@ Found = Callable[[NarKey, list[str]], Awaitable[None]]
 class Listings:
     """Serves listings.
 
-    :param found: told of the build IDs of the files with symbols in a NAR that was read.
+    :param found: awaited with the build IDs of the files with symbols in a NAR that was read.
     """
 
     _log = Logger()
@@ -131,9 +131,10 @@ class Listings:
         return evolve(found, outcome=Outcome.MISS)
 
     async def _wait(self, name: str, nar: NarRecord) -> bytes:
-        """Wait for a listing that is made once for all; the last client that leaves ends that.
+        """Wait for a listing, which is made once for all clients.
 
-        A client that has waited for too long comes again, so the work goes on for it.
+        The work ends when the last client disconnects. It goes on after a client's time-out,
+        because such a client comes again.
         """
         making = self._flights.join(name, partial(self._make, name, nar))
         late = f"the listing of {nar.key.file_name} is not ready yet"
@@ -163,7 +164,7 @@ class Listings:
                 self._wishes.pop(name, None)
 
     def look_into(self, nar: NarRecord) -> None:
-        """Make the listing of a NAR in the background, for the files with symbols in it."""
+        """Make the listing of a NAR in the background, to find the files with symbols in it."""
         if nar.nar_hash is not None and is_supported(compression_of(nar)):
             name = nar.nar_hash.nix32
             self._tasks.start(f"a look into {nar.key.file_name}", self._look(name, nar))
@@ -253,5 +254,5 @@ def _base_of(text: bytes) -> str:
 
 
 def compression_of(nar: NarRecord) -> str:
-    """Return how the bytes behind the URL of a NAR are compressed."""
+    """Return the compression of the file behind the URL of a NAR."""
     return nar.compression or COMPRESSIONS[nar.key.extension]

@@ -1,6 +1,6 @@
 """Logs of builds, by the base name of the derivation.
 
-No key signs a log. The first one that a client has brought stays; else it is that of an upstream.
+No key signs a log. The first one that a client uploads stays; without one, an upstream's is served.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ncps.ports import ExtraKey
 
 
 class Logs:
-    """Serves logs, fetched where they are not kept."""
+    """Serves logs; fetches those that are not kept."""
 
     def __init__(self, threads: Threads, kept: KeptExtras, search: ExtraSearch) -> None:
         self._threads = threads
@@ -42,7 +42,7 @@ class Logs:
             partial(self._kept.keep, "log", name),
         )
         found = await self._kept.open("log", name)
-        if found is None:  # it was not kept
+        if found is None:  # there was no room to keep it
             return held(text, outcome, upstream)
         return evolve(found, outcome=outcome, upstream=upstream)
 
@@ -55,5 +55,5 @@ class Logs:
 
 
 def path_of(name: str) -> str:
-    """Return the path of a log at an upstream: a question mark would begin a query."""
+    """Return the path of a log at an upstream, with an escaped `?`, which would begin a query."""
     return f"log/{quote(name, safe='+=')}"

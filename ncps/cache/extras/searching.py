@@ -1,4 +1,4 @@
-"""Searching upstreams for extras: once for all that want the same, and not again after a denial."""
+"""Searching: asks upstreams for an extra, once for all clients, and not again after a denial."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ncps.ports import Upstream
 T = TypeVar("T")
 
 AT_ONCE: Final = 4
-"""Extras that are fetched at once for clients of ours: each lies in memory meanwhile."""
+"""Extras that are fetched at the same time for our clients: each one is in memory until then."""
 
 AT_ONCE_OF_CACHES: Final = 2
-"""The same for questions that have come through other caches, for each `trail.distance`."""
+"""The same for questions through other caches; each `trail.distance` has places of its own."""
 
 QUEUE: Final = 200
-"""Requests that wait for that, at most."""
+"""Requests that wait for a place, at most."""
 
 PATIENCE_S: Final = 30.0
-"""Seconds for which each waits, at most."""
+"""Seconds for which each request waits, at most."""
 
 
 class ExtraSearch:
-    """Asks the upstreams.
+    """Asks the upstreams for extras.
 
     :param negatives: extras that no upstream had a moment ago.
     :param is_absent_when_away: whether an extra that no upstream could be asked for is absent; else
@@ -72,9 +72,9 @@ class ExtraSearch:
 
         Raises Absent, Unavailable or Corrupt if there is none.
 
-        :param path: the thing asked for, below the base URL.
-        :param question: raises the errors of `Upstream.text`.
-        :param keep: keeps the answer, once for all callers that wait for it; raises nothing.
+        :param path: the extra's path below the base URL.
+        :param question: asks one upstream; raises as `Upstream.text`.
+        :param keep: keeps the answer, once for all waiting callers; raises nothing.
         """
         question_trail = trail.current()
         if question_trail.has_come_round:
@@ -110,7 +110,7 @@ class ExtraSearch:
         return found.value, found.upstream.name
 
     async def text(self, upstream: Upstream, path: str) -> bytes:
-        """Fetch one; a question for `first`. Raises the errors of `Upstream.text`."""
+        """Fetch an extra; a question for `first`. Raises as `Upstream.text`."""
         try:
             return await upstream.text(path, self.max_size)
         except Oversized:

@@ -1,4 +1,4 @@
-"""Unpacking: the NAR in a file that is being pulled, decoded in threads."""
+"""Unpacking: decodes the NAR in a file, in threads, at the pace of its reader."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from ncps.errors import Corrupt
 from ncps.ports import Body
 
 STRIDE: Final = 1024 * 1024
-"""Bytes of the NAR that are looked at in one call of a thread, about."""
+"""Approximate number of bytes of the NAR that one call of a thread handles."""
 
 
 class Unpacking:
-    """Decodes a NAR and gives the pieces to a reader, which gives bytes of its own.
+    """Decodes a NAR and passes its pieces to a function, whose results it yields.
 
-    :param body: of the file; closed by `close`.
-    :param compression: of the file. Raises Refused if it cannot be decoded.
-    :param max_size: of the NAR; None if it is not known, and then `ratio` bounds it.
-    :param feed: called in a thread with each piece of the NAR.
+    Raises Refused if the compression cannot be decoded.
+
+    :param body: the file's body; `close` closes it.
+    :param compression: the file's compression.
+    :param max_size: bytes of the NAR; None if unknown, and then `ratio` bounds it.
+    :param feed: called in a thread with each piece of the NAR; gives the bytes to yield.
     """
 
     def __init__(
@@ -44,9 +46,9 @@ class Unpacking:
         self._size = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the bytes that the reader gives, up to the end of the NAR.
+        """Yield the bytes that `feed` gives, up to the end of the NAR.
 
-        Raises Corrupt if it is none, and the errors of the body and of the reader.
+        Raises Corrupt if the file has no NAR inside, and the errors of the body and of `feed`.
         """
         async for chunk in self._body:
             self._ratio.took(len(chunk))
@@ -60,7 +62,7 @@ class Unpacking:
         await self._threads.run(self._decoder.finish)
 
     def _step_blocking(self, pieces: Iterator[bytes]) -> tuple[bytes, bool]:
-        """Take some pieces; return the bytes that came of them, and whether there are no more."""
+        """Take some pieces; return the bytes that `feed` gave, and whether no pieces are left."""
         given: list[bytes] = []
         looked_at = 0
         for piece in pieces:
@@ -76,5 +78,5 @@ class Unpacking:
         return b"".join(given), True
 
     def close(self) -> None:
-        """Give the file up."""
+        """Close the file's body."""
         self._body.close()

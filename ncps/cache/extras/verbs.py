@@ -81,9 +81,9 @@ class ExtraVerbs(Extras):
         return await self._symbols.open(build_id)
 
     def stored(self, nar: NarRecord) -> None:
-        """Take note of a NAR with debug information that was stored just now."""
+        """Note that a NAR with debug information was stored just now."""
         self._listings.look_into(nar)
 
     def found(self, key: NarKey, build_ids: Sequence[str]) -> None:
-        """Take note of the files with symbols in an uploaded NAR."""
+        """Note the build IDs of the files with symbols in a NAR that was stored."""
         self._links.found_early(key, build_ids)

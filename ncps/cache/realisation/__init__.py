@@ -1,1 +1,1 @@
-"""Realisations of content-addressed derivations: served, fetched, and taken from clients."""
+"""Realisations of content-addressed derivations: serving, fetching and accepting them."""

@@ -1,8 +1,9 @@
-"""Record: finds realisations that may be shown, and writes new ones beside or over old ones.
+"""Record: finds realisations that may be shown, and writes new ones.
 
-A derivation may be built twice with different results, so there may be two realisations of one
-output. The first one stands, because clients have it already. Only a better vouched one replaces
-it: a signature by a key counts more than the right to upload, and this more than nothing.
+Two builds of a derivation may have different results, so there may be two realisations of one
+output. The first one stays, because clients have it already. Only a realisation with a stronger
+voucher replaces it. A signature by a key is stronger than the right to upload, and that right is
+stronger than nothing.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from ncps.nix.storepath import StorePath
 from ncps.ports import RealisationEntry
 
 ATTEMPTS: Final = 10
-"""How often a write begins anew because another process wrote meanwhile."""
+"""Times that a write is tried, at most, because another process has written since the read."""
 MAX_USES: Final = 100_000
-"""Uses that are noted between two flushes; further ones are not."""
+"""Uses that are noted between two flushes, at most."""
 
 Choice = Callable[[RealisationEntry, RealisationEntry], Awaitable[RealisationEntry]]
-"""Says what is to be kept of a new realisation, and the one that is there."""
+"""Makes the realisation to keep, from a new one and the present one."""
 
 
 class RealisationRecords:
@@ -57,13 +58,13 @@ class RealisationRecords:
         return entry
 
     async def flush(self) -> None:
-        """Write the times of use; on failure they are lost, which only ages the entries."""
+        """Write the times of use. If that fails they are lost, so that entries look older."""
         uses, self._uses = self._uses, {}
         if uses:
             await self._rows.touch(uses)
 
     async def record(self, entry: RealisationEntry) -> RealisationEntry:
-        """Keep a fetched one; return what is to be served, also if nothing can be written."""
+        """Record a fetched realisation; return the one to serve, also if nothing can be written."""
 
         async def choose(new: RealisationEntry, old: RealisationEntry) -> RealisationEntry:
             return new if self._verifier.rank(new) > self._verifier.rank(old) else old
@@ -71,7 +72,7 @@ class RealisationRecords:
         try:
             kept, before = await self._settle(entry, choose)
             if before is not None and before.is_uploaded and not kept.is_uploaded:
-                await self._copies.delete(kept.key.digest)  # nobody vouches for it any more
+                await self._copies.delete(kept.key.digest)  # no upload any more
             return kept
         except (Unavailable, StorageFull) as error:
             self._log.warn(
@@ -84,17 +85,17 @@ class RealisationRecords:
     async def take(
         self, entry: RealisationEntry
     ) -> tuple[RealisationEntry, RealisationEntry | None]:
-        """Keep an uploaded one, durably. Return what is kept, and what was there before.
+        """Record an uploaded realisation durably; return the kept one, and the earlier one.
 
-        Raises Conflict if another one has more behind it, StorageFull if there is no room, or
-        nothing can be written, Unavailable.
+        Raises Conflict if another one has a stronger voucher, StorageFull if there is no room, or
+        nothing can be written, Unavailable if the catalog or the store fails now.
         """
         there = await self._rows.find(entry.key)
         counted = there if there is not None and there.is_uploaded else None
         await self._room.enter(entry, counted)
         kept, before = await self._settle(entry, self._prefer)
         for _ in range(ATTEMPTS):
-            # A copy may be written over by that of an older state: the row says which one counts.
+            # An older copy may overwrite a newer one: the row says which one counts.
             await self._copies.put(kept.key.digest, render_copy(kept))
             there = await self._rows.find(kept.key)
             if there is None or evolve(there, last_used_at=kept.last_used_at) == kept:
@@ -103,7 +104,7 @@ class RealisationRecords:
         return kept, before
 
     async def restore(self, entry: RealisationEntry) -> None:
-        """Keep one of which a copy was found, beside what is known already."""
+        """Record a realisation of which a copy was found, unless another one is known."""
 
         async def choose(_: RealisationEntry, old: RealisationEntry) -> RealisationEntry:
             return old
@@ -111,14 +112,15 @@ class RealisationRecords:
         await self._settle(entry, choose)
 
     async def forget(self, key: RealisationKey, may: Callable[[StorePath | None], bool]) -> bool:
-        """Drop a realisation and its copy; False if there is none.
+        """Drop a realisation and its copy; return False if there is none.
 
-        The copy goes first: if the process dies before it deletes the row, the realisation is there
-        as before, and a rebuild does not bring back a deleted one. An upload meanwhile may have
-        written the copy again, which goes with the row, unless the upload has entered its own.
+        Deletes the copy first. If the process dies before it deletes the row, the realisation is
+        still there, and a rebuild does not bring back a deleted one. An upload at the same time may
+        write the copy again. So the copy is deleted again after the row, unless that upload has
+        written a row of its own. Raises Refused if the client may not delete the realisation.
 
-        :param may: whether the client may do that with a realisation of this path, or of one that
-            cannot be told; else Refused.
+        :param may: whether the client may delete a realisation of this path; None if the path is
+            unknown.
         """
         entry = await self._rows.find(key)
         if entry is not None:
@@ -131,14 +133,14 @@ class RealisationRecords:
         if await self._rows.find(key) is None:
             await self._copies.delete(key.digest)
             there = await self._rows.find(key)
-            if there is not None and there.is_uploaded:  # it has entered its own just before
+            if there is not None and there.is_uploaded:  # an upload has just written its row
                 await self._copies.put(key.digest, render_copy(there))
         return was_there
 
     async def _settle(
         self, entry: RealisationEntry, choose: Choice
     ) -> tuple[RealisationEntry, RealisationEntry | None]:
-        """Write what is to be kept of a realisation; return that, and what was there before."""
+        """Write the realisation that `choose` returns; return it, and the earlier one."""
         for _ in range(ATTEMPTS):
             before = await self._rows.find(entry.key)
             old = None if before is None else self._verifier.vouched(before)
@@ -153,7 +155,7 @@ class RealisationRecords:
         raise Unavailable(f"{entry.key.path} is written by too many clients at once")
 
     async def _prefer(self, new: RealisationEntry, old: RealisationEntry) -> RealisationEntry:
-        """Choose between an upload and the present one. Raises Conflict if that one stays."""
+        """Choose between an upload and the present one; raises Conflict if that is stronger."""
         ranks = self._verifier.rank(new), self._verifier.rank(old)
         if ranks[0] < ranks[1]:
             voucher = "nothing" if not old.verified_by else old.verified_by
@@ -175,7 +177,7 @@ class RealisationRecords:
         return old if holds else evolve(new, last_used_at=old.last_used_at)
 
     async def _is_here(self, realisation: Realisation) -> bool:
-        """Whether this cache knows the path that a realisation names."""
+        """Return whether this cache knows the path that a realisation names."""
         return await self._catalog.narinfo(realisation.out_path.digest) is not None
 
 
@@ -186,7 +188,7 @@ def _check(told: Realisation | None, may: Callable[[StorePath | None], bool]) ->
 
 
 def _read(text: bytes) -> Realisation | None:
-    """Read a copy; None if it is damaged."""
+    """Parse a copy; return None if it is damaged."""
     try:
         return parse_copy(text)
     except Malformed:
@@ -194,12 +196,12 @@ def _read(text: bytes) -> Realisation | None:
 
 
 def render_copy(entry: RealisationEntry) -> bytes:
-    """Return the text of the copy of an upload: its path, and below it the realisation."""
+    """Return the text of an upload's copy: a line with its path, then the realisation."""
     return entry.key.path.encode() + b"\n" + entry.realisation.render() + b"\n"
 
 
 def parse_copy(text: bytes) -> Realisation:
-    """Read such a text. Raises Malformed if it is something else."""
+    """Parse the text of a copy. Raises Malformed if it is none."""
     path, _, rest = text.partition(b"\n")
     try:
         key = RealisationKey.parse(path.decode("ascii"))

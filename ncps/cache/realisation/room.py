@@ -1,4 +1,4 @@
-"""Room for realisations that clients upload: nothing ever removes those, so they have a bound."""
+"""Room: bounds the uploaded realisations, because nothing removes them automatically."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ncps.errors import StorageFull
 from ncps.ports import RealisationEntry, Realisations
 
 MOST: Final = 1_000_000
-"""Uploaded realisations."""
+"""Uploaded realisations, at most."""
 MOST_BYTES: Final = 1 << 30
-"""Characters of all of them; one has 1 MiB at most."""
+"""Characters of all uploaded realisations, at most; one has 1 MiB at most."""
 FRESH_S: Final = 300.0
-"""Seconds for which a count holds. Uploads of this process are added to it meanwhile; each other
-process may go beyond the bound by what it takes in that time."""
+"""Seconds for which a count is used. This process adds its own uploads to it. It does not know the
+uploads to other processes, so these may exceed the bound."""
 
 FULL_S: Final = 10.0
-"""The same while there is no room: some may have been deleted."""
+"""The same while there is no room, because clients may have deleted some."""
 
 
 class RealisationRoom:
@@ -32,9 +32,11 @@ class RealisationRoom:
         self._counted_at: float | None = None
 
     async def enter(self, entry: RealisationEntry, counted: RealisationEntry | None) -> None:
-        """Count an upload in. Raises StorageFull if there is no room, Unavailable.
+        """Count an upload.
 
-        :param counted: the one under this key that was uploaded before.
+        Raises StorageFull if there is no room, Unavailable if the catalog cannot count.
+
+        :param counted: the realisation that was uploaded under this key before.
         """
         count = int(counted is None)
         size = _size(entry) - (0 if counted is None else _size(counted))

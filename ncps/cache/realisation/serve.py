@@ -1,6 +1,6 @@
-"""Serve: realisations for clients, from what is kept here or from the upstreams.
+"""Serve: gives clients realisations that are kept here or that an upstream has.
 
-All requests for one realisation share one search, as those for a narinfo do.
+All requests for one realisation share one search, like requests for a narinfo.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ncps.ports import RealisationEntry, Upstream
 from ncps.ranges import entity_tag
 
 INLINE_SIZE: Final = 64 * 1024
-"""Bytes of a realisation that is parsed on the reactor's thread, at most."""
+"""Bytes of a realisation that is parsed in the reactor's thread, at most."""
 
 
 class PulledRealisations(RealisationCache):
-    """See `RealisationCache`.
+    """The verbs for realisations; see `RealisationCache`.
 
-    :param is_absent_when_away: whether one that no upstream could be asked for is absent; else it
-        is Unavailable.
+    :param is_absent_when_away: whether a realisation that no upstream could be asked for is absent;
+        else it is Unavailable.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class PulledRealisations(RealisationCache):
         return await self.records.forget(key, may)
 
     async def restore(self, told: Realisation) -> None:
-        """Keep one of which a copy was found. Raises Unusable if no known key has signed it."""
+        """Record a realisation from its copy. Raises Unusable if no known key has signed it."""
         await self.records.restore(self._verifier.restore(told, utc_now(self._clock)))
 
     async def _parsed(self, text: bytes, key: RealisationKey) -> Realisation:
@@ -116,7 +116,7 @@ class PulledRealisations(RealisationCache):
 
     async def _search(self, key: RealisationKey) -> RealisationEntry:
         async with turn(self._leases, self._clock, f"download:realisation:{key.digest}"):
-            entry = await self.records.find(key)  # a peer may have been quicker
+            entry = await self.records.find(key)  # a peer may have been faster
             if entry is not None:
                 return entry
             return await self.records.record(await self._ask_all(key))

@@ -28,9 +28,9 @@ BY_KEY: Final = 2
 class RealisationVerifier:
     """Judges and signs realisations.
 
-    :param keys: those that vouch for narinfos, and those that we sign with.
-    :param uploaders: keys that vouch for uploads as well.
-    :param requires_key: whether an upload is refused that none of these has signed.
+    :param keys: the keys that vouch for narinfos, and our own signing keys.
+    :param uploaders: keys that vouch for uploads, too.
+    :param requires_key: whether an upload is refused if no such key has signed it.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RealisationVerifier:
     def vet(self, realisation: Realisation, *, upstream: str, now: datetime) -> RealisationEntry:
         """Judge an upstream's answer. Raises Unusable if no key vouches for it.
 
-        Without any key configured it passes as it is.
+        If no key is configured, each answer is accepted as it is.
         """
         found = self._vouch(realisation, self._keys.trusted)
         if found is None and self._keys.trusted:
@@ -71,7 +71,7 @@ class RealisationVerifier:
         )
 
     def accept(self, realisation: Realisation, now: datetime) -> RealisationEntry:
-        """Judge an upload of a client that may upload. Raises Refused if a signature is missing."""
+        """Judge the upload of a client that may upload; raises Refused if it lacks a signature."""
         keys = tuple(self._uploaders) if self._requires_key else self._upload_keys()
         found = self._vouch(realisation, keys)
         if found is None and self._requires_key:
@@ -93,7 +93,7 @@ class RealisationVerifier:
     def restore(self, realisation: Realisation, now: datetime) -> RealisationEntry:
         """Judge the copy of an upload. Raises Unusable if neither we nor a known key signed it.
 
-        A cache that signs nothing takes it as it is: its clients look at the other signatures.
+        A cache that signs nothing accepts it as it is: its clients check the other signatures.
         """
         found = self._vouch(realisation, self._upload_keys())
         if found is None and self._keys.own is not None:
@@ -112,9 +112,10 @@ class RealisationVerifier:
         return self.signed(entry)
 
     def vouched(self, entry: RealisationEntry) -> RealisationEntry | None:
-        """A recorded realisation as this process may serve it; None if it does not trust it.
+        """Return a recorded realisation as this process may serve it; None if it does not trust it.
 
-        The database may be shared with processes that trust others, or older than the settings.
+        Other processes that share the database may trust other keys, and the record may be older
+        than the present settings.
         """
         if self._keys.trusted and entry.verified_by != UPLOAD:
             keys = self._upload_keys() if entry.is_uploaded else tuple(self._keys.trusted)
@@ -129,13 +130,13 @@ class RealisationVerifier:
         return self.signed(entry)
 
     def rank(self, entry: RealisationEntry) -> int:
-        """Rank a realisation by its vouchers; of two different ones the higher holds."""
+        """Rank a realisation by its voucher; of two different ones, the higher rank wins."""
         if not entry.verified_by:
             return NOBODY
         return BY_RIGHT if entry.verified_by == UPLOAD else BY_KEY
 
     def signed(self, entry: RealisationEntry) -> RealisationEntry:
-        """The realisation with our signature by today's key, if anything stands behind it."""
+        """Return the realisation signed with our present key, if anything vouches for it."""
         own = self._keys.own if entry.verified_by else None
         signed_by = "" if own is None else str(own.public)
         if entry.signed_by == signed_by:
@@ -147,9 +148,9 @@ class RealisationVerifier:
         return evolve(entry, realisation=evolve(told, signatures=kept), signed_by=signed_by)
 
     def merged(self, new: RealisationEntry, old: RealisationEntry) -> RealisationEntry:
-        """Return what two realisations with the same path say together.
+        """Merge two realisations with the same path.
 
-        The dependencies are those of the one with more behind it.
+        The dependencies are those of the one with the stronger voucher.
         """
         is_new = self.rank(new) > self.rank(old)
         if self.rank(new) == self.rank(old) and not old.realisation.dependencies:
@@ -172,9 +173,9 @@ class RealisationVerifier:
         )
 
     def _upload_keys(self) -> tuple[PublicKey, ...]:
-        """The keys that vouch for uploads.
+        """Return the keys that vouch for uploads.
 
-        Ours is none of them: it has signed what clients uploaded without any other signature.
+        Our key is not among them, because it also signs uploads without any other signature.
         """
         return (*self._keys.trusted, *self._uploaders)
 
@@ -188,14 +189,14 @@ class RealisationVerifier:
     def _vouch(
         self, realisation: Realisation, keys: Iterable[PublicKey]
     ) -> tuple[Realisation, str] | None:
-        """Return the part of a realisation that a key has signed, and that key."""
+        """Return the signed part of a realisation, and its key; None if no key has signed it."""
         keys = tuple(keys)
         known = {key.name for key in keys}
         theirs = [s for s in realisation.signatures if s.name in known][:MAX_SIGNATURES]
         for number, message in enumerate(realisation.fingerprints if theirs else ()):
             key = verify_any(keys, message, theirs)
             if key is not None:
-                # The second text does not say anything of the dependencies.
+                # The second text does not cover the dependencies.
                 return realisation.without_dependencies() if number else realisation, str(key)
         for message in realisation.texts_of_go if theirs else ():
             key = verify_any(keys, message, theirs)
@@ -204,7 +205,7 @@ class RealisationVerifier:
         return None
 
     def _own_signatures(self, own: SecretKey, told: Realisation) -> tuple[Signature, ...]:
-        """Sign all texts that clients may check: by our key, and by those before it that count."""
+        """Sign all texts that clients may check, with our key and the former keys that count."""
         now, messages = self._keys.now(), told.fingerprints
         made = [own.sign(message) for message in messages]
         for each in self._keys.former:
