@@ -1,1 +1,1 @@
-"""The cache core: rules over ports and formats; no HTTP, no SQL."""
+"""The cache core: rules over ports and formats, without HTTP and SQL."""

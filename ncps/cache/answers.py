@@ -1,7 +1,7 @@
 """The verbs of the cache core, and its answers: all that the web floor knows of it.
 
 The verbs raise the errors of `ncps.errors`: NotFound means "not available through this cache
-now"; each other error means that nothing is known. An answer is whole or it is an error.
+now"; each other error means that the cache cannot tell. An answer is complete or it is an error.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from ncps.ports import Body, NarRecord, Reopen
 
 
 class Outcome(enum.Enum):
-    """How the cache came by an answer; the value is shown to clients."""
+    """How the cache obtained an answer; clients see the value."""
 
-    HIT = "hit"  # from what is kept here
+    HIT = "hit"  # kept here
     MISS = "miss"  # fetched for this request
-    COALESCED = "coalesced"  # shares a fetch that was on its way already
+    COALESCED = "coalesced"  # joined a fetch that ran already
     NEGATIVE = "negative"  # an absence that is still remembered
-    UNSURE = "unsure"  # an absence that some upstreams could not be asked about
+    UNSURE = "unsure"  # an absence, though some upstreams could not be asked
     AWAY = "away"  # an absence because no upstream could be asked
-    RING = "ring"  # an absence because the question has come round to us
+    RING = "ring"  # an absence because this cache itself began the question
 
 
 class Absent(NotFound):
-    """A NotFound that says how it is known: MISS, NEGATIVE, UNSURE, AWAY or RING.
+    """A NotFound with its reason: MISS, NEGATIVE, UNSURE, AWAY or RING.
 
-    Only the first two are certain.
+    Only MISS and NEGATIVE are certain.
     """
 
     def __init__(self, message: str, *, outcome: Outcome) -> None:
@@ -43,27 +43,26 @@ class Absent(NotFound):
 
 
 class Resized(Corrupt):
-    """A NAR turned out to have another size than it was said to have when its body was opened.
+    """A NAR has another size than it seemed to have when its body was opened.
 
-    The new size is right so far. A caller that has told no client of the old one may open the body
-    again.
+    A caller that has sent the old size to no client may open the body again.
     """
 
 
 class WrongBytesSent(Corrupt):
-    """A body has broken off because bytes of it that were given before turned out wrong."""
+    """A body has ended early, because it had given bytes that were found wrong."""
 
 
 class ServedNarInfo(NamedTuple):
-    """A narinfo for a client: a plain value, since each answer makes one.
+    """A narinfo for a client: a plain tuple, because each answer makes one.
 
     :param text: rendered and signed.
     :param tag: its entity tag, as in ETag.
     :param upstream: name of the upstream it came from; empty if unknown.
     :param nar: the record of the NAR that it names.
-    :param may_repeat: says each time it is called whether `narinfo` would give this answer again.
-        It is good until the function given to `Cache.watch` is told of the digest. A caller keeps
-        it before its next await, or not at all. None if `narinfo` must be asked.
+    :param may_repeat: returns whether `narinfo` would give this answer again now. A caller may use
+        it until the function given to `Cache.watch` is called with the digest. A caller that keeps
+        it must do so before its next await. None if each request must call `narinfo`.
     """
 
     text: bytes
@@ -88,12 +87,12 @@ class ServedRealisation(NamedTuple):
 
 
 class RealisationUpload(enum.Enum):
-    """The result of an upload; the value is shown to clients."""
+    """The result of an upload; clients see the value."""
 
     CREATED = "created"  # there was none before
-    SAME = "same"  # it was there already, perhaps with fewer signatures
-    REPLACED = "replaced"  # another one was there, with less behind it
-    LEFT = "left"  # another one is there, and stays
+    SAME = "same"  # it was known, perhaps with fewer signatures
+    REPLACED = "replaced"  # it replaced another one with a weaker voucher
+    LEFT = "left"  # another one was known, and stays
 
 
 class RealisationCache(Protocol):
@@ -102,28 +101,29 @@ class RealisationCache(Protocol):
     async def get(self, key: RealisationKey, *, is_local: bool = False) -> ServedRealisation:
         """Return a realisation. Raises NotFound (Absent), Unavailable or Corrupt.
 
-        :param is_local: whether no upstream is asked.
+        :param is_local: True asks no upstream.
         """
 
     async def accept(
         self, key: RealisationKey, text: bytes, principal: Principal
     ) -> RealisationUpload:
-        """Keep an upload, durably.
+        """Keep an upload durably.
 
-        Raises Malformed, Refused if the client may not write the path or nobody vouches for it,
-        Conflict if another one has more behind it, StorageFull or Unavailable if nothing can be
-        written.
+        Raises Malformed if the text is none, Refused if the client may not write the path or
+        nothing vouches for the upload, Conflict if another realisation has a stronger voucher,
+        StorageFull or Unavailable if nothing can be written.
         """
 
     async def forget(self, key: RealisationKey, principal: Principal) -> bool:
-        """Drop a realisation; False if there is none.
+        """Drop a realisation; return False if there is none.
 
-        Raises Refused if the client may not delete the path that it names, Unavailable.
+        Raises Refused if the client may not delete the path that it names, Unavailable if the
+        catalog or the store fails now.
         """
 
 
 class ServedNar(Protocol):
-    """An opened NAR. Its opener closes it once; bodies taken from it end with that."""
+    """An opened NAR. Its opener closes it once; that ends the bodies made from it."""
 
     @property
     def key(self) -> NarKey:
@@ -131,60 +131,62 @@ class ServedNar(Protocol):
 
     @property
     def size(self) -> int | None:
-        """Bytes behind the URL in all, if known by now.
+        """Bytes of the file behind the URL, if known by now.
 
-        While they arrive, the size may be the word of an upstream, and change if that was wrong.
+        While the file arrives, only an upstream may have said this size. If it was wrong, the size
+        changes.
         """
 
     @property
     def outcome(self) -> Outcome:
-        """How the cache came by it."""
+        """How the cache obtained it."""
 
     @property
     def upstream(self) -> str:
-        """Name of the upstream it came or is coming from; empty if unknown."""
+        """Name of the upstream that sent or sends it; empty if unknown."""
 
     async def known_size(self) -> int:
-        """Wait until the size is known, perhaps for a download's end; `size` says it from then on.
+        """Wait until the size is known, perhaps until the download ends; then `size` has it, too.
 
         Raises Unavailable or Corrupt if the download fails.
         """
 
     async def final_size(self) -> int:
-        """Wait until the size is certain; only a certain size may refuse a client.
+        """Wait until the size is certain. Only a certain size may be the reason to refuse a client.
 
         Raises Unavailable or Corrupt if the download fails.
         """
 
     async def location(self) -> str | None:
-        """Return a URL at which the client finds the bytes; None if they are to be sent.
+        """Return another URL of the bytes for the client; None if the cache must send them.
 
         Raises Unavailable if the store cannot be asked.
         """
 
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
-        """Bytes `start` to `stop` (exclusive, default the end), also while they are arriving.
+        """Return the bytes `start` to `stop` (exclusive, default the end), also while they arrive.
 
-        Call it before any header is sent: it fetches an object again that is missing or has the
+        Call it before sending any header: it fetches an object again that is missing or has the
         wrong size. Raises NotFound, Unavailable or Corrupt if that fails.
         """
 
     def reopener(self) -> Reopen | None:
-        """Return a function that opens the whole file as often as `Cache.nar` would answer so.
+        """Return a function that opens the whole file again, without a call of `Cache.nar`.
 
-        It is good until the function given to `Cache.watch_nars` is told of the NAR. A caller keeps
-        it before its next await, or not at all. None if `nar` must be asked.
+        A caller may use it until the function given to `Cache.watch_nars` is called with the NAR. A
+        caller that keeps it must do so before its next await. None if each request must call
+        `Cache.nar`.
         """
         return None
 
     async def spoiled(self, error: Corrupt) -> bool:
-        """Note the error of a body; say whether the NAR may be had if it is opened anew.
+        """Note the error of a body; return whether opening the NAR again may succeed.
 
         Raises Unavailable if the catalog cannot be asked.
         """
 
     def close(self) -> None:
-        """Let go of it; a download goes on without its readers."""
+        """Release it; its download goes on without readers."""
 
 
 class ArrivingNar(ServedNar, Protocol):
@@ -192,16 +194,16 @@ class ArrivingNar(ServedNar, Protocol):
 
     @property
     def file(self) -> str:
-        """Names the file that arrives: files of one name have the same bytes."""
+        """Name of the file that arrives: files of one name have the same bytes."""
 
 
 @frozen(kw_only=True)
 class Readiness:
     """Whether the cache can serve.
 
-    :param parts: "ok", or what is wrong, by the name of the part (`database`, `storage`, ...).
-    :param needed: the parts without which nothing can be served; others only degrade.
-    :param ages: seconds since each part that was looked at was seen in its state.
+    :param parts: "ok" or the fault of each part, by its name (`database`, `storage`, ...).
+    :param needed: the parts without which nothing can be served.
+    :param ages: seconds since the state of each checked part was seen.
     """
 
     parts: Mapping[str, str]
@@ -210,7 +212,7 @@ class Readiness:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every needed part is well."""
+        """Whether each needed part works."""
         return all(self.parts.get(part) == "ok" for part in self.needed)
 
 
@@ -218,13 +220,13 @@ class NarSource(Protocol):
     """NARs as the pages of NARs ask for them; see `Cache`."""
 
     async def key_of(self, digest: str, file_name: str) -> NarKey:
-        """Return the name of a NAR that has an old name."""
+        """Return the present name of a NAR that has an old name."""
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Open a NAR."""
 
     async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
-        """Say how `nar` would answer, and the size if it is known."""
+        """Return the size, if it is known, and the outcome that `nar` would have."""
 
 
 class Cache(NarSource, Protocol):
@@ -232,54 +234,53 @@ class Cache(NarSource, Protocol):
 
     @property
     def public_key(self) -> str:
-        """The key that our signatures are made with, `name:base64`."""
+        """The public key of our signatures, `name:base64`."""
 
     async def narinfo(self, digest: str, *, leads_on: bool = False) -> ServedNarInfo:
         """Find or fetch the narinfo of a store path's hash part (valid nix32).
 
-        :param leads_on: whether a client asks that may ask for its references next, so that they
-            may be fetched ahead.
-
         Raises NotFound, Unavailable or Corrupt if no upstream has a good one.
+
+        :param leads_on: whether the cache may fetch its references ahead, because the client may
+            ask for them next.
         """
 
     def watch(self, forgotten: Callable[[str], object]) -> None:
-        """Call `forgotten` with each digest whose answer may be another from now on."""
+        """Have `forgotten` called with each digest whose answer may have changed."""
 
     def repeated(self, digests: Collection[str]) -> None:
-        """Take note that answers were given again, without asking `narinfo`."""
+        """Note that answers were given again without a call of `narinfo`."""
 
     def watch_nars(self, changed: Callable[[NarKey | None], object]) -> None:
-        """Call `changed` with each NAR whose answer may be another from now on; None: with all."""
+        """Have `changed` called with each NAR whose answer may have changed; None for all NARs."""
 
     def nars_repeated(self, keys: Collection[NarKey]) -> None:
-        """Take note that NARs were sent again, without asking `nar`."""
+        """Note that NARs were sent again without a call of `nar`."""
 
     async def key_of(self, digest: str, file_name: str) -> NarKey:
-        """Return the name of a NAR that has an old name, by the hash part of its store path.
+        """Return the present name of a NAR that has an old name, by its store path's hash part.
+
+        Raises NotFound also if the old name is that of another file of the NAR, else as `narinfo`.
 
         :param file_name: the old name, which begins with that hash part; see `old_names`.
-
-        Raises NotFound also for another file of that NAR; else errors are those of `narinfo`.
         """
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Open a NAR, from the store or from a download that it starts or joins.
 
-        :param is_part: whether only a part is wanted, by a client that may have the rest already.
+        Raises NotFound, Unavailable or Corrupt if neither the store nor an upstream has it.
 
-        Raises NotFound, Unavailable or Corrupt if it cannot be had.
+        :param is_part: whether the client wants a part only, and may have the rest already.
         """
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:
         """Open a NAR that is being downloaded, for another process of this cache.
 
-        Nothing is fetched for it. Raises NotFound if it is not arriving here; else errors are those
-        of `nar`.
+        Starts no download. Raises NotFound if the NAR is not arriving here, else as `nar`.
         """
 
     async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
-        """Say how `nar` would answer, and the size if it is known. Errors are those of `nar`."""
+        """Return the size, if known, and the outcome that `nar` would have. Raises as `nar`."""
 
     async def readiness(self) -> Readiness:
-        """Look at every part now, for less than a second; raises nothing."""
+        """Check each part now, for less than a second. Raises nothing."""

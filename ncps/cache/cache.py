@@ -61,7 +61,7 @@ class PullThrough(Cache):
         return self._public_key
 
     def sign_as(self, key: PublicKey) -> None:
-        """Name another key from now on."""
+        """Show another public key from now on."""
         self._public_key = str(key)
 
     async def narinfo(self, digest: str, *, leads_on: bool = False) -> ServedNarInfo:
@@ -110,7 +110,7 @@ class PullThrough(Cache):
         return await self._nars.stat(key)
 
     async def readiness(self) -> Readiness:
-        """See `Cache`; hits need database and storage alone, so nothing else makes it unready."""
+        """See `Cache`. Only database and storage are needed, because hits use nothing else."""
         seen = await self._looks.all()
         parts = {part: what.state for part, what in seen.items()} | {"upstreams": OK}
         parts["leases"] = self._trouble_with_leases() or "ok"

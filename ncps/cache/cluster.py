@@ -1,4 +1,4 @@
-"""Cluster: how a process of this cache stands to the others that share its store (P4)."""
+"""Cluster: what a process needs of the other processes that share its store (P4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lease_of(key: NarKey) -> str:
 class FetchLease:
     """The lease under which this process fetches a NAR; its owner releases it.
 
-    :ivar held: None while it is not ours.
+    :ivar held: the lease; None while this process does not hold it.
     """
 
     def __init__(self, leases: Leases, key: NarKey) -> None:
@@ -34,13 +34,13 @@ class FetchLease:
         self._leases = leases
 
     async def is_ours(self) -> bool:
-        """Take it if it is free; return whether we have it. Raises Unavailable if that fails."""
+        """Take it if it is free; return whether it is ours. Raises Unavailable if that fails."""
         if self.held is None:
             self.hold(await self._leases.try_hold(self.name))
         return self.held is not None
 
     def hold(self, lease: Lease | None) -> None:
-        """Have this lease, or none because another process has it."""
+        """Note that this process has this lease, or None because another process has it."""
         self.held = lease
         if are_logged():
             held = f"this process has its lease, number {lease.fence}" if lease else ""
@@ -51,7 +51,7 @@ class FetchLease:
             )
 
     async def release(self) -> None:
-        """Give it back, if we have it; idempotent."""
+        """Release the lease, if it is ours; idempotent."""
         lease, self.held = self.held, None
         if lease is not None:
             await lease.release()
@@ -72,11 +72,11 @@ NO_PEERS: Final = NoPeers()
 
 @define(kw_only=True, eq=False)
 class Cluster:
-    """The other processes of the cache, as one of them needs them. A reload replaces the pace.
+    """The other processes of the cache. A reload replaces the pace.
 
-    :param address: where the others reach this one; empty if they cannot.
-    :param patience_s: how long a holder that cannot be reached is waited for.
-    :param pace: has the least that a holder has to send, while its lease is free.
+    :param address: the address at which the others reach this process; empty if they cannot.
+    :param patience_s: seconds to wait for a holder that cannot be reached.
+    :param pace: the least rate of a holder; below it, another process may take its free lease.
     """
 
     leases: Leases
@@ -86,7 +86,7 @@ class Cluster:
     address: str = ""
 
     async def is_fetched_elsewhere(self, key: NarKey) -> bool:
-        """Whether another process holds the lease of a NAR, and can be asked for the file."""
+        """Return whether another process holds the lease of a NAR and may have the file."""
         try:
             address = await self.leases.holder(lease_of(key))
         except Unavailable:

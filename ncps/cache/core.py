@@ -54,14 +54,14 @@ class Rules:
     uploads_need_key: bool = False
 
     def realisation_verifier(self, keys: NarInfoVerifier) -> RealisationVerifier:
-        """Make the judge of realisations."""
+        """Make the verifier of realisations."""
         return RealisationVerifier(keys, self.upload_keys, requires_key=self.uploads_need_key)
 
 
 def state_of(
     world: World, *, memory_size: int, negative_ttl_s: float, negative_entries: int
 ) -> CacheState:
-    """Make the facts that the core holds in memory, and listen to the other processes.
+    """Make the state that the core holds in memory; act on notices of the other processes.
 
     :param memory_size: bytes of narinfos.
     """
@@ -80,9 +80,9 @@ def state_of(
 
 
 class Core:
-    """Narinfos and NARs, and the parts that look after them.
+    """The parts that serve, verify, fetch and heal narinfos and NARs.
 
-    :ivar realisation_verifier: takes other keys of uploads.
+    :ivar realisation_verifier: a reload gives it other keys for uploads.
     """
 
     def __init__(

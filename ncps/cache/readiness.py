@@ -1,8 +1,8 @@
-"""Readiness: the last seen states of the parts that the cache needs.
+"""Readiness: the states of the parts that the cache needs, as they were seen last.
 
-A question is answered within a second, since a probe with a deadline of its own counts a late
-answer as a dead server. A part that does not answer in time keeps its last state for a while. One
-look at a time goes on at each part.
+A question gets its answer within a second, because a probe with a deadline of its own takes a late
+answer for a dead server. A part that does not answer in time keeps its last state for `STALE_S`
+seconds. Each part is checked by one look at a time.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class PartState:
 
 
 class Looks:
-    """Looks at the parts, and remembers their states.
+    """Checks the parts, and remembers their states.
 
-    :param looks: functions that look at a part, by its name; an error of ours says what is wrong.
+    :param looks: functions that check a part, by its name; they raise NcpsError for a fault.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Looks:
         self._flights: SingleFlight[str, None] = SingleFlight(tasks, "look at")
 
     async def all(self) -> dict[str, PartState]:
-        """Look at every part, and return the states."""
+        """Check each part, and return the states."""
         looking = {part: Deferred.fromCoroutine(self._look(part)) for part in self._looks}
         return {part: await seen for part, seen in looking.items()}
 

@@ -1,7 +1,7 @@
-"""World: everything outside that the cache core works with, as one value.
+"""World: everything outside the cache core that the core uses, as one value.
 
-It lies in the room of the cache and not beside the ports, since threads, spools and the upstreams
-as one source are tools above these.
+It is in this room and not beside the ports, because it has threads, spools and the upstreams as one
+source, which are above the ports.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from ncps.ports import (
 class World:
     """The World of a core.
 
-    :param threads: for work that would take long on the reactor's thread.
-    :param inventory: the same catalog, for passes through all of it.
-    :param pins: the pins in it.
-    :param graph: its paths, and those that they refer to.
-    :param removals: removes records from it.
-    :param twins: files in it that were made from others.
+    :param threads: for work that would take long in the reactor's thread.
+    :param inventory: the catalog, for passes through all of it.
+    :param pins: the pins in the catalog.
+    :param graph: the paths in the catalog, with their references.
+    :param removals: removes records from the catalog.
+    :param twins: the records of twins in the catalog.
     :param nars: the store of NARs.
     :param narinfos: the store of sidecars.
     :param realisations: the index of realisations.
-    :param realisation_copies: the store of those that were uploaded.
-    :param admission: says which downloads may begin, and makes their spools.
+    :param realisation_copies: the store of uploaded realisations.
+    :param admission: decides which downloads may begin, and makes their spools.
     :param tracer: for work that no request began.
     """
 
@@ -72,5 +72,5 @@ class World:
 
     @property
     def leases(self) -> Leases:
-        """They keep processes of this cache from doing the same work."""
+        """The leases that keep processes of this cache from doing the same work."""
         return self.cluster.leases
