@@ -1,1 +1,1 @@
-"""Work that no request asks for: eviction, sweeps, inspection, agreement with other daemons."""
+"""Upkeep: background work such as eviction, sweeps, inspection and agreement with other daemons."""

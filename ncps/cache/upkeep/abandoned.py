@@ -1,8 +1,8 @@
-"""Abandoned uploads: NARs whose narinfo never came are removed after a while.
+"""Abandoned uploads: removes NARs whose narinfo never came, after a grace period.
 
-A client uploads the NAR of a path before its narinfo. If it breaks off in between, the NAR is of no
-use to anybody. It stays for a grace period, so that the client can go on where it was. Row and
-bytes go under the lease of the NAR, which the upload of a narinfo holds, too.
+A client uploads the NAR of a path before its narinfo. If the client stops in between, nobody can
+use the NAR. The NAR stays for a grace period, so that the client can continue. Row and bytes are
+removed under the lease of the NAR, which the upload of a narinfo holds, too.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ncps.ports import IdleNar
 
 BATCH: Final = 100
 PAUSE_S: Final = 0.1
-"""Uploads that are looked for at once, and the seconds between two times."""
+"""Uploads that one query finds, and the seconds between two queries."""
 
 
 class AbandonedUploads:
     """Removes uploads that have no narinfo.
 
-    :ivar grace_s: seconds for which they stay after they were stored or asked for last.
+    :ivar grace_s: seconds for which an upload stays after it was stored or last asked for.
     """
 
     _log = Logger()
@@ -44,7 +44,7 @@ class AbandonedUploads:
         self._removed = world.metrics.abandoned_uploads
 
     async def check(self) -> None:
-        """Remove those that are due. Raises nothing: errors are logged, and the rest stays."""
+        """Remove the uploads that are due. Raises nothing: it logs errors, and the others stay."""
         count = freed = 0
         try:
             await self._uses.flush()
@@ -69,7 +69,7 @@ class AbandonedUploads:
             )
 
     async def _remove(self, idle: IdleNar) -> bool:
-        """Remove one under its lease, unless it has a narinfo by now or is in use again."""
+        """Remove an upload under its lease, unless it has a narinfo by now or is in use again."""
         key = idle.nar.key
         async with self._objects.holding() as held:
             if not await held.take(idle.nar) or await self._catalog.narinfos_of(key):

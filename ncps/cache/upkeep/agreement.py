@@ -1,8 +1,8 @@
-"""Agreement: whether the replicas that share a catalog agree on what they must have in common.
+"""Agreement: whether the replicas that share a catalog agree on the settings they must share.
 
-Each replica writes its settings on a roll that the catalog keeps, and compares the entries of the
-others with them. The entry of another replica counts once it was renewed after this one began: the
-entry of a daemon that was killed says nothing, least of all against its successor.
+Each replica writes its settings into a roll in the catalog, and compares them with the entries of
+the others. The entry of another replica counts only if that replica renewed it after this one
+began. So the entry of a killed daemon does not count, and does not block the successor.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ncps.errors import Corrupt, NcpsError
 from ncps.ports import ConfigStore, Replica, Replicas, Roll
 
 SHOWN: Final = 5
-"""How many contradictions readiness names; it counts the others, and the log has them all."""
+"""Contradictions that readiness names, at most; it counts the others, and the log has all."""
 
 
 class Agreement:
-    """Compares this replica with the others; `look` again and again.
+    """Compares this replica with the others; call `look` at intervals.
 
-    :param is_alone: whether no other daemon can share the catalog, so that no entry is needed.
+    :param is_alone: whether no other daemon can share the catalog. Then no entry is needed.
     """
 
     _log = Logger()
@@ -51,15 +51,15 @@ class Agreement:
 
     @property
     def difference(self) -> str:
-        """The differences among the replicas that may be meant; empty if there are none."""
+        """The differences among the replicas that may be intended; empty if there are none."""
         return _listed([*self._rotated.values(), *self._differences.values()])
 
     def adopt(self, identity: CacheIdentity) -> None:
-        """Compare as the one that this replica has become, by another key, from now on."""
+        """Compare from now on with this identity, which has another key."""
         self._identity = evolve(identity, since=self._identity.since)
 
     async def look(self) -> None:
-        """Renew the entry of this replica and compare; a store that is away says nothing."""
+        """Renew the entry of this replica and compare it; ignore a store that is away."""
         with suppress(NcpsError):
             await self._look_at_store()
         try:
@@ -71,7 +71,7 @@ class Agreement:
         self._differences = self._changed(self._differences, unlike, self._log.info)
 
     def trust(self, trusted: str) -> None:
-        """Tell the others of the keys that this replica trusts from now on."""
+        """Change the trusted keys in the entry of this replica."""
         if self._identity.replica is not None:
             replica = evolve(self._identity.replica, trusted=trusted)
             self._identity = evolve(self._identity, replica=replica)
@@ -89,7 +89,7 @@ class Agreement:
         self._of_store = self._changed(self._of_store, wrong, self._log.error)
 
     async def _rotation(self, found: bytes) -> dict[str, str]:
-        """Say that the store's key has replaced ours; nothing if another reason made it differ."""
+        """Say that a rotation has replaced our key in the store; say nothing if none did."""
         try:
             now = parse_key(found)
         except Corrupt:
@@ -106,7 +106,7 @@ class Agreement:
         }
 
     async def leave(self) -> None:
-        """Remove the entry of this replica, which its successor could take for another one."""
+        """Remove the entry of this replica; its successor could take it for another replica."""
         if self._identity.replica is None:
             return
         try:
@@ -122,7 +122,7 @@ class Agreement:
             roll = await self._replicas.roll()
         else:
             roll = await self._replicas.announce(replica)
-        if roll.key is None:  # the database is a new one, or could not be written at the start
+        if roll.key is None:  # the database is new, or could not be written at the start
             key = str(self._identity.key.public)
             await self._replicas.claim(key, before=None, replica=replica)
         return roll
@@ -146,7 +146,7 @@ class Agreement:
         }
 
     def _compared(self, roll: Roll) -> tuple[dict[str, str], dict[str, str]]:
-        """Sentences on contradictions, and on mere differences, by replica and kind."""
+        """Return sentences on contradictions, and on mere differences, by replica and kind."""
         own = self._own(roll)
         wrong: dict[str, str] = {}
         unlike: dict[str, str] = {}
@@ -170,7 +170,7 @@ class Agreement:
         return wrong, unlike
 
     def _own(self, roll: Roll) -> Replica | None:
-        """This replica as it is on the roll, cut and cleaned like the others."""
+        """Return this replica as it is on the roll: cut and cleaned like the others."""
         replica = self._identity.replica
         if replica is None:
             return None
@@ -180,7 +180,7 @@ class Agreement:
     def _changed(
         self, before: dict[str, str], now: dict[str, str], log: Callable[..., None]
     ) -> dict[str, str]:
-        """Log each trouble that began or ended; return those of now."""
+        """Log each trouble that began or ended; return the present ones."""
         for name in now.keys() - before.keys():
             log("{trouble}", trouble=now[name])
         for name in before.keys() - now.keys():

@@ -1,8 +1,8 @@
-"""Skew: whether this machine's time of day is that of the database, which all replicas share.
+"""Skew: whether the clocks of this machine and of the database, which all replicas share, agree.
 
-Correctness does not depend on it: the backend times the leases, or clocks that are never compared.
-Times of use, and with them the order of eviction, are off by the difference, and so is the time
-until which an address into the bucket is good.
+Correctness does not depend on it: the lease backend's own clock times the leases, or clocks that
+are never compared. But the times of use, which order eviction, are wrong by the difference, and so
+are the expiry times of signed URLs into the bucket.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ncps.errors import NcpsError
 from ncps.ports import Catalog
 
 TOLERATED_S = 10.0
-"""How far the two may be apart before anything is said."""
+"""Seconds by which the two clocks may differ without a warning."""
 
 
 class Skew:
     """Compares the two clocks.
 
-    :param wall: this machine's, in seconds since 1970.
+    :param wall: this machine's clock, in seconds since 1970.
     :ivar trouble: the trouble at the last look; empty if there was none.
     """
 
@@ -35,13 +35,13 @@ class Skew:
         self.trouble = ""
 
     async def look(self) -> None:
-        """Compare them now; a database that does not answer says nothing about its clock."""
+        """Compare the clocks now; change nothing if the database does not answer."""
         before = self._now()
         try:
             theirs = await self._catalog.time()
         except NcpsError:
             return
-        # The answer was given at some time in between, so only a sure difference counts.
+        # The database read its clock at an unknown time in between: only a sure difference counts.
         self._found(
             ahead_s=(before - theirs).total_seconds(),
             behind_s=(theirs - self._now()).total_seconds(),

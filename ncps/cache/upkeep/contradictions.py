@@ -1,4 +1,4 @@
-"""Contradictions: settings that two replicas of one cache must have in common, and have not."""
+"""Contradictions: settings that must be the same in two replicas of one cache, and are not."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 from ncps.ports import Replica, Roll
 
 LIVE: Final = timedelta(seconds=60)
-"""A replica whose entry was not renewed for longer is taken to be gone."""
+"""A replica that has not renewed its entry for longer counts as gone."""
 
 Compare = Callable[[Replica, Replica], str]
 
 
 def living(roll: Roll, own_id: str) -> list[Replica]:
-    """The other replicas whose entries were renewed within the last minute."""
+    """Return the other replicas whose entries were renewed within the last minute."""
     return [
         seen.replica
         for seen in roll.seen
@@ -24,18 +24,18 @@ def living(roll: Roll, own_id: str) -> list[Replica]:
 
 
 def known_as(replica: Replica) -> str:
-    """The address, process and host by which operators know a replica."""
+    """Return the address, process and host by which operators know a replica."""
     process = f"process {replica.pid} on {replica.host}"
     return f"{replica.url} ({process})" if replica.url else process
 
 
 def contradictions(own: Replica, other: Replica) -> dict[str, str]:
-    """Sentences on settings of which only one can be right, by a name for each kind."""
+    """Return a sentence for each setting that must agree and does not, by a name for the kind."""
     return _found(_CONTRADICTIONS, own, other)
 
 
 def differences(own: Replica, other: Replica) -> dict[str, str]:
-    """Sentences on settings that differ and may be meant, by a name for each kind."""
+    """Return a sentence for each setting that may differ and does, by a name for the kind."""
     return _found(_DIFFERENCES, own, other)
 
 
@@ -48,7 +48,7 @@ def _both(own: Replica, other: Replica) -> str:
 
 
 def _differ(one: str, two: str) -> bool:
-    """Whether both have a value, and not the same; entries of older programs lack some."""
+    """Return whether both have a value, and these differ; entries of older programs lack some."""
     return bool(one and two) and one != two
 
 
@@ -102,11 +102,11 @@ def _servers(own: Replica, other: Replica) -> str:
     if not _differ(own.redis, other.redis) or len(servers) == len(other_servers):
         return ""
     if " " in servers[-1] or " " in other_servers[-1]:
-        return ""  # of Sentinels, any of which names the one server
+        return ""  # Sentinels: each of them names the same server
     return (
         f"{_both(own, other)} have different numbers of Redis servers (cache-redis-addrs:"
-        f" {own.redis} and {other.redis}): a majority of the one is none of the other, so both may"
-        " have one lock; give all replicas the same servers"
+        f" {own.redis} and {other.redis}): a majority of the one's servers is no majority of the"
+        " other's, so both may hold one lock; give all replicas the same servers"
     )
 
 
@@ -140,14 +140,14 @@ def _where(replica: Replica) -> str:
 
 
 def _share_bucket(own: Replica, other: Replica) -> bool:
-    """Whether both have one bucket: its endpoint may have two names, but it has one UUID."""
+    """Return whether both have one bucket: its endpoint may have two names, but one UUID."""
     if _is_directory(own) or _is_directory(other) or own.store != other.store:
         return False
     return own.store_at == other.store_at or own.cluster == other.cluster
 
 
 def _share_directory(own: Replica, other: Replica) -> bool:
-    """Whether both have one directory, as by NFS: device numbers differ then, inodes do not."""
+    """Return whether both have one directory; over NFS device numbers differ, inodes do not."""
     if not (_is_directory(own) and _is_directory(other)):
         return False
     one, two = own.store_at.rpartition(":")[2], other.store_at.rpartition(":")[2]

@@ -1,18 +1,18 @@
-"""Eviction: the NARs unwanted for longest make room once the store holds more than it may.
+"""Eviction: removes the longest unused NARs while the store holds more than its limit.
 
     over the limit --> lease "lru" --(another has it)--> nothing to do here
                            |
                            v
-    write down uses --> the longest unwanted --> each under the lease of its download
+    write uses --> longest unused NARs --> each under the lease of its download
                            ^                              |
                            |                              v
-                     (more needed) <-- bytes go <-- rows say "not stored", if still unwanted
+               (more needed) <-- remove bytes <-- rows say "not stored", if still unused
 
-The row goes before the bytes: a process that dies in between leaves an object without a row, which
-`orphans` removes. Row, origin and narinfos stay, so that the NAR can be fetched again under the
-same URL (P5). A NAR that a client has uploaded, and that no upstream is known to have, cannot: it
-goes after all others, and only if a setting says so. A NAR is passed over while it arrives, or
-while a process that fetches it or takes it over has its lease.
+The row changes before the bytes are removed: a process that dies in between leaves an object
+without a row, which `orphans` removes. Row, origin and narinfos stay, so that the NAR can be
+fetched again under the same URL (P5). A NAR that a client uploaded, and that no upstream is known
+to have, cannot be fetched again. It is removed after all others, and only if a setting says so. A
+NAR is passed over while it arrives, or while a process that fetches or adopts it has its lease.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ LEASE: Final = "lru"
 """Name of the lease of the process that removes bytes from the store."""
 
 SCAN: Final = 10_000
-"""Candidates read at once, of 1 KiB each: each reading looks through all NARs."""
+"""Candidates that one query reads, of 1 KiB each. Many, because each query looks at all NARs."""
 BATCH: Final = 50
 """NARs that one transaction marks."""
 REST_S: Final = 30.0
-"""Seconds for which writes start no further run after one that found nothing to remove."""
+"""Seconds for which writes start no further run after a run that found nothing to remove."""
 REST_SHARE: Final = 10.0
-"""The same after one that removed too little, as a multiple of its duration."""
+"""The same after a run that removed too little, as a multiple of its duration."""
 
 
 @frozen(kw_only=True)
 class Bounds:
-    """How large the store may be.
+    """The bounds of the store's size.
 
     :param high: bytes above which a write starts a run.
-    :param low: bytes that are left at most when a run has ended.
-    :param grace_s: seconds for which a NAR stays after it was last wanted.
-    :param keeps_only_copies: whether NARs that clients have uploaded, and that no upstream is known
-        to have, stay in any case; else they go after all others.
+    :param low: bytes that a run leaves, at most.
+    :param grace_s: seconds for which a NAR stays after its last use.
+    :param keeps_only_copies: whether NARs that clients uploaded, and that no upstream is known to
+        have, are never removed; else they are removed after all others.
     """
 
     high: int
@@ -68,10 +68,10 @@ class Bounds:
 class EvictionTally:
     """The result of a run.
 
-    :ivar narinfos: number of narinfos whose NAR was removed; they are known as before.
-    :ivar freed: bytes of the objects that are gone.
+    :ivar narinfos: number of narinfos whose NAR was removed; the catalog keeps them.
+    :ivar freed: bytes of the removed objects.
     :ivar passed_over: number of NARs that were in use.
-    :ivar seconds: how long the run took.
+    :ivar seconds: duration of the run.
     """
 
     nars: int = 0
@@ -116,15 +116,15 @@ class Eviction:
         )
 
     def stored(self) -> None:
-        """Note that something was stored: look soon whether the store is too large now."""
+        """Note that a NAR was stored; check soon whether the store is too large now."""
         self._looks.ask()
 
     async def check(self) -> None:
-        """Make room if the store is over its limit. Raises nothing: errors are logged."""
+        """Make room if the store is over its limit. Raises nothing: it logs errors."""
         await self._reduce(self._bounds.high)
 
     async def run(self) -> None:
-        """Make room down to the low mark, even below the limit; else as `check`."""
+        """Reduce the store to the low mark, also if it is below its limit; else as `check`."""
         await self._reduce(self._bounds.low)
 
     async def _reduce(self, above: int) -> None:
@@ -158,7 +158,7 @@ class Eviction:
             step.set("ncps.nars", tally.nars)
             step.set("ncps.bytes", tally.freed)
         if is_stuck:
-            # All that is left is in use: without a rest this would look for more again and again.
+            # All other NARs are in use. Without a rest, each write would start a futile run.
             self._looks.rest(REST_SHARE * tally.seconds if tally.nars else REST_S)
         self._log.info(
             "removed {nars} NARs ({freed} bytes) in {seconds:.1f} s, {passed} in use were passed"
@@ -181,9 +181,9 @@ class Eviction:
         metrics.lru_seconds.observe(tally.seconds)
 
     async def _shrink(self, lease: Lease, tally: EvictionTally) -> bool:
-        """Remove NARs until the low mark is reached; False if none is left that may go.
+        """Remove NARs down to the low mark; return False if no more may be removed.
 
-        The store may pass the mark again at once: under load it always does.
+        The store may exceed the mark again immediately; under load it always does.
         """
         is_done = await self._shrink_among(lease, tally, only_copies=False)
         if is_done or self._bounds.keeps_only_copies:
@@ -215,10 +215,10 @@ class Eviction:
                 for idle in batch
                 if not self._is_arriving(idle.nar.key) and await held.take(idle.nar)
             ]
-            await self._uses.flush()  # of clients that came since the candidates were read
+            await self._uses.flush()  # clients may have come since the candidates were read
             evicted = await self._catalog.evict(victims)
             tally.passed_over += len(batch) - len(evicted)
-            # All of them before any bytes go: from here on none may be shown as stored.
+            # All notices before any bytes are removed: no NAR of these may be shown as stored.
             for each in evicted:
                 self._narinfos.changed(each.nar.key)
             for each in evicted:
@@ -234,13 +234,13 @@ class Eviction:
             await self._sidecars.delete(digest)
         current = await self._catalog.nar(nar.key)
         if current is not None and current.is_stored and await self._objects.is_absent(current):
-            # A process without a lease stored it between the row and the bytes.
+            # A process without a lease has stored it again after its row was changed.
             await self._catalog.mark_missing(nar.key)
             self._narinfos.changed(nar.key)
 
 
 def _enough(candidates: Iterator[IdleNar], needed: int) -> list[IdleNar]:
-    """Take candidates until they free `needed` bytes, at most a batch."""
+    """Take candidates that free `needed` bytes together, but at most `BATCH`."""
     batch: list[IdleNar] = []
     for idle in _first(candidates, BATCH):
         batch.append(idle)
@@ -251,6 +251,6 @@ def _enough(candidates: Iterator[IdleNar], needed: int) -> list[IdleNar]:
 
 
 def _first(candidates: Iterable[IdleNar], count: int) -> Iterator[IdleNar]:
-    """At most `count` candidates, without taking one more from the iterator."""
+    """Yield at most `count` candidates, without taking one more from the iterator."""
     for _, idle in zip(range(count), candidates, strict=False):
         yield idle

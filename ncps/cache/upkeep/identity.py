@@ -1,8 +1,8 @@
-"""Identity: the key with which this cache signs, the same for ever.
+"""Identity: the signing key of this cache, which stays the same.
 
-The key lies in the store, and the catalog knows its public half. Where the two disagree, a store
-was emptied or a key made anew: clients would refuse everything that is signed from then on. So this
-is an error at the start, before anything is written, unless the operator accepts the new key.
+The key is in the store, and the catalog has its public half. If the two disagree, the store was
+emptied or somebody made a new key. Clients would refuse everything signed with that key. So the
+start fails before it writes anything, unless the operator accepts the new key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMER: Final = "cache.key.former"
 """The keys that `ncps keys rotate` has replaced."""
 CLUSTER: Final = "cluster_uuid"
 ATTEMPTS: Final = 5
-"""How often the catalog may learn another key while this replica decides on its own."""
+"""Attempts to decide on the key, because another replica may change the catalog in between."""
 WAYS_OUT: Final = (
     "restore config/cache.key in the store, or give the old key by --cache-secret-key-path, or"
     " start once with --accept-new-key to sign with another key from now on, which clients must"
@@ -41,8 +41,8 @@ class KeyWish:
     """The settings of the operator about the key.
 
     :param hostname: name of a key that is made here.
-    :param is_named: whether the settings give that name; else it is the machine's.
-    :param imported: the key that the settings give, if they give one.
+    :param is_named: whether the settings give that name; else it is the machine's name.
+    :param imported: the key that the settings give; None without one.
     :param accepts_new: whether the operator accepts another key than the catalog's.
     """
 
@@ -56,11 +56,11 @@ class KeyWish:
 class CacheIdentity:
     """The key and the names of this cache.
 
-    :param kept: public half of the key that the store keeps; that of `key`, if none was imported.
-    :param replica: this replica, as the others see it; None if it was not to be entered.
+    :param kept: public half of the key in the store; it differs from `key` if one was imported.
+    :param replica: this replica, as the others see it; None if it was not entered.
     :param since: when this replica began, by the clock of the database.
-    :param former: keys that the store has had before.
-    :param is_new: whether the catalog knew no key before, as at the first start of all.
+    :param former: earlier keys of the store.
+    :param is_new: whether the catalog had no key before, as at the very first start.
     """
 
     key: SecretKey
@@ -79,18 +79,18 @@ async def identify(
     own: Replica | None = None,
     is_former: Callable[[Replica], bool] = lambda _: False,
 ) -> CacheIdentity:
-    """Decide on the signing key, have the catalog know it, and enter this replica there.
+    """Decide on the signing key, record it in the catalog, and enter this replica there.
 
-    The signing key is the imported key, else the one that the store keeps, else a new one. An
-    imported key is kept, too, unless the store has one already. Raises Refused if the catalog or
-    another replica knows this cache by another key, before anything is written. Raises Corrupt if
-    the key in the store is damaged, StorageFull or Unavailable if it cannot be kept.
+    The signing key is the imported key, else the key in the store, else a new one. An imported key
+    is also put into the store, unless the store has one already. Raises Refused, before anything is
+    written, if the catalog or another replica has another key for this cache. Raises Corrupt if the
+    key in the store is damaged, StorageFull or Unavailable if it cannot be stored.
 
-    :param own: this replica without its key; None to enter none.
-    :param is_former: whether a replica is an earlier life of this daemon.
+    :param own: this replica without its key; None enters no replica.
+    :param is_former: whether a replica was an earlier process of this daemon.
     """
     for _ in range(ATTEMPTS):
-        # Before the store: each replica on the roll had put its key there before.
+        # Read the roll before the store: each replica puts its key into the store first.
         roll = await replicas.roll()
         gone = frozenset(seen.replica.id for seen in roll.seen if is_former(seen.replica))
         found = await _claimed(config, replicas, wish, own, roll, gone)
@@ -107,7 +107,7 @@ async def _claimed(
     roll: Roll,
     gone: frozenset[str],
 ) -> CacheIdentity | None:
-    """Decide by the roll; None if it was changed meanwhile. See `identify`."""
+    """Do as `identify`, by this roll; return None if the roll has changed since it was read."""
     own_id = own.id if own is not None else ""
     kept = await _find(config)
     former = await former_keys(config)
@@ -133,7 +133,7 @@ async def _claimed(
         _log.debug("the database cannot record the signing key yet: {reason}", reason=str(error))
     if is_first is None:
         return None
-    if is_first:  # of the workers of one daemon: the others need not say it again
+    if is_first:  # only the first worker of a daemon logs this
         _tell(roll, key, kept, wish, former)
     return CacheIdentity(
         key=key,
@@ -147,22 +147,22 @@ async def _claimed(
 
 
 def replaced_by(kept: SecretKey | None, former: tuple[FormerKey, ...]) -> frozenset[str]:
-    """Return the public keys that a rotation has replaced by the one that the store keeps."""
-    if kept is None:  # the store has lost it
+    """Return the public keys that rotations have replaced, up to the key in the store."""
+    if kept is None:  # the store has lost its key
         return frozenset()
     return frozenset(each.public for each in former) - {str(kept.public)}
 
 
 def _without(roll: Roll, replaced: frozenset[str]) -> Roll:
-    """Return a roll without the keys that a rotation has replaced."""
+    """Return a roll without the keys that rotations have replaced."""
     seen = tuple(each for each in roll.seen if each.replica.public_key not in replaced)
     return evolve(roll, key=None if roll.key in replaced else roll.key, seen=seen)
 
 
 async def cluster_uuid(config: ConfigStore) -> str:
-    """Return the common name of all processes of this cache; the first one has made it.
+    """Return the UUID of all processes of this cache; make it if there is none.
 
-    Raises Corrupt if it is none, StorageFull or Unavailable if it cannot be kept.
+    Raises Corrupt if it is no UUID, StorageFull or Unavailable if it cannot be stored.
     """
     value = await config.get(CLUSTER) or await config.create(CLUSTER, str(uuid4()).encode())
     try:
@@ -172,7 +172,7 @@ async def cluster_uuid(config: ConfigStore) -> str:
 
 
 async def former_keys(config: ConfigStore) -> tuple[FormerKey, ...]:
-    """Return the keys that the store has had before.
+    """Return the earlier keys of the store.
 
     Raises Corrupt if their list is damaged, Unavailable if it cannot be read.
     """
@@ -187,7 +187,7 @@ async def former_keys(config: ConfigStore) -> tuple[FormerKey, ...]:
 
 
 def parse_key(value: bytes) -> SecretKey:
-    """Read the key as a store keeps it. Raises Corrupt if it is none."""
+    """Parse the key as the store has it. Raises Corrupt if it is none."""
     try:
         return SecretKey.parse(value.decode("ascii"))
     except (Malformed, UnicodeDecodeError) as error:
@@ -200,12 +200,12 @@ async def _find(config: ConfigStore) -> SecretKey | None:
 
 
 async def _keep(config: ConfigStore, key: SecretKey) -> SecretKey:
-    """Keep a key unless there is one; return the one that is kept."""
+    """Put a key into the store unless there is one; return the key in the store."""
     return parse_key(await config.create(NAME, key.export().encode()))
 
 
 def _check_siblings(roll: Roll, own_id: str, wanted: SecretKey | None) -> None:
-    """Raise Refused if this worker would sign with another key than the others of its daemon."""
+    """Raise Refused if this worker would sign with another key than its daemon's other workers."""
     for seen in roll.seen:
         if seen.replica.id == own_id and not _is_key(wanted, seen.replica.public_key):
             raise Refused(
@@ -218,7 +218,7 @@ def _check_siblings(roll: Roll, own_id: str, wanted: SecretKey | None) -> None:
 def _check(
     roll: Roll, others: list[Replica], kept: SecretKey | None, imported: SecretKey | None
 ) -> None:
-    """Raise Refused if the catalog, or another replica, knows this cache by another key."""
+    """Raise Refused if the catalog, or another replica, has another key for this cache."""
     if imported is None and roll.key is not None and not _is_key(kept, roll.key):
         using = [known_as(each) for each in others if each.public_key == roll.key]
         now = f" (so does {using[0]} now)" if using else ""
@@ -255,7 +255,7 @@ def _tell(
     wish: KeyWish,
     former: tuple[FormerKey, ...],
 ) -> None:
-    """Log each fact that an operator may not expect, a line each."""
+    """Log each fact that an operator may not expect, one line for each."""
     is_other = roll.key not in (None, str(key.public))
     replaced = next((each for each in former if each.public == roll.key), None)
     if replaced is not None and is_other:

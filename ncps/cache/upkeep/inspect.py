@@ -1,8 +1,8 @@
-"""Inspection: verifies in the background stored NARs that were never looked into.
+"""Inspection: verifies stored NARs that were never verified, in the background.
 
-No narinfo describes a file that was fetched by its name alone. Files are not looked into while they
-arrive where that would not keep pace, or where the settings say so. The rate is bounded, so that
-the check never takes much of a core.
+A file that was fetched by its name alone has no narinfo. And the NAR inside a file is not hashed
+during a download if that would be too slow, or if the settings say so. The rate of reading is
+bounded, so that inspection never uses much of a CPU core.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BATCH = 10
 class Inspection:
     """Goes through the NARs that are not verified yet.
 
-    :param bytes_per_second: of stored files, on the average; 0 inspects nothing.
+    :param bytes_per_second: the average rate of reading stored files; 0 inspects nothing.
     """
 
     def __init__(self, *, catalog: Catalog, verifier: Verifier, bytes_per_second: int) -> None:
@@ -27,9 +27,9 @@ class Inspection:
         self._rate = bytes_per_second
 
     async def run(self) -> None:
-        """Verify all NARs that are not verified now. Raises Unavailable if that cannot go on.
+        """Verify all NARs that are not verified. Raises Unavailable if store or catalog fail now.
 
-        One that stays unverified, since to unpack it takes too much memory, is read once.
+        Reads a NAR only once if it stays unverified because decoding it needs too much memory.
         """
         undecided: set[NarKey] = set()
         while self._rate > 0:

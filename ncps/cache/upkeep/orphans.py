@@ -1,9 +1,9 @@
-"""Orphans: objects in the store that no record knows, and records that were unwanted for long.
+"""Orphans: removes objects without a record, and records that were unused for a long time.
 
-A crash between bytes and row leaves an object without a record, and so does a removal that stopped
-on the way. It is taken over when a client asks for it, and removed after a while without that.
-Objects older than the catalog come from elsewhere (the Go program, a catalog that was lost) and
-stay, for `ncps rebuild`. An object stays, too, while its owner cannot be found out.
+A crash between bytes and row leaves an object without a record. So does a removal that stopped
+halfway. The object is adopted when a client asks for it; without that it is removed after a grace
+period. Objects older than the catalog come from elsewhere (the Go program, a lost catalog) and
+stay, for `ncps rebuild`. An object also stays while the sweep cannot find out its owner.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from ncps.ports import Stat
 
 INTERVAL_S: Final = 24 * 3600.0
 FIRST_S: Final = 600.0
-"""Seconds from a start, which has other things to do, to the first sweep."""
+"""Seconds from the start to the first sweep, because the start has other work."""
 
 PACE: Final = 100
-"""Objects looked at between two pauses, at most 1000 in a second."""
+"""Objects checked between two pauses: at most 1000 in a second."""
 PAUSE_S: Final = 0.1
 
 REMEMBERED_S: Final = 31 * 24 * 3600.0
-"""How long the cache knows URLs that it has handed out: clients keep narinfos 30 days (P5)."""
+"""Seconds for which the cache remembers the URLs that it gave to clients: clients keep narinfos for
+30 days (P5)."""
 FORGET_BATCH: Final = 500
-"""Records that one transaction deletes: with the pauses between them 5,000 in a second, at most."""
+"""Records that one transaction deletes; with the pauses in between, at most 5,000 in a second."""
 
 
 @define
@@ -50,7 +51,7 @@ class Swept:
 class Orphans:
     """Sweeps the store and the catalog.
 
-    :param grace_s: how old an object without a record must be; 0 removes none.
+    :param grace_s: the least age in seconds of an object that is removed; 0 removes none.
     """
 
     _log = Logger()
@@ -75,7 +76,7 @@ class Orphans:
         self._metrics = world.metrics
 
     async def recount(self) -> None:
-        """Make the count of stored bytes right. Raises nothing: errors are logged."""
+        """Correct the count of stored bytes. Raises nothing: it logs errors."""
         try:
             off = await self._catalog.recount()
         except NcpsError as error:
@@ -85,7 +86,7 @@ class Orphans:
             self._log.warn("the count of stored bytes was wrong by {off}; it is corrected", off=off)
 
     async def sweep(self) -> None:
-        """Go through everything once. Raises nothing: errors are logged, and the rest stays."""
+        """Sweep everything once. Raises nothing: it logs errors, and the remaining orphans stay."""
         tally = Swept()
         try:
             await self._forget(tally)
@@ -118,7 +119,7 @@ class Orphans:
         return made <= stat.modified < self._ages.before(self._grace_s)
 
     async def _remove(self, stat: Stat, made: datetime, tally: Swept) -> None:
-        """Remove an object under its leases, unless it has changed or got an owner."""
+        """Remove an object under its leases, unless it has changed or has an owner by now."""
         key = stat.key
         async with self._leases.hold(LEASE) as lease, self._objects.holding() as held:
             if not await held.take_object(key):
@@ -133,7 +134,7 @@ class Orphans:
                 tally.freed += current.size
 
     async def _forget(self, tally: Swept) -> None:
-        """Delete records of NARs that are not stored and were not wanted for a month."""
+        """Delete records of NARs that are not stored and were unused for `REMEMBERED_S`."""
         await self._uses.flush()
         now = utc_now(self._clock)
         before = self._ages.before(REMEMBERED_S)

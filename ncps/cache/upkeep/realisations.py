@@ -1,8 +1,8 @@
 """Upkeep of realisations: forgets unused ones, and restores lost ones.
 
-A fetched realisation can be fetched again, so it goes if no client has asked for it in
-`UNUSED_S`, or if there are more than `MOST`. An uploaded one stays. Its copy in the store brings it
-back after the database was lost (D13).
+A fetched realisation can be fetched again. So it is forgotten if no client has asked for it within
+`UNUSED_S` seconds, or if there are more than `MOST`. An uploaded one stays. If the database is
+lost, the copy in the store restores it (D13).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ncps.cache.world import World
 from ncps.errors import Malformed, NcpsError, Unavailable
 
 LOOK_S: Final = 600.0
-"""Seconds between two looks, at which times of use are written, too."""
+"""Seconds between two looks. A look also writes the times of use."""
 UNUSED_S: Final = 90 * 24 * 3600.0
 MOST: Final = 100_000
-"""Fetched realisations that are kept."""
+"""Fetched realisations that are kept, at most."""
 BATCH: Final = 500
-"""Realisations that are forgotten in one transaction."""
+"""Realisations that one transaction forgets."""
 
 _log = Logger()
 
@@ -39,7 +39,10 @@ class UnusedRealisations:
         self._records = records
 
     async def look(self) -> None:
-        """Write times of use, then forget a batch. Raises Unavailable if the database is away."""
+        """Write the times of use, then forget a batch of unused realisations.
+
+        Raises Unavailable if the database is away.
+        """
         await self._records.flush()
         before = utc_now(self._clock) - timedelta(seconds=UNUSED_S)
         count = await self._rows.forget_unused(before, MOST, BATCH)
@@ -56,7 +59,7 @@ class Copies:
 
 
 async def restore(world: World, realisations: PulledRealisations) -> Copies:
-    """Enter every copy of the store into the database; one that is damaged is logged.
+    """Enter each copy in the store into the database; log a damaged one.
 
     Raises Unavailable if the store or the database is away.
     """

@@ -1,8 +1,8 @@
-"""Rebuild: a catalog made anew from a store whose database is gone (D13).
+"""Rebuild: makes a catalog from a store whose database was lost (D13).
 
-The store is not believed: every narinfo beside a NAR is vetted like one from an upstream, and every
-NAR's bytes are hashed. Objects that no narinfo names stay where they are, and are taken over when a
-client asks for them.
+The rebuild does not trust the store: it checks each sidecar like the narinfo of an upstream, and
+hashes the bytes of each NAR. Objects that no narinfo names stay where they are. They are adopted
+when a client asks for them.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class RebuildTally:
 
 @define
 class Nameless:
-    """NARs of the store that no narinfo there names: how many, and their bytes."""
+    """The number and the bytes of the NARs in the store that no narinfo there names."""
 
     count: int = 0
     size: int = 0
 
 
 class Rebuild:
-    """Fills a catalog from the store. It may run at any time, and keeps the rows that there are."""
+    """Fills a catalog from the store. It may run at any time, and keeps existing rows."""
 
     _log = Logger()
 
@@ -63,7 +63,7 @@ class Rebuild:
     async def run(
         self, progress: Callable[[RebuildTally], object] = lambda _: None
     ) -> RebuildTally:
-        """Go through all narinfos of the store; a broken one is logged and passed over."""
+        """Record all narinfos of the store and their NARs; log and pass over a damaged narinfo."""
         tally = RebuildTally()
         async for digest in self._store.walk():
             try:
@@ -112,7 +112,7 @@ class Rebuild:
         making = evolve(vetted.nar, made_from=made_from, made_level=made_level)
         vetted = evolve(vetted, nar=making)
         if vetted.nar.uploaded_at is not None and vetted.conventional is not None:
-            vetted = vetted.named(vetted.conventional)  # uploads keep the name of their client
+            vetted = vetted.named(vetted.conventional)  # its client knows this name
         await self._record_original(vetted)
         await self._catalog.add_narinfo(vetted.entry, vetted.nar)
         tally.narinfos += 1
@@ -125,7 +125,7 @@ class Rebuild:
             tally.without_bytes += 1
 
     async def _record_original(self, vetted: Vetted) -> None:
-        """Record the file that a NAR was made from: clients may still have its URL (P5)."""
+        """Record the original of a twin, because clients may still have its URL (P5)."""
         twin = vetted.nar
         if not twin.made_from:
             return
@@ -145,7 +145,7 @@ class Rebuild:
         await self._adoption.adopt(key, original)
 
     async def _adopt(self, vetted: Vetted) -> bool:
-        """Take over the bytes, under the first of the NAR's names that has them."""
+        """Adopt the bytes under the first of the NAR's names that has them; False if none has."""
         nar = vetted.nar
         assert nar.nar_hash is not None
         if nar.uploaded_at is not None and await self._adoption.adopt(nar.key, nar) is not None:

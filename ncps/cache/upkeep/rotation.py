@@ -1,8 +1,8 @@
-"""Rotation: the store gets another key, and the present one signs beside it for a time.
+"""Rotation: gives the store another key; the present key also signs for a time.
 
-The list of former keys is written before the new key, so that a rotation that is cut off between
-the two is finished by the next one, and every process that finds the new key knows where it came
-from. The successor of a key is created exactly once: replicas that rotate at the same time agree.
+The list of former keys is written before the new key. So the next rotation finishes one that was
+interrupted in between, and each process that finds the new key also finds its predecessor. The
+successor of a key is created exactly once, so that replicas that rotate at the same time agree.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ncps.nix.keys import PublicKey, SecretKey
 from ncps.ports import ConfigStore
 
 SOON: Final = timedelta(days=1)
-"""A rotation that follows another one so soon is a mistake, unless the operator says otherwise."""
+"""A second rotation within this time is refused as a mistake, unless the operator repeats it."""
 
 
 @frozen(kw_only=True)
 class Rotation:
-    """The operator's words.
+    """The wishes of the operator about a rotation.
 
-    :param successor: the key to take; None for a new one.
-    :param overlap: for how long the present key signs on.
-    :param again: whether to rotate though the last rotation was less than `SOON` ago.
+    :param successor: the key that follows; None for a new one.
+    :param overlap: the time for which the present key still signs.
+    :param again: whether to rotate although the last rotation was less than `SOON` ago.
     """
 
     successor: SecretKey | None = None
@@ -41,9 +41,9 @@ class Rotation:
 async def rotate(config: ConfigStore, wish: Rotation, now: datetime) -> tuple[PublicKey, FormerKey]:
     """Replace the store's key; return the new one and the former one.
 
-    Raises Refused if there is nothing to replace, or the wish makes no sense; Corrupt if the keys
-    in the store are damaged; StorageFull or Unavailable if they cannot be written: then the same
-    call finishes the rotation.
+    Raises Refused if there is no key to replace or the wish is invalid, Corrupt if the keys in the
+    store are damaged, StorageFull or Unavailable if they cannot be written. In the last two cases,
+    the same call again finishes the rotation.
     """
     kept = await config.get(NAME)
     if kept is None:
@@ -76,14 +76,14 @@ def _check_last(former: list[FormerKey], wish: Rotation, now: datetime) -> None:
 async def _successor(
     config: ConfigStore, present: SecretKey, wished: SecretKey | None, former: list[FormerKey]
 ) -> SecretKey:
-    """Return the key that follows the present one, the same for all that ask at the same time."""
+    """Return the key that follows the present one, the same for all concurrent callers."""
     wanted = wished or SecretKey.generate(next_name(present.name))
     known = {each.public for each in former}
     for name in _names(present):
         found = parse_key(await config.create(name, wanted.export().encode()))
         if wished is not None and found.public != wished.public:
             if str(found.public) in known:
-                continue  # of an earlier rotation of the same key
+                continue  # the name is from an earlier rotation of the same key
             raise Refused(
                 f"a rotation to {found.public} has begun before: finish it by `ncps keys rotate`,"
                 " without --to"
@@ -100,7 +100,7 @@ def _names(present: SecretKey) -> Iterator[str]:
 
 
 def _remembered(former: list[FormerKey], now: datetime) -> list[FormerKey]:
-    """Return the former keys that stay in the list, beside one more. Raises Refused if all sign."""
+    """Return the former keys to keep, with room for one more. Raises Refused if all still sign."""
     if len(former) < MAX_FORMER:
         return former
     ended = [each for each in former if each.until <= now]

@@ -1,8 +1,8 @@
 """Schedules: when a job is due next, by cron or by an interval, also if the clock is set.
 
-Clocks are set, summer time begins and ends, machines sleep. An appointment that was missed is kept
-once, late. If the clock is set back and comes to an appointment again, it is not kept again. If the
-clock is set back by more than a day, it was wrong before, and its earlier times are forgotten.
+Clocks are set, summer time begins and ends, and machines sleep. A missed job runs once, late. If
+the clock is set back, a job that has run does not run again at the same time of day. If the clock
+is set back by more than a day, it was wrong before, and the earlier runs are forgotten.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from twisted.internet.interfaces import IReactorTime
 from ncps.aio.clocks import utc_now
 
 LOOK_S: Final = 60.0
-"""How often the clock is looked at: it may have been set."""
+"""Seconds between two looks at the clock, which may have been set."""
 
 
 class Schedule(Protocol):
-    """When a job is due.
+    """The times at which a job is due.
 
-    :ivar set_back_s: how far the clock may be set back without a job being due twice for it.
+    :ivar set_back_s: seconds by which the clock may be set back without a second run of a job.
     """
 
     @property
     def set_back_s(self) -> float: ...
 
     def after(self, moment: datetime) -> datetime:
-        """The first time after this one, both UTC."""
+        """Return the first time after this one, both UTC."""
 
 
 @frozen
 class Every(Schedule):
-    """Again and again after `interval_s` seconds."""
+    """Due every `interval_s` seconds."""
 
     interval_s: float
 
@@ -50,10 +50,11 @@ class Every(Schedule):
 
 @frozen
 class Cron(Schedule):
-    """By the five fields of cron, in a time zone.
+    """Due by the five fields of cron, in a time zone.
 
-    As cron on Debian does, what is due in the hour that summer time skips is due at its end, and
-    what is due in the hour that comes twice is due in the first; "every" hour or minute goes on.
+    This follows cron on Debian. A job in the hour that summer time skips is due at the end of that
+    hour. A job in the hour that comes twice is due in the first one. A job of each hour or minute
+    is due in both.
     """
 
     expression: str
@@ -64,7 +65,7 @@ class Cron(Schedule):
         return 24 * 3600.0
 
     def after(self, moment: datetime) -> datetime:
-        # The library goes by wall clocks: in an hour that comes twice it may look back.
+        # The library uses wall clocks: in an hour that comes twice it may return an earlier time.
         return next(due for due in self._from(moment) if due > moment)
 
     def _from(self, moment: datetime) -> CronTimes:
@@ -72,7 +73,7 @@ class Cron(Schedule):
 
 
 class CronTimes:
-    """The times that a `CronSim` gives, as UTC."""
+    """The times of a `CronSim`, as UTC."""
 
     def __init__(self, times: CronSim) -> None:
         self._times = times
@@ -85,9 +86,9 @@ class CronTimes:
 
 
 class Appointments:
-    """Has a job done when it is due; `tick` and `pause_s` are for a `Ticker`.
+    """Runs a job when it is due; `tick` and `pause_s` are for a `Ticker`.
 
-    :param first_s: seconds from now until it is due first; None for the schedule's first time.
+    :param first_s: seconds from now until the first run; None for the schedule's first time.
     """
 
     def __init__(
@@ -108,17 +109,17 @@ class Appointments:
             self._due = self._latest + timedelta(seconds=first_s)
 
     async def tick(self) -> None:
-        """Do the job if it is due."""
+        """Run the job if it is due."""
         now = utc_now(self._clock)
         if (self._latest - now).total_seconds() > self._schedule.set_back_s:
             self._latest = now
             self._due = min(self._due, self._schedule.after(now))
         self._latest = max(self._latest, now)
         if now >= self._due:
-            # Count from now: appointments that were missed are not made up for.
+            # Count from now: a missed time causes no second run.
             self._due = self._schedule.after(self._latest)
             await self._job()
 
     def pause_s(self) -> float:
-        """How long to wait until the next tick."""
+        """Return the seconds to wait until the next tick."""
         return min(LOOK_S, max(0.0, (self._due - utc_now(self._clock)).total_seconds()))

@@ -1,8 +1,8 @@
 """Sharing: whether a process with another catalog keeps its bytes in the same store.
 
-Two machines with a SQLite database each, and one bucket, are two caches that do not know of each
-other: either removes objects that the other counts on. So each process writes the name of its
-catalog into the store now and then. One that finds another name there again is not alone.
+Two machines with one bucket, and each with a SQLite database of its own, are two caches that do not
+know of each other: each removes objects that the other needs. So each process writes the name of
+its catalog into the store at intervals. A process that finds another name there is not alone.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from ncps.ports import ConfigStore
 
 NAME = "catalog"
 LONGEST = 300
-"""Bytes of another catalog's name that are shown."""
+"""Bytes of another catalog's name that are shown, at most."""
 CALM = 3
-"""Looks in a row that must find our own name before the trouble counts as over."""
+"""The trouble counts as over after this many looks in a row have found our own name."""
 
 
 class Sharing:
-    """Looks for another catalog; `look` again and again.
+    """Looks for another catalog; call `look` at intervals.
 
-    :param own: names our catalog, and no other on any machine.
+    :param own: the name of our catalog, which no other catalog on any machine has.
     :ivar trouble: the trouble at the last look; empty if there was none.
     """
 
@@ -36,7 +36,7 @@ class Sharing:
         self._calm = 0
 
     async def look(self) -> None:
-        """Read the last name in the store and write ours; a store that is away says nothing."""
+        """Read the last name in the store and write ours; ignore a store that is away."""
         try:
             found = await self._config.get(NAME)
             if found != self._own:
@@ -70,7 +70,7 @@ class Sharing:
 
 
 def _shown(value: bytes) -> str:
-    """Another catalog's name, fit for a line of the log."""
+    """Return another catalog's name, cleaned and cut for a log line."""
     return "".join(
         c if c.isprintable() else "?" for c in value[:LONGEST].decode("utf-8", "replace")
     )

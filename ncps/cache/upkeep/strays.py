@@ -1,9 +1,9 @@
-"""Stray sidecars: narinfos in the store beside which no NAR lies any more.
+"""Strays: removes sidecars whose NAR is no longer stored.
 
-A sidecar is there to make a lost catalog again (D13), so it is of use only while its NAR is stored.
-Eviction and healing remove it with the NAR. This sweep removes those that they could not remove,
-and those that a process has left that died between two steps. A stray that is older than the
-catalog stays, for `ncps rebuild`, and so does one whose NAR may be on its way.
+A rebuild of a lost catalog reads the sidecars (D13), so a sidecar is useful only while its NAR is
+stored. Eviction and healing remove it with the NAR. This sweep removes the sidecars that they could
+not remove, and those left by a process that died between two steps. A stray that is older than the
+catalog stays, for `ncps rebuild`. So does a sidecar whose NAR may be arriving.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ncps.ports import Inventory, Leases, NarInfoEntry, NarInfoStore, NarRecord
 class Strays:
     """Sweeps the sidecars in the store.
 
-    :param grace_s: how old a stray must be; 0 removes none.
+    :param grace_s: the least age in seconds of a stray that is removed; 0 removes none.
     :param keep_beside: puts the sidecar of a stored NAR into the store.
     """
 
@@ -50,7 +50,7 @@ class Strays:
         self._keep_beside = keep_beside
 
     async def sweep(self) -> int:
-        """Remove the strays; return how many. Raises nothing: errors are logged, the rest stays."""
+        """Remove the strays; return how many. Raises nothing: it logs errors, the others stay."""
         count = 0
         try:
             if self._grace_s > 0:
@@ -71,7 +71,7 @@ class Strays:
         return count
 
     async def _stored(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
-        """The narinfo and the row of its NAR, if that is stored."""
+        """Return the narinfo and the row of its NAR; None if the NAR is not stored."""
         found = await self._catalog.narinfo(digest)
         return found if found is not None and found[1].is_stored else None
 
@@ -82,12 +82,12 @@ class Strays:
         return written is not None and made <= written < self._ages.before(self._grace_s)
 
     async def _remove(self, digest: str, made: datetime) -> bool:
-        """Remove a stray, unless its NAR was stored meanwhile."""
+        """Remove a stray, unless its NAR was stored since then."""
         async with self._leases.hold(LEASE) as lease:
             if lease.is_lost or not await self._is_stray(digest, made):
                 return False
             is_removed = await self._store.delete(digest)
             found = await self._stored(digest)
-            if found is not None:  # stored at this very moment
+            if found is not None:  # the NAR was stored at this moment
                 await self._keep_beside(*found)
             return is_removed
