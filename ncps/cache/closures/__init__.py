@@ -1,1 +1,1 @@
-"""Closures of store paths: pinned, so that they stay; removed, so that they go."""
+"""Closures of store paths: pinning them, so that they stay, and removing them."""

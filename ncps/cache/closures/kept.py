@@ -1,7 +1,7 @@
-"""Kept: pins and blocked paths as one object in the store, so that a lost database loses neither.
+"""Kept: copies pins and blocked paths into one object in the store, in case the database is lost.
 
-The database has the truth. The object says of which catalog it is: where that is another one, its
-pins and blocked paths are taken into this catalog before the object is written again.
+The database decides. The object names its catalog. If that is another catalog, this one takes over
+the object's pins and blocked paths before the object is written again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ncps.nix.storepath import is_digest
 from ncps.ports import Block, ConfigStore, Pin
 
 NAME: Final = "pins.json"
-"""Name of the object among those of the configuration."""
+"""Name of the object in the `ConfigStore`."""
 LEASE: Final = "pins:kept"
 
 
@@ -29,7 +29,7 @@ LEASE: Final = "pins:kept"
 class Copy:
     """The content of the object.
 
-    :param catalog: when the catalog was made, in milliseconds; tells it from other ones.
+    :param catalog: the time when the catalog was made, in milliseconds; it identifies the catalog.
     """
 
     catalog: int
@@ -37,7 +37,7 @@ class Copy:
     blocks: Sequence[Block] = ()
 
     def render(self) -> bytes:
-        """Write it without the facts of closures, which upkeep finds again."""
+        """Return the object's bytes, without the facts of closures, which upkeep finds again."""
         told = {
             "catalog": self.catalog,
             "pins": [
@@ -64,7 +64,7 @@ class Copy:
 
     @classmethod
     def parse(cls, text: bytes) -> Copy:
-        """Read it. Raises Malformed if it makes no sense."""
+        """Parse the object. Raises Malformed if it is damaged."""
         try:
             told = json.loads(text)
             return cls(
@@ -123,9 +123,9 @@ class KeptPins:
         self._config = config
 
     async def save(self) -> None:
-        """Write the object if it is not right any more. Raises nothing: errors are logged.
+        """Write the object if it is outdated. Raises nothing: it logs errors.
 
-        While another process writes it, nothing is done here: upkeep comes back to it.
+        Does nothing while another process writes it: upkeep calls this again.
         """
         try:
             lease = await self._leases.try_hold(LEASE)
@@ -149,19 +149,19 @@ class KeptPins:
             pins=await self._pins.all(),
             blocks=await self._removals.blocked(),
         ).render()
-        is_needed = there is not None or b'"hash"' in copy  # a store without pins has no object
+        is_needed = there is not None or b'"hash"' in copy  # nothing kept: no object
         if is_needed and copy != there:
             await self._config.replace(NAME, copy)
 
     async def restore(self) -> None:
-        """Take over what another catalog of this store had pinned and blocked.
+        """Take over the pins and blocked paths of another catalog of this store.
 
         Raises Unavailable if the store or the database is away, StorageFull if it has no room.
         """
         await self._restored()
 
     async def _restored(self) -> bytes | None:
-        """Do so; return the object as it is."""
+        """Do as `restore`; return the present bytes of the object."""
         text = await self._config.get(NAME)
         if text is None:
             return None

@@ -9,7 +9,7 @@ from ncps.errors import Refused
 Permit = Callable[[str | None], object]
 """Raises Refused for the base name of a path on which the client may not act.
 
-None stands for a path whose base name is not known, and for an act that is about no single path.
+None stands for a path whose base name is unknown, and for an act that concerns no single path.
 """
 
 
@@ -18,7 +18,7 @@ def anything(base: str | None) -> None:
 
 
 def is_permitted(permit: Permit, base: str) -> bool:
-    """Whether a path is permitted."""
+    """Return whether a path is permitted."""
     try:
         permit(base)
     except Refused:

@@ -1,14 +1,14 @@
-"""Pinning: closures that stay in the store, recorded when they are pinned.
+"""Pinning: keeps closures in the store, and records their paths.
 
-    pin --> row --> walk the closure --> hold each path --> note what is missing --> answer
+    pin --> row --> walk the closure --> hold each path --> note missing paths --> answer
                                                                 |
                        (fetch wanted) narinfos and NARs <-------+
                                                                 |
-    upkeep: end those that have expired; look again at those that miss something
+    upkeep: end expired pins; look again at pins with missing paths
 
-The row comes first: if the process dies in the middle, upkeep walks the rest. Once a path is held,
-no transaction evicts its NAR. A path that is missing is held as well, so its NAR stays when it
-comes; its own references are held from the next look on.
+The row comes first: if the process dies later, upkeep walks the rest. Once a path is held, no
+transaction evicts its NAR. A missing path is held as well, so its NAR stays when it arrives; its
+own references are held from the next look on.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from ncps.ports import Pin
 from ncps.ports.pins import LONGEST_LABEL
 
 WIDTH: Final = 4
-"""Paths that are fetched at once for pins."""
+"""Paths that are fetched for pins at the same time."""
 FETCH_S: Final = 3600.0
-"""Longest time for one of them."""
+"""Longest time for the fetch of one path, in seconds."""
 TOLD: Final = 1000
-"""Missing paths that an answer names."""
+"""Missing paths that an answer names, at most."""
 MISSING_S: Final = 60.0
-"""Seconds until a pin that misses something is looked at again."""
+"""Seconds until upkeep looks again at a pin with missing paths."""
 WHOLE_S: Final = 3600.0
-"""The same for a pin that misses nothing: bytes may be lost or withdrawn."""
+"""The same for a pin without missing paths: its bytes may be lost or withdrawn."""
 LOOKS: Final = 20
-"""Pins that one round of upkeep looks at."""
+"""Pins that one round of upkeep looks at, at most."""
 FETCHES: Final = 4
-"""Pins for which one process fetches at once."""
+"""Pins for which one process fetches at the same time."""
 FETCH_LEASE: Final = "pins:fetch"
 
 
@@ -56,8 +56,8 @@ FETCH_LEASE: Final = "pins:fetch"
 class PinWish:
     """The wishes of a client that pins a path.
 
-    :param expires_s: seconds until the pin ends; None: never.
-    :param fetch: whether missing paths are to be fetched.
+    :param expires_s: seconds until the pin ends; None: it never ends.
+    :param fetch: whether to fetch missing paths.
     """
 
     label: str = ""
@@ -65,7 +65,7 @@ class PinWish:
     fetch: bool = False
 
     def check(self) -> None:
-        """Raise Malformed if it makes no sense."""
+        """Raise Malformed if the label or the end is invalid."""
         if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
             raise Malformed(f"a label has at most {LONGEST_LABEL} printable characters")
         if self.expires_s is not None and not 0 < self.expires_s <= 100 * 365 * 86400.0:
@@ -74,7 +74,7 @@ class PinWish:
 
 @frozen(kw_only=True)
 class PinSight:
-    """A pin, and what was seen of its closure just now.
+    """A pin, and its closure as it was seen just now.
 
     :param missing: hash parts of missing paths, `TOLD` at most.
     """
@@ -84,24 +84,25 @@ class PinSight:
 
 
 class PinVerbs(Protocol):
-    """Pins as the web floor sees them. Raises Unavailable if the database is away."""
+    """Pins as the web floor sees them. Each verb raises Unavailable if the database is away."""
 
     async def pin(self, digest: str, wish: PinWish, permit: Permit = anything) -> PinSight:
-        """Pin the closure of a path, or change label and end of its pin.
+        """Pin the closure of a path, or change the label and the end of its pin.
 
-        Raises NotFound if the narinfo is not here (with `fetch`: nowhere), Malformed, Refused if
-        the closure or the number of pins is too large.
+        Raises NotFound if the narinfo is not here (with `fetch`: if no upstream has it, either),
+        Malformed if the wish is invalid, Refused if the client may not, or if the closure or the
+        number of pins is too large.
         """
 
     async def unpin(self, digest: str, permit: Permit = anything) -> bool:
-        """Remove a pin; False if there was none. Raises Refused if the client may not."""
+        """Remove a pin; return False if there was none. Raises Refused if the client may not."""
 
     async def pins(self) -> list[Pin]:
-        """Return all pins, by the hash part of their root."""
+        """Return all pins, in the order of the hash parts of their roots."""
 
 
 class Pinning(PinVerbs):
-    """Pins closures, looks after the pins, and fetches what they miss."""
+    """Pins closures, and ends, checks and completes pins."""
 
     _log = Logger()
 
@@ -168,14 +169,14 @@ class Pinning(PinVerbs):
         return await self._pins.all()
 
     async def _base(self, digest: str) -> str | None:
-        """Return the base name of a recorded path."""
+        """Return the base name of a path; None if it is not recorded."""
         row = await self._catalog.narinfo(digest)
         return None if row is None else row[0].narinfo.store_path.base
 
     # Upkeep
 
     async def look_after(self) -> None:
-        """End pins that have expired, and look at those that are due; one process at a time."""
+        """End expired pins, and look at those that are due. One process at a time does this."""
         now = utc_now(self._clock)
         for pin in await self._pins.expired(now):
             if await self._pins.remove(pin.digest):
@@ -191,16 +192,16 @@ class Pinning(PinVerbs):
         for pin in due:
             try:
                 sight, _ = await self._look(pin.digest)
-            except NotFound:  # unpinned meanwhile
+            except NotFound:  # unpinned since then
                 continue
             self._fetch_missing(sight.pin)
         await self._kept.save()
 
     async def _look(self, digest: str) -> tuple[PinSight, list[str]]:
-        """Walk a closure and hold all of it; return what was seen, and all that is missing.
+        """Walk a closure and hold all its paths; return its sight, and all missing paths.
 
-        Only texts are kept of 100,000 paths: collections of garbage pass over them. Raises NotFound
-        if the pin is gone.
+        Keeps only texts of 100,000 paths, because Python's garbage collector does not visit texts.
+        Raises NotFound if the pin is gone.
         """
         missing: list[str] = []
         nars: set[str] = set()
@@ -230,14 +231,14 @@ class Pinning(PinVerbs):
     # Fetching
 
     def _fetch_missing(self, pin: Pin) -> None:
-        """Begin to fetch what a pin misses, if that is wanted; upkeep comes back to the others."""
+        """Begin to fetch a pin's missing paths, if the client wants that and a place is free."""
         is_due = pin.is_fetching and pin.missing and pin.digest not in self._fetching
         if is_due and len(self._fetching) < FETCHES:
             self._fetching.add(pin.digest)
             self._tasks.start(f"fetch for pin {pin.digest}", self._fetch_alone(pin.digest))
 
     async def _fetch_alone(self, digest: str) -> None:
-        """Fetch what a pin misses, unless a process of this cache fetches it now."""
+        """Fetch a pin's missing paths, unless another process of this cache does so now."""
         try:
             lease = await self._world.leases.try_hold(f"{FETCH_LEASE}:{digest}")
             if lease is None:
@@ -256,7 +257,7 @@ class Pinning(PinVerbs):
             self._fetching.discard(digest)
 
     async def _fetch(self, digest: str) -> None:
-        """Fetch narinfos and NARs, each once, as long as new missing paths show."""
+        """Fetch narinfos and NARs, each once, until no new missing paths appear."""
         tried: set[str] = set()
         while True:
             sight, missing = await self._look(digest)
@@ -274,7 +275,7 @@ class Pinning(PinVerbs):
         )
 
     async def _fetch_path(self, digest: str) -> None:
-        """Fetch one path; if it cannot be had now, it stays missing."""
+        """Fetch one path; if that fails, it stays missing."""
         try:
             await within(self._clock, FETCH_S, self._fetch_now(digest))
         except (NcpsError, DeferredTimeout) as error:
@@ -290,7 +291,7 @@ class Pinning(PinVerbs):
 
 
 async def _each(items: Iterable[str], act: Callable[[str], Awaitable[None]]) -> None:
-    """Act on all items, on `WIDTH` of them at once."""
+    """Act on all items, on `WIDTH` of them at the same time."""
     left = iter(items)
 
     async def some() -> None:

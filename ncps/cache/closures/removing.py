@@ -1,12 +1,12 @@
-"""Removing: paths and NARs that a client takes out of the store, perhaps for ever.
+"""Removing: removes paths and NARs for a client, perhaps for ever.
 
     pinned? --> Conflict
     arriving here --> its clients get the rest, but it is not published
     leases of downloads --(another process has one)--> Unavailable, or named as busy
-    record, durably --> all processes are told --> bytes and sidecars
+    record, durably --> notices to all processes --> bytes and sidecars
 
-A path that is blocked is blocked in the same transaction that forgets it. From then on no process
-records it or its NAR, so a download that is running anywhere is not published.
+The transaction that forgets a path also blocks it, if the client wants that. From then on no
+process records the path or its NAR, so that no running download of it is published.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from ncps.ports import Block, Erased, EvictedNar
 BATCH: Final = 50
 """Paths that one transaction forgets."""
 MOST_ROOTS: Final = 1000
-"""Paths that one call may name."""
+"""Paths that one call may name, at most."""
 TOLD: Final = 1000
-"""Paths that a report names."""
+"""Paths that a report names, at most."""
 RETRY_S: Final = 5.0
 MADE: Final = "zst"
 """Extension of the files that ncps makes itself."""
@@ -49,10 +49,10 @@ class RemovalWish:
     """The wishes of a client that removes paths.
 
     :param digests: hash parts of store paths.
-    :param closure: whether those paths of their closures go, too, that nothing else here needs.
-    :param never_again: whether they are blocked: never fetched, never accepted.
-    :param dry_run: whether nothing is to be changed.
-    :param force: whether pinned ones go as well.
+    :param closure: whether to remove also the paths of their closures that nothing else here needs.
+    :param never_again: whether to block the paths: never fetched, never accepted.
+    :param dry_run: whether to change nothing.
+    :param force: whether to remove pinned paths as well.
     """
 
     digests: tuple[str, ...]
@@ -62,7 +62,7 @@ class RemovalWish:
     force: bool = False
 
     def check(self) -> None:
-        """Raise Malformed if it makes no sense."""
+        """Raise Malformed if it names no path, or too many."""
         if not 0 < len(self.digests) <= MOST_ROOTS:
             raise Malformed(f"name 1 to {MOST_ROOTS} paths")
 
@@ -71,10 +71,11 @@ class RemovalWish:
 class RemovalReport:
     """The result of a removal, or of a dry run.
 
-    :param removed: base names of the paths, `TOLD` at most; hash parts of those that were not here.
-    :param count: how many they are in all.
+    :param removed: base names of the removed paths, at most `TOLD`; the hash part of a path that
+        was not here.
+    :param count: number of all removed paths.
     :param kept: number of paths of the closure that others need.
-    :param busy: hash parts of paths that another process is fetching: they are still here.
+    :param busy: hash parts of paths that another process fetches; these were not removed.
     :param size: bytes that were freed.
     """
 
@@ -88,8 +89,8 @@ class RemovalReport:
 class RemovalVerbs(Protocol):
     """Removals as the web floor sees them.
 
-    Raises NotFound if there is nothing to remove, Conflict if a pin holds it, Refused if it is not
-    permitted, Unavailable if it cannot be done now.
+    Each verb raises NotFound if there is nothing to remove, Conflict if a pin holds it, Refused if
+    the client may not, Unavailable if a part of the cache fails now.
     """
 
     async def delete_narinfo(
@@ -100,16 +101,16 @@ class RemovalVerbs(Protocol):
     async def delete_nar(
         self, key: NarKey, *, force: bool = False, permit: Permit = anything
     ) -> None:
-        """Remove the bytes of a NAR, in all its representations; its narinfos stay."""
+        """Remove the bytes of a NAR in all its compressions; its narinfos stay."""
 
     async def remove(self, wish: RemovalWish, permit: Permit = anything) -> RemovalReport:
-        """Remove paths with their NARs. Raises Malformed, too."""
+        """Remove paths with their NARs. Raises also Malformed if the wish is invalid."""
 
     async def blocked(self) -> list[Block]:
         """Return all blocked paths."""
 
     async def unblock(self, digest: str) -> bool:
-        """Let a path be fetched again; False if it was not blocked."""
+        """Stop blocking a path; return False if it was not blocked."""
 
 
 class Removing(RemovalVerbs):
@@ -204,13 +205,13 @@ class Removing(RemovalVerbs):
             busy=tuple(busy),
             size=size,
         )
-        await self._world.threads.run(chosen.paths.clear)  # to free 100,000 of them takes long
+        await self._world.threads.run(chosen.paths.clear)  # freeing 100,000 entries takes long
         return report
 
     async def _remove_some(
         self, digests: Sequence[str], wish: RemovalWish, chosen: Going, busy: list[str]
     ) -> int:
-        """Remove a batch of paths; return the bytes that are free now."""
+        """Remove a batch of paths; return the number of bytes that this freed."""
         async with self._objects.holding() as held:
             going = []
             for digest in digests:
@@ -259,7 +260,7 @@ class Removing(RemovalVerbs):
         return is_gone
 
     async def _are_ours(self, held: Holding, key: NarKey) -> bool:
-        """Whether no other process fetches a NAR, nor the one that it was made from."""
+        """Return whether no other process fetches a NAR or its original; hold their leases."""
         nar = await self._catalog.nar(key) if key.extension == MADE else None
         original = nar.made_from if nar is not None else ""
         if original and not await self._is_ours(held, NarKey.parse(original)):
@@ -267,21 +268,21 @@ class Removing(RemovalVerbs):
         return await self._is_ours(held, key)
 
     async def _is_ours(self, held: Holding, key: NarKey) -> bool:
-        """Whether no other process fetches a NAR; a download of this one publishes nothing."""
+        """Return whether no other process fetches a NAR; keep our own download unpublished."""
         if await self._running.disown(key):
             return True
         nar = await self._catalog.nar(key)
         return await (held.take_object(key) if nar is None else held.take(nar))
 
     def _tell(self, erased: Erased) -> None:
-        """Have all processes look up anew what has changed."""
+        """Notify all processes of the erased narinfos and NARs."""
         for digest in erased.digests:
             self._board.narinfo_changed(digest)
         for key in erased.keys:
             self._board.nar_changed(key)
 
     async def _remove_bytes(self, evicted: EvictedNar) -> int:
-        """Remove the bytes of a NAR and its sidecars; return how many bytes are gone."""
+        """Remove the bytes of a NAR and its sidecars; return the number of freed bytes."""
         nar = evicted.nar
         is_gone = nar.is_stored and await self._objects.remove(nar)
         if nar.is_stored and stored_key(nar) != nar.key:
@@ -291,5 +292,5 @@ class Removing(RemovalVerbs):
         return nar.stored_size or 0 if is_gone else 0
 
     async def _remove_object(self, key: NarKey) -> bool:
-        """Remove an object that no row owns, so that it is not taken over again."""
+        """Remove an object that no row owns, so that it is not adopted again."""
         return not await self._objects.is_owned(key) and await self._store.delete(key)

@@ -1,4 +1,4 @@
-"""Room: how much of the store pins take, and whether they leave any for the rest."""
+"""Room: how much of the store pins take, and whether they leave room for other NARs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MIB: Final = 1024 * 1024
 
 
 class PinnedRoom:
-    """Counts pinned bytes, and warns when eviction cannot free enough any more.
+    """Counts pinned bytes, and warns when eviction can no longer free enough.
 
-    :param high: bytes that the store may hold; 0 for any number.
+    :param high: bytes that the store may hold; 0 for no limit.
     :param low: bytes that eviction goes down to.
     :ivar trouble: the warning for the page about readiness; empty if there is none.
     """
@@ -30,7 +30,7 @@ class PinnedRoom:
         self.trouble = ""
 
     async def look(self) -> None:
-        """Count anew. Raises Unavailable if the database is away."""
+        """Count the pinned bytes again. Raises Unavailable if the database is away."""
         totals = await self._pins.totals()
         self._metrics.set_pins(totals)
         if not self._high:

@@ -1,7 +1,7 @@
-"""Selection: of the closures of some paths, those that nothing else in this cache needs.
+"""Selection: finds the paths of some closures that nothing else in this cache needs.
 
-A path stays if a recorded path outside of the closures refers to it, if a pin holds it, or if a
-path that stays refers to it. Roots never stay.
+A path stays if a recorded path outside the closures refers to it, if a pin holds it, or if a path
+that stays refers to it. Roots never stay.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ncps.ports import PathFacts
 
 @frozen(kw_only=True)
 class Going:
-    """The paths that go.
+    """The paths to remove.
 
-    There may be 100,000, which each collection of garbage would look at. It passes over tuples of
-    texts.
+    There may be 100,000. Their facts are tuples of texts, because Python's garbage collector does
+    not visit these.
 
-    :param paths: by hash part, the base name of each recorded one, and the two parts of the name of
-        its NAR.
+    :param paths: for each hash part, the base name of the path, if it is recorded, and the two
+        parts of the name of its NAR.
     :param kept: number of paths of the closures that stay.
-    :param size: bytes of the stored NARs of those that go, if no other path has these.
+    :param size: bytes of the stored NARs of the paths to remove, unless another path has the NAR.
     """
 
     paths: dict[str, tuple[str, str, str]] = field(factory=dict)
@@ -40,7 +40,7 @@ class Going:
         return None if known is None else known[0]
 
     def name(self, digest: str) -> str:
-        """The name in the base name of a path; empty if it is not known."""
+        """Return the name in the base name of a path; empty if the path is not recorded."""
         return (self.base(digest) or "").partition("-")[2]
 
     def nar(self, digest: str) -> NarKey | None:
@@ -50,10 +50,10 @@ class Going:
 
 
 class Selection:
-    """Chooses the paths that go.
+    """Chooses the paths to remove.
 
-    A pass over all members of a large closure takes longer than a turn of the reactor should, so
-    threads make it.
+    Threads go through all members of a closure, because that takes longer than a turn of the
+    reactor should.
     """
 
     def __init__(self, world: World) -> None:
@@ -64,12 +64,12 @@ class Selection:
     async def choose(
         self, roots: Collection[str], *, closure: bool, permit: Permit = anything
     ) -> Going:
-        """Return the paths that go with the roots.
+        """Return the paths to remove with the roots.
 
         Raises Refused if the closures are too large, Unavailable if the database is away.
 
-        :param closure: whether more paths than the roots are to go.
-        :param permit: paths of the closures that are not permitted stay; asked in a thread.
+        :param closure: whether to remove more paths than the roots.
+        :param permit: called in a thread for each path of the closures; refused paths stay.
         """
         if not closure:
             paths = dict(await self._graph.among(roots))
@@ -78,7 +78,7 @@ class Selection:
         known: dict[str, str] = {}
         async for found in walk(self._graph, roots):
             for digest, facts in found.items():
-                if facts is not None:  # a hash part is in memory once, however often it is named
+                if facts is not None:  # keep each hash part in memory only once
                     shared = tuple(known.setdefault(each, each) for each in facts.references)
                     members[digest] = evolve(facts, references=shared, nar_hash=None)
         needed = await self._needed_outside(members)
@@ -86,7 +86,7 @@ class Selection:
         return await self._threads.run(_going, members, needed, set(roots), permit)
 
     async def _needed_outside(self, members: Collection[str]) -> set[str]:
-        """Return the members that recorded paths outside refer to; reads the whole catalog."""
+        """Return the members that outside paths refer to. Reads the whole catalog."""
         needed: set[str] = set()
         last = ""
         while page := await self._graph.after(last):
@@ -100,7 +100,7 @@ class Selection:
 def _going(
     members: dict[str, PathFacts], needed: set[str], roots: set[str], permit: Permit
 ) -> Going:
-    """Choose, and empty `members`: it takes long to free them, too."""
+    """Choose the paths, and empty `members`, because freeing them in the reactor takes long."""
     needed |= {d for d, facts in members.items() if not is_permitted(permit, facts.base)}
     stays = _reached(members, needed - roots, roots)
     gone = {digest: facts for digest, facts in members.items() if digest not in stays}

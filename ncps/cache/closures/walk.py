@@ -1,6 +1,6 @@
-"""Walk: the closure of some paths, level by level, as far as narinfos are recorded.
+"""Walk: goes through the closure of some paths, level by level, as far as narinfos are recorded.
 
-One batch of facts is in memory at a time; of a closure of 100,000 paths only the hash parts stay.
+One batch of facts is in memory at a time. Only the hash parts of all paths stay in memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ncps.ports import PathFacts, PathGraph
 from ncps.ports.references import BATCH
 
 MAX_PATHS: Final = 200_000
-"""Most paths of a closure."""
+"""Paths of a closure, at most."""
 
 
 async def walk(
