@@ -1,1 +1,1 @@
-"""The HTTP floor: requests in, responses out; rules live in the core."""
+"""The HTTP floor: it reads requests and writes responses; the core has the rules."""

@@ -1,4 +1,4 @@
-"""From a request to its credentials, and from the guard's decision to an answer."""
+"""The credentials of requests, and the answers to requests that they do not permit."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ _STATUSES: Final[Mapping[type[NcpsError], int]] = {
 
 
 class Users(Protocol):
-    """Reads the user that a proxy names."""
+    """The reader of the user that a proxy names."""
 
     @property
     def are_named(self) -> bool:
-        """Whether trusted proxies name users at all."""
+        """Whether trusted proxies name users."""
 
     def user(self, headers: Headers, peer: str, is_trusted: bool) -> str:
-        """Return the user; empty if none is named. Raises Malformed if it is not one user.
+        """Return the user; empty if none is named. Raises Malformed if not exactly one is named.
 
         :param peer: the address of the connection.
-        :param is_trusted: whether that is a proxy that is believed.
+        :param is_trusted: whether that is the address of a trusted proxy.
         """
 
 
 class NoUsers:
-    """No proxy names users."""
+    """The reader where no proxy names users."""
 
     are_named = False
 
     def user(self, headers: Headers, peer: str, is_trusted: bool) -> str:
-        """See `Users`."""
+        """Return an empty text; see `Users`."""
         return ""
 
 
 class CredentialGuard:
-    """Lets requests pass whose credentials permit what they want. See `guard.RouteGuard`.
+    """A `RouteGuard` that decides by the credentials of a request.
 
-    :param guard: decides.
+    :param guard: decides which credentials permit a scope.
     """
 
     def __init__(self, guard: Guard, users: Users | None = None) -> None:
@@ -92,7 +92,7 @@ class CredentialGuard:
         allowed: bytes,
         go_on: Callable[[], object],
     ) -> None:
-        """Go on, or refuse, when a source has named the principal; end if the client leaves."""
+        """Go on, or refuse, once a source has named the principal; stop if the client leaves."""
 
         def decided(principal: Principal) -> None:
             if not request.gone:
@@ -113,10 +113,10 @@ class CredentialGuard:
         asking.addErrback(lambda failure: fail(request, failure))
 
     def reader(self, connection: ClientConnection, headers: Headers) -> Principal | None:
-        """Return the principal that may have a ready answer, if it is known without waiting.
+        """Return the principal that may get a ready answer, if it is known without waiting.
 
-        None for all others, and for clients that may not read every path: the ordinary road decides
-        about them.
+        None for all others, and for clients that may not read every path: the usual way decides
+        about their requests.
         """
         try:
             anybody = self._guard.anybody(Scope.READ)
@@ -127,11 +127,11 @@ class CredentialGuard:
             return None
 
     def _credentials(self, headers: Headers, connection: ClientConnection) -> Credentials:
-        """Read the credentials of a request. Raises Malformed if they make no sense."""
+        """Read the credentials of a request. Raises Malformed if they cannot be read."""
         found = headers.getRawHeaders(b"authorization")
         certificate = getattr(connection.transport, "client_certificate", None)
         if connection.is_proxied and self._users.are_named:
-            certificate = None  # it is that of the proxy, not that of its users
+            certificate = None  # it belongs to the proxy, not to its users
         user = self._users.user(headers, connection.client, connection.is_proxied)
         if found is None and certificate is None and not user:
             return NO_CREDENTIALS
@@ -149,7 +149,7 @@ class CredentialGuard:
 
 
 def refuse_secret(request: NcpsRequest) -> None:
-    """Answer 400 to a request whose target holds a token, and forget the token."""
+    """Answer 400 to a request whose target holds a token, and remove the token from it."""
     request.uri = request.path
     tell(
         request,
@@ -160,7 +160,7 @@ def refuse_secret(request: NcpsRequest) -> None:
 
 
 def _refuse(request: NcpsRequest, error: NcpsError, allowed: bytes) -> None:
-    """Answer a request that may not go on; the text says what to do."""
+    """Answer a request that is not permitted; the text says what to do."""
     if request.gone:
         return
     status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 403)

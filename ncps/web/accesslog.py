@@ -1,8 +1,8 @@
-"""The access log: a line for each request that has ended, many written at a time.
+"""The access log: a line for each request that has ended, written in batches.
 
-To `twisted.logger` a batch is one event. Our observers write a line for each request, as if it had
-been an event of its own with a template and fields; any other observer prints the messages, one to
-a line.
+For `twisted.logger` a batch is one event. Our observers write a line for each request, as if it
+were an event of its own with a template and fields. Any other observer prints each message in a
+line.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ _log = Logger()
 
 
 class AccessLog:
-    """Logs batches.
+    """A logger of batches of accesses.
 
-    :param clock: that the accesses were timed by.
+    :param clock: the clock that has timed the accesses.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
 
     def __call__(self, accesses: Sequence[Access]) -> None:
-        """Log requests in the order they ended."""
+        """Log requests in the order in which they ended."""
         offset = time() - self._clock.seconds()
         _log.info("{log_batch}", log_batch=Requests(accesses, offset))
 
 
 @frozen
 class Requests(Batch):
-    """Requests, as the lines of a log.
+    """Requests as the lines of a log.
 
-    :param offset: seconds to add to the clock's time, for seconds since the epoch.
+    :param offset: seconds to add to the clock's time to get seconds since the epoch.
     """
 
     accesses: Sequence[Access]
@@ -71,7 +71,7 @@ def _json_line(access: Access, offset: float, end: str) -> str:
     verb, target = quoted(access.method), quoted(access.path)
     took = repr(round(access.elapsed * 1000, 1))
     complete = "true" if access.is_complete else "false"
-    # In the message the quotes between the method and the path are cut out, and those at the end.
+    # The message has no quotes between method and path, and none at its end.
     message = f"{verb[:-1]} {target[1:-1]} {status} {size} bytes in {took} ms"
     if access.cache:
         message = f"{message} {access.cache}"
@@ -89,7 +89,7 @@ def _json_line(access: Access, offset: float, end: str) -> str:
 
 
 def _for_people(access: Access, paint: Paint) -> str:
-    """The message, and further fields of the line in JSON: client, upstream, hash."""
+    """Return the message with further fields of the JSON line: client, upstream, hash."""
     took = round(access.elapsed * 1000, 1)
     cache = f" {access.cache}" if access.cache else ""
     user = f" as {access.user}" if access.user else ""

@@ -1,4 +1,4 @@
-"""AddressCounts: counts connections and requests from one address."""
+"""The counts of connections and requests from each address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ncps.web.clients import UNIX
 
 
 class AddressCounts:
-    """Counts connections and requests by the address they come from; see `clients`."""
+    """Counts of connections and requests by the address that they come from; see `clients`."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -18,17 +18,17 @@ class AddressCounts:
         return len(self._counts)
 
     def count(self, client: str) -> int:
-        """Return the number from the address of a client; 0 for clients without one."""
+        """Return the count for the address of a client; 0 for a client without an address."""
         return self._counts.get(_whence(client), 0)
 
     def opened(self, client: str) -> None:
-        """Count one in."""
+        """Add one to the count of a client's address."""
         whence = _whence(client)
         if whence:
             self._counts[whence] += 1
 
     def closed(self, client: str) -> None:
-        """Count one out."""
+        """Take one from the count of a client's address."""
         whence = _whence(client)
         if whence:
             self._counts[whence] -= 1
@@ -37,7 +37,7 @@ class AddressCounts:
 
 
 def _whence(client: str) -> str:
-    """The address that counts: of IPv6 the /64, all of which belongs to one site (RFC 6177).
+    """Return the address to count by: for IPv6 the /64, which belongs to one site (RFC 6177).
 
     Empty for clients on a UNIX socket: the file system decides which clients may connect there.
     """

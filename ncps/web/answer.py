@@ -1,4 +1,4 @@
-"""Short answers to a request, written at once: a status and a line of text, a refusal, an error.
+"""Short answers, written without waiting: a status and a line of text, a refusal, an error.
 
 `respond` has the bridge from coroutines to responses; requests and pages both use this module.
 """
@@ -17,27 +17,27 @@ from ncps.web.fast.channel import NcpsChannel
 
 TEXT = b"text/plain; charset=utf-8"
 ALLOW = b"GET, HEAD, OPTIONS"
-RETRY_AFTER = 5.0  # seconds, where the error does not say; what Nix waits anyway since 2.35
+RETRY_AFTER = 5.0  # seconds, if the error gives no time; Nix waits that long since 2.35
 
 _log = Logger()
 
 
 class AnswerableRequest(Request):
-    """A request that knows when its client has gone, and can be cut off."""
+    """A request that knows whether its client has gone, and that can be cut off."""
 
     channel: NcpsChannel
     gone = False
-    """Whether the connection is closed: there is nobody to write to, and nothing to finish."""
+    """Whether the connection is closed, so that nothing can be written or finished."""
 
     def abort(self) -> None:
-        """Cut the connection: the only honest end of a response that cannot be completed."""
+        """Cut the connection, so that an incomplete response does not look complete."""
         channel = self.__dict__.get("channel")  # until the response is finished
         if channel is not None and not self.gone:
             channel.transport.abortConnection()
 
 
 def fail(request: AnswerableRequest, failure: Failure) -> None:
-    """Log an unexpected error, and give the client the number by which an operator finds it."""
+    """Log an unexpected error, and tell the client the number of its log line."""
     if request.startedWriting:
         request.abort()  # before anything else, which may fail
     request_id = uuid4().hex[:12]
@@ -47,7 +47,7 @@ def fail(request: AnswerableRequest, failure: Failure) -> None:
 
 
 def send(request: AnswerableRequest, body: bytes, content_type: bytes) -> None:
-    """Write a whole response but for its end; for HEAD only the head."""
+    """Write the head and the body of a response, without finishing it; for HEAD only the head."""
     headers = request.responseHeaders
     headers.setRawHeaders(b"Content-Type", [content_type])
     headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
@@ -66,7 +66,7 @@ def tell(
 
 
 def make_private(headers: Headers) -> None:
-    """Keep proxies from giving an answer to others; the client itself may keep it as before."""
+    """Forbid shared caches to keep an answer; the client itself may keep it as before."""
     said = (headers.getRawHeaders(b"cache-control") or [b""])[0]
     if b"no-store" not in said:
         headers.setRawHeaders(b"Cache-Control", [b"private" + said.removeprefix(b"public")])

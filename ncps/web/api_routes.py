@@ -1,4 +1,4 @@
-"""Routes of our own API: pins, removals, and questions about many paths; `grammar` lists them."""
+"""Routes of our own API: pins, removals, and queries about many paths; `grammar` lists them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PinAnswers(Protocol):
         """Pin the closure of the store path with this hash part."""
 
     def unpin(self, request: NcpsRequest, digest: str) -> int:
-        """Remove its pin."""
+        """Remove the pin of the store path with this hash part."""
 
     def list(self, request: NcpsRequest) -> int:
         """List the pins."""
@@ -77,7 +77,7 @@ def removals(pages: RemovalAnswers) -> tuple[Route, Route, Route]:
 def _for_all(
     page: Callable[[NcpsRequest], int],
 ) -> Callable[[NcpsRequest, re.Match[bytes]], None]:
-    """Return an act that answers only clients that may act on all paths."""
+    """Return an act that refuses clients that may not read all paths."""
 
     def act(request: NcpsRequest, _: re.Match[bytes]) -> None:
         if reads_all(request):
@@ -87,7 +87,7 @@ def _for_all(
 
 
 def query(page: Page) -> Route:
-    """Return the route of questions about many paths."""
+    """Return the route of queries about many paths."""
     verb = Verb(act=_for_all(page.render), takes_body=True)
     return Route(
         pattern=re.compile(b"/api/v1/query"),

@@ -1,7 +1,7 @@
 """The certificate of new connections, and the handshakes that fail.
 
-`look` takes new files. Files that cannot be used at two looks change nothing: connections go on
-with the certificate there is, and one line says what is wrong with the files.
+`look` loads files that have changed. If it cannot use them twice in a row, new connections go on
+using the old certificate, and one log line says what is wrong with the files.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from ncps.errors import Refused, Unavailable
 from ncps.observe.metrics import Metrics
 
 SOON_S: Final = 14 * 24 * 3600.0
-"""A certificate that ends within these seconds earns a warning."""
+"""A certificate that expires within these seconds causes a warning."""
 
 READ_S: Final = 10.0
-"""Seconds that reading the files may take: a file system of a network may hang."""
+"""Longest time to read the files: a network file system may hang."""
 
 QUIET_S: Final = 60.0
-"""Seconds in which failures of one kind are counted after one of them was logged."""
+"""Seconds after a logged failure in which further ones of its kind are only counted."""
 
 _TOLD: Final = {
     "no_certificate": "it shows no certificate, and server-tls-client-ca-file asks for one",
-    "bad_certificate": "no authority of server-tls-client-ca-file vouches for its certificate",
+    "bad_certificate": "no authority of server-tls-client-ca-file has signed its certificate",
     "distrust": "it does not trust the certificate of this server",
     "plain_http": "it speaks HTTP without TLS",
     "no_agreement": "it has no version of TLS, or no cipher, in common with this server",
     "timeout": "its handshake took longer than server-tls-handshake-timeout",
-    "other": "its handshake makes no sense",
+    "other": "its handshake is malformed",
 }
-"""The reasons that earn a line in the log."""
+"""The reasons that are logged, by kind."""
 
 _KINDS: Final = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no_certificate",
@@ -57,11 +57,11 @@ _KINDS: Final = {
     "VERSION_TOO_LOW": "no_agreement",
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "no_agreement",
 }
-"""Reasons of OpenSSL."""
+"""The kinds of OpenSSL's reasons."""
 
 
 def kind_of(error: Exception) -> str:
-    """Return the kind of an error of a handshake, as the metrics call it."""
+    """Return the kind of a handshake error, as a label of the metrics."""
     if isinstance(error, ssl.SSLEOFError) or not isinstance(error, ssl.SSLError):
         return "closed"
     reason = error.reason or ""
@@ -71,11 +71,11 @@ def kind_of(error: Exception) -> str:
 
 
 class Certificates:
-    """The certificate of this process's encrypted addresses.
+    """The certificate of this process's https:// addresses.
 
-    :param threads: read the files.
+    :param threads: threads that read the files.
     :param handshake_s: seconds that a client has for its handshake.
-    :ivar era: another object after each change that keeps out clients that were let in before.
+    :ivar era: replaced after each change that refuses clients which were accepted before.
     :ivar on_era: called after such a change.
     """
 
@@ -113,9 +113,9 @@ class Certificates:
         return self._current.context
 
     async def take(self, files: CertificateFiles) -> None:
-        """Take other files from now on. Raises Refused if they are no use yet.
+        """Use other files from now on. Raises Refused if they cannot be used yet.
 
-        The certificate and the authorities of before hold until they are; `look` tries again.
+        Until they can, the old certificate and authorities remain in use; `look` tries again.
         """
         self._files = files
         if files != self._used:
@@ -124,7 +124,7 @@ class Certificates:
             raise Refused(self._refused or self._doubt)
 
     async def look(self) -> None:
-        """Take the files if they have changed.
+        """Load the files if they have changed.
 
         Raises Refused or Unavailable if there is no certificate yet.
         """
@@ -148,18 +148,18 @@ class Certificates:
                 if self._current is None:
                     raise
                 if seen != self._doubtful:
-                    # Perhaps one of two files is still to come.
+                    # Perhaps only one of the two files is written yet.
                     self._doubtful, self._doubt = seen, str(error)
                     return
                 self._refuse(str(error))
-            # Only now: a look that was cut short is repeated.
+            # Only now, so that an interrupted look is repeated.
             self._seen = seen
         self._watch_end()
 
     async def _take(self, files: CertificateFiles) -> None:
         found = await self._threads.run(load_blocking, files)
         if files is not self._files:
-            return  # others were named meanwhile
+            return  # `take` has named other files meanwhile
         now, before = utc_now(self.clock), self._current
         if self._current is not None:
             trouble = trouble_of(found, now)
@@ -184,7 +184,7 @@ class Certificates:
         self._refused = reason
 
     def _watch_end(self) -> None:
-        """Log once that the certificate ends soon, and once that it has ended."""
+        """Log once that the certificate expires soon, and once that it has expired."""
         assert self._current is not None
         trouble = trouble_of(self._current, utc_now(self.clock), soon_s=SOON_S)
         if trouble and trouble != self._told:
@@ -192,12 +192,12 @@ class Certificates:
         self._told = trouble
 
     def warnings(self) -> list[str]:
-        """Tell troubles that an operator should mend: the end of a certificate, unusable files."""
+        """Return what an operator should fix: an expiring certificate, unusable files."""
         refused = f"the new certificate cannot be used: {self._refused}" if self._refused else ""
         return [text for text in (self._told, refused) if text]
 
     def succeeded(self) -> None:
-        """Count a handshake."""
+        """Count a handshake that succeeded."""
         self._metrics.handshakes("done").inc()
 
     def late(self, client: str) -> None:
@@ -206,9 +206,9 @@ class Certificates:
         self.failed(client, "timeout")
 
     def failed(self, client: str, kind: str) -> None:
-        """Count a handshake that failed, and log one of its kind in a minute.
+        """Count a handshake that failed, and log at most one of its kind a minute.
 
-        :param kind: of `HANDSHAKES`.
+        :param kind: one of `HANDSHAKES`.
         """
         self._metrics.handshakes(kind).inc()
         if kind not in _TOLD:

@@ -1,9 +1,9 @@
 """The address of a client: that of its connection, or the one that a trusted proxy names.
 
-A proxy adds the address it was asked from at the end of the field that it passes on. So ncps
-believes only the last address that belongs to no trusted proxy: any client may have written those
-before it. `Forwarded` (RFC 7239) counts only where there is no `X-Forwarded-For`: a proxy that
-writes the one passes the other on as it came.
+A proxy appends the address of its own client to the field. So ncps uses the last address that
+belongs to no trusted proxy: any client may have written the addresses before it. `Forwarded` (RFC
+7239) counts only without `X-Forwarded-For`: a proxy that writes one of the two passes the other on
+unchanged.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from twisted.internet.interfaces import IAddress
 from twisted.web.http_headers import Headers
 
 UNIX = "unix"
-"""Stands for the address of a client on a UNIX socket, which has none."""
+"""In place of the address of a client on a UNIX socket, which has none."""
 MOST_HOPS = 32
-"""Addresses of one request that are looked at, from the last one on."""
+"""Addresses of one request that are read, from the last one on."""
 
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d{1,5})?|(\d+\.\d+\.\d+\.\d+):\d{1,5}", re.ASCII)
 _FOR = re.compile(r'for=(?:"([^"]*)"|([^;,\s"]*))', re.IGNORECASE)
 
 
 def plain_address(peer: IAddress | None) -> str:
-    """Write the address of a connection as people search for it; `UNIX` where it has none."""
+    """Write the address of a connection in its usual form; `UNIX` if it has none."""
     host = getattr(peer, "host", None)
     return UNIX if not host else _plain(host) or str(host)
 
 
 def _plain(host: str) -> str:
-    """Write IPv4 as such, and IPv6 without a zone; empty for other texts."""
+    """Write an address: a mapped IPv4 as IPv4, IPv6 without a zone; empty for other texts."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -42,9 +42,9 @@ def _plain(host: str) -> str:
 
 
 class TrustedProxies:
-    """Proxies that are believed when they name a client.
+    """The proxies that ncps trusts to name their clients.
 
-    :param networks: addresses and networks, and `UNIX` for clients on a UNIX socket.
+    :param networks: addresses and networks, and `UNIX` for connections over a UNIX socket.
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
@@ -55,7 +55,7 @@ class TrustedProxies:
         ]
 
     def trusts(self, address: str) -> bool:
-        """Whether this client is believed when it names another one; see `plain_address`."""
+        """Whether an address, as `plain_address` writes it, is a trusted proxy."""
         if address == UNIX:
             return self._trusts_unix
         if not self._networks:
@@ -67,7 +67,7 @@ class TrustedProxies:
         """Return the client that the trusted proxy at `address` names, else the proxy."""
         client = address
         for hop in _hops(headers):
-            if not hop:  # not an address: nothing before it can be told either
+            if not hop:  # not an address, so those before it are not trusted either
                 break
             client = hop
             if not self.trusts(hop):
@@ -76,7 +76,7 @@ class TrustedProxies:
 
 
 def _hops(headers: Headers) -> Iterator[str]:
-    """Yield addresses from the last one on; an empty text for an entry that is no address."""
+    """Yield addresses, the last one first; an empty text for an entry that is no address."""
     values = headers.getRawHeaders(b"x-forwarded-for")
     pattern = None
     if values is None:

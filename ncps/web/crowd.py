@@ -1,7 +1,7 @@
 """Connections that wait in the kernel while the process has no descriptors for them.
 
-A process that takes a connection and has no descriptor left for its answer must close it. One that
-it does not take waits in the queue of the listening socket, and is served when another has ended.
+If a process accepts a connection and has no descriptor left for its answer, it must close it. A
+connection that it does not accept waits in the queue of the listening socket until another ends.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 SPARE: Final = 16
-"""Connections that may come in between: every port takes one more after it was told to wait."""
+"""Connections that may still come: every port accepts one more after it has stopped reading."""
 
 
 class Crowd:
-    """Makes the listening ports wait while as many connections are open as fit.
+    """The listening ports, which stop accepting while the process has too few descriptors.
 
-    :ivar most: connections that fit; 0 for any number.
+    :ivar most: connections for which there are descriptors; 0 for any number.
     """
 
     _log = Logger()
@@ -29,13 +29,13 @@ class Crowd:
         self._is_told = False
 
     def add(self, port: Any) -> None:
-        """Let a port wait with the others. It must listen, and have taken no connection yet."""
+        """Add a port. It must listen, and have accepted no connection yet."""
         if self.most:
             _take_one_by_one(port)
         self._ports.append(port)
 
     def leave(self) -> None:
-        """Let the ports alone from now on: they close."""
+        """Forget the ports, which are about to close."""
         self._ports.clear()
 
     @property
@@ -43,7 +43,7 @@ class Crowd:
         return self.most - min(SPARE, self.most // 4)
 
     def grew(self, count: int) -> bool:
-        """Take note of how many connections are open; return whether a wait begins."""
+        """Stop the ports if `count` connections are too many; return whether they stop now."""
         if not self.most or self._is_waiting or count < self._room:
             return False
         self._is_waiting = True
@@ -52,14 +52,14 @@ class Crowd:
         if not self._is_told:
             self._is_told = True
             self._log.warn(
-                "{count} connections of clients are open, and the limit of descriptors allows no"
-                " more: new ones wait; this is logged once",
+                "{count} connections of clients are open, and the limit of descriptors allows no "
+                "more: new ones wait; this is logged once",
                 count=count,
             )
         return True
 
     def shrank(self, count: int) -> None:
-        """Take note of how many connections are open still."""
+        """Let the ports accept again if only `count` connections are open."""
         if self._is_waiting and count < self._room:
             self._is_waiting = False
             for port in self._ports:
@@ -67,7 +67,7 @@ class Crowd:
 
 
 def _take_one_by_one(port: Any) -> None:
-    """Have a port of Twisted take one connection in each turn, and not as many as came lately."""
+    """Make a port of Twisted accept one connection a turn instead of an adaptive number."""
     kind = type(port)
     fixed = property(lambda _: 1, lambda _, number: None)
     port.__class__ = type(kind.__name__, (kind,), {"numberAccepts": fixed})

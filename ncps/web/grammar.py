@@ -1,6 +1,6 @@
-"""The path grammar: maps each path to its page. `api_routes` has the routes of our own API.
+"""The path grammar: it maps each path to its page. `api_routes` has the routes of our own API.
 
-/                     what this is, as JSON
+/                     name, key and version of this cache, as JSON
 /nix-cache-info       /pubkey
 /<32>.narinfo         <32>: hash part of a store path
 /nar/<H>.nar[.<ext>]  <H>: 52 digits of nix32 or 64 of hexadecimal
@@ -13,11 +13,11 @@
 /upload/<the same>    what is stored here; PUT uploads it
 /cluster/nar/<same>   a NAR on its way, for the other processes of this cache
 /healthz /readyz /metrics
-/pin/<32>.narinfo /pins  closures that stay
+/pin/<32>.narinfo /pins  closures that are kept
 /api/v1/remove        POST: remove paths
-/api/v1/blocked /api/v1/blocked/<32>  paths that never come back
-/api/v1/query         POST: where many paths are
-/api/v1/closure/<32>  the narinfos of a path and of all that it needs
+/api/v1/blocked /api/v1/blocked/<32>  paths that are never fetched again
+/api/v1/query         POST: which of many paths are where
+/api/v1/closure/<32>  the narinfos of a path and of its closure
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _REALISATION = re.compile(rb"/(realisations/[0-9A-Za-z:!%+._?=-]{1,1000})")
 _BUILD_TRACE = re.compile(
     rb"/(build-trace-v2/[0-9A-Za-z%+._?=-]{1,1000}/[0-9A-Za-z%+._?=-]{1,1000})"
 )
-"""Their names have characters that some releases of Nix escape."""
+"""The names in these patterns have characters that some releases of Nix escape."""
 
 
 _LISTING = re.compile(rb"/(%b)\.ls" % DIGEST)
@@ -62,7 +62,7 @@ _SYMBOLS = re.compile(rb"/buildid/(%b)/debuginfo" % _BUILD_ID)
 
 
 class Page(Protocol):
-    """Answers one fixed path."""
+    """The page of one fixed path."""
 
     def render(self, request: NcpsRequest) -> int:
         """Answer, now or later; see `respond.respond`."""
@@ -91,7 +91,7 @@ class RemovalAnswers(Protocol):
         """List the blocked paths."""
 
     def unblock(self, request: NcpsRequest, digest: str) -> int:
-        """Let a store path be fetched again."""
+        """Allow a store path to be fetched again."""
 
 
 class NarAnswers(Protocol):
@@ -102,45 +102,45 @@ class NarAnswers(Protocol):
 
 
 class NarsOfClients(NarAnswers, Protocol):
-    """Answers for NARs, also by the names that other servers give them."""
+    """Answers for NARs, also by the names that other servers use for them."""
 
     def render_old(self, request: NcpsRequest, digest: str, file_name: str) -> int:
-        """Answer with the NAR of a store path, if this is its name; see `Cache.key_of`."""
+        """Answer with the NAR of a store path, if `file_name` is its name; see `Cache.key_of`."""
 
 
 class Uploading(Protocol):
-    """Takes uploads, and answers clients that ask what they need not upload."""
+    """Answers to uploads, and to clients that ask whether they need to upload."""
 
     def put_nar(self, request: NcpsRequest, key: NarKey) -> int:
-        """Take the file of a NAR."""
+        """Accept the file of a NAR."""
 
     def put_narinfo(self, request: NcpsRequest, digest: str) -> int:
-        """Take the narinfo of the store path with this hash part."""
+        """Accept the narinfo of the store path with this hash part."""
 
     def render_narinfo(self, request: NcpsRequest, digest: str) -> int:
         """Answer with the narinfo of a stored path."""
 
 
 class ExtraAnswers(Protocol):
-    """Answers for logs, listings and debug information, and takes them."""
+    """Answers to reads and uploads of logs, listings and debug information."""
 
     def log(self, request: NcpsRequest, name: str) -> int:
         """Answer with the log of a derivation."""
 
     def put_log(self, request: NcpsRequest, name: str) -> int:
-        """Take the log of a derivation."""
+        """Accept the log of a derivation."""
 
     def listing(self, request: NcpsRequest, digest: str) -> int:
         """Answer with the listing of a store path."""
 
     def put_listing(self, request: NcpsRequest, digest: str) -> int:
-        """Take the listing of a store path."""
+        """Accept the listing of a store path."""
 
     def link(self, request: NcpsRequest, build_id: str) -> int:
         """Answer with the link of a build ID."""
 
     def put_link(self, request: NcpsRequest, build_id: str) -> int:
-        """Take the link of a build ID."""
+        """Accept the link of a build ID."""
 
     def symbols(self, request: NcpsRequest, build_id: str) -> int:
         """Answer with the symbols of a build ID."""
@@ -153,10 +153,10 @@ class RealisationAnswers(Protocol):
         """Answer with a realisation."""
 
     def take(self, request: NcpsRequest, key: RealisationKey) -> int:
-        """Keep the realisation in the body of a request."""
+        """Accept the realisation in the body of a request."""
 
     def remove(self, request: NcpsRequest, key: RealisationKey) -> int:
-        """Drop a realisation."""
+        """Remove a realisation."""
 
 
 def fixed(
@@ -164,7 +164,7 @@ def fixed(
 ) -> Route:
     """Return the route of one path that is only read.
 
-    :param is_upload: whether it is below `/upload` as well.
+    :param is_upload: whether the path exists below `/upload`, too.
     """
     verbs = reads(lambda request, _: page.render(request), scope)
     return Route(
@@ -184,7 +184,7 @@ def narinfos(
 ) -> Route:
     """Return the route of narinfos.
 
-    :param at_root: whether they can be uploaded beside `/upload` as well.
+    :param at_root: whether they can be uploaded at the root, too.
     """
     verbs, below = reads(with_digest(pages.render)), {}
     if removals is not None:
@@ -205,7 +205,7 @@ def narinfos(
 def with_digest(
     page: Callable[[NcpsRequest, str], object],
 ) -> Callable[[NcpsRequest, re.Match[bytes]], None]:
-    """Return an act that gives a page the hash part in the path."""
+    """Return an act that calls a page with the hash part in the path."""
 
     def act(request: NcpsRequest, match: re.Match[bytes]) -> None:
         page(request, match[1].decode("ascii"))
@@ -237,10 +237,10 @@ def nars(
 
 
 def old_nars(pages: NarsOfClients) -> Route:
-    """Return the route of NARs by the names that other servers give them."""
+    """Return the route of NARs by the names that other servers use for them."""
 
     def act(request: NcpsRequest, match: re.Match[bytes]) -> None:
-        # Such a name says nothing of the store path, and is no secret as the hash of a file is.
+        # Such a name does not show the base name of the store path, and is easy to guess.
         if reads_all(request):
             pages.render_old(request, match[2].decode("ascii"), match[1].decode("ascii"))
 
@@ -256,7 +256,7 @@ def old_nars(pages: NarsOfClients) -> Route:
 
 
 def reads_all(request: NcpsRequest) -> bool:
-    """Whether the client may read all store paths; answers if not."""
+    """Whether the client may read all store paths; if not, answer the request."""
     if request.principal.paths is None:
         return True
     tell(request, 403, "a token for some store paths reads narinfos, and the NARs that they name")
@@ -264,7 +264,7 @@ def reads_all(request: NcpsRequest) -> bool:
 
 
 def cluster_nars(pages: NarAnswers) -> Route:
-    """Return the route of NARs for other processes of this cache, which bring tickets."""
+    """Return the route of NARs for other processes of this cache, which send tickets."""
     return Route(
         pattern=_CLUSTER_NAR,
         label="/cluster/nar/{file}",
@@ -284,7 +284,7 @@ def extras(pages: ExtraAnswers) -> Iterator[Route]:
 
     def named_for_all(act: Callable[[NcpsRequest, str], int]) -> Callable[..., None]:
         def call(request: NcpsRequest, match: re.Match[bytes]) -> None:
-            # A build ID stands in every copy of a program, and says nothing of the store path.
+            # Every copy of a program holds its build ID, which does not show the store path.
             if reads_all(request):
                 act(request, match[1].decode("ascii"))
 
@@ -318,10 +318,10 @@ def extras(pages: ExtraAnswers) -> Iterator[Route]:
 
 
 def _log_name(request: NcpsRequest, name: bytes) -> str:
-    """Return the name of a log, which the page checks.
+    """Return the name of a log; the page checks it.
 
-    A name may hold a question mark. Nix writes it into the URL as it is, so that the rest of the
-    name looks like a query.
+    A name may hold a question mark. Nix does not escape it in the URL, so that the rest of the name
+    looks like a query.
     """
     _, mark, query = request.uri.partition(b"?")
     text = (name + mark + query).decode("ascii", "replace")
@@ -357,7 +357,7 @@ def realisations(pages: RealisationAnswers) -> tuple[Route, Route]:
 def _with_key(
     page: Callable[[NcpsRequest, RealisationKey], object],
 ) -> Callable[[NcpsRequest, re.Match[bytes]], None]:
-    """Return an act that answers a request once its path is read."""
+    """Return an act that calls a page with the key in the path."""
 
     def act(request: NcpsRequest, match: re.Match[bytes]) -> None:
         try:
@@ -373,7 +373,7 @@ def _with_key(
 def _with_nar(
     page: Callable[[NcpsRequest, NarKey], object],
 ) -> Callable[[NcpsRequest, re.Match[bytes]], None]:
-    """Return an act that gives a page the name of the NAR in the path."""
+    """Return an act that calls a page with the name of the NAR in the path."""
 
     def act(request: NcpsRequest, match: re.Match[bytes]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""RouteGuard: decides before anything is read or asked whether a client may do what it wants."""
+"""RouteGuard: decides whether a client may do what it asks for, before a page does anything."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ncps.web.request import NcpsRequest
 
 
 class RouteGuard(Protocol):
-    """Lets requests pass."""
+    """The guard of all routes."""
 
     def admit(
         self, request: NcpsRequest, scope: Scope, allowed: bytes, go_on: Callable[[], object]
     ) -> None:
         """Call `go_on`, now or later, if the client may do this; else answer the request.
 
-        Sets `request.principal`. A client that has gone meanwhile needs neither.
+        Sets `request.principal`. If the client has gone meanwhile, do neither.
 
-        :param allowed: the methods of the path, for an answer that the method is off.
+        :param allowed: the methods of the path, for the answer that a method is off.
         """
 
 
 class OpenGuard:
-    """Lets everybody do what the settings permit to all, and answers 405 to the rest."""
+    """A guard that permits all clients the same scopes, and answers 405 for other ones."""
 
     def __init__(self, scopes: Collection[Scope] = (Scope.READ,)) -> None:
         self._anybody = Principal(name="", scopes=frozenset(scopes))

@@ -1,10 +1,9 @@
-"""The body of a request, as a page reads it: piece by piece, and no faster than the page takes it.
+"""The body of a request, which a page reads piece by piece, at its own pace.
 
-The connection stops reading while `MOST_HELD` bytes wait for the page. A page that takes a bulky
-body has its bytes gathered into large pieces, because each piece costs it several coroutines and a
-thread. A client that sends nothing
-for `server-receive-stall-timeout`, or less than `server-min-receive-rate` on average, ends the
-body; only the time counts in which the page waits for the client.
+The connection stops reading while `MOST_HELD` bytes wait for the page. A page can ask for a large
+body in large pieces, because each piece costs it several coroutines and a thread. If a client sends
+nothing for `server-receive-stall-timeout`, or less than `server-min-receive-rate` on average, the
+body ends with an error. Only the time counts in which the page waits for the client.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ MOST_HELD: Final = 256 * 1024
 """Bytes of a body that wait in memory before the connection stops reading."""
 
 BULK: Final = 8 * 1024 * 1024
-"""Bytes that all bodies gather at once, about."""
+"""Bytes that all bodies together gather at the same time, about."""
 
 LEAST_GATHERED: Final = 64 * 1024
 MOST_GATHERED: Final = 512 * 1024
@@ -36,26 +35,26 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class BodyChannel(Protocol):
-    """The connection that a body comes on."""
+    """The connection of a body."""
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
 
     def pause_body(self) -> None:
-        """Read nothing more for now."""
+        """Stop reading for now."""
 
     def resume_body(self) -> None:
         """Read on."""
 
     def expect_bulk(self, size: int) -> None:
-        """Read so many bytes at once, until the body has ended."""
+        """Read up to `size` bytes in one call, until the body has ended."""
 
 
 @frozen(kw_only=True)
 class Pace:
     """The pace that a client has to keep, in seconds and bytes a second.
 
-    :param reached: told the flag of the limit that a client does not keep.
+    :param reached: called with the flag of the limit that a client exceeds.
     """
 
     stall_s: float
@@ -75,12 +74,12 @@ class Pace:
 
 
 class IncomingBody:
-    """The bytes that follow the head of a request; one reader takes them.
+    """The bytes that follow the head of a request, for one reader.
 
-    :param length: as the client has announced it; None if the body comes in chunks.
-    :param is_expectant: whether the client sends nothing before it is told to (`Expect`).
-    :ivar received: bytes that have come.
-    :ivar is_whole: whether all of them have come.
+    :param length: the length that the client has announced; None if the body comes in chunks.
+    :param is_expectant: whether the client sends nothing before 100 Continue (`Expect`).
+    :ivar received: number of bytes that have come.
+    :ivar is_whole: whether all bytes have come.
     """
 
     def __init__(
@@ -127,15 +126,16 @@ class IncomingBody:
     def gather(self, count: Callable[[], int]) -> None:
         """Return large pieces from now on.
 
-        :param count: says how many bodies come now, this one included; they share the memory.
+        :param count: returns the number of bodies that are arriving, this one included; they share
+            the memory.
         """
         self._share = lambda: max(LEAST_GATHERED, min(MOST_GATHERED, BULK // max(1, count())))
         self._channel.expect_bulk(self._share())
 
     async def read(self, most: int) -> bytes:
-        """Return all of it. Raises TooLarge if it has more than `most` bytes."""
+        """Return the whole body. Raises TooLarge if it has more than `most` bytes."""
         if self.length is not None and self.length > most:
-            raise TooLarge(f"a body of {self.length} bytes; at most {most} are taken here")
+            raise TooLarge(f"a body of {self.length} bytes; at most {most} are accepted here")
         pieces, size = [], 0
         async for piece in self:
             size += len(piece)
@@ -145,7 +145,7 @@ class IncomingBody:
         return b"".join(pieces)
 
     async def discard(self) -> None:
-        """Read it to its end and drop it; a client that waits for 100 Continue need not send it."""
+        """Read the body to its end and drop it, unless the client still waits for 100 Continue."""
         if self._is_expectant and not self.received:
             return
         async for _ in self:
@@ -183,7 +183,7 @@ class IncomingBody:
                 self._look_at_rate()
 
     async def _wait_a_while(self) -> bool:
-        """Wait as long as the client may be silent; say whether a piece is there."""
+        """Wait for a piece as long as the client may be silent; return whether one is there."""
         since, reader = self._came_at, Deferred[None]()
         silent_s = self._clock.seconds() - since
         self._reader = reader
@@ -205,10 +205,10 @@ class IncomingBody:
             raise SlowClient(f"{came} bytes of the body came in {self._waited_s:.0f} s")
         self._waited_s, self._received_before = 0.0, self.received
 
-    # Calls of the connection
+    # Called by the connection
 
     def came(self, data: bytes) -> None:
-        """Take bytes from the connection."""
+        """Add bytes from the connection."""
         self.received += len(data)
         self._held += len(data)
         self._pieces.append(data)
@@ -221,7 +221,7 @@ class IncomingBody:
             self._came_at = self._clock.seconds()
 
     def ended(self) -> None:
-        """Take note that there are no more bytes."""
+        """Mark the end: no more bytes will come."""
         self.is_whole = True
         self._wake()
 

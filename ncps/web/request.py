@@ -1,4 +1,4 @@
-"""A request as the pages see it."""
+"""The requests that pages answer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ncps.web.state import SERVER, SiteState
 from ncps.web.targets import path_of
 
 LONGEST_LOGGED_PATH = 256
-_ALWAYS = frozenset(path.encode("ascii") for path in PROBES)  # these say that we are busy
+_ALWAYS = frozenset(path.encode("ascii") for path in PROBES)  # they show that ncps is busy
 
 
 class NcpsRequest(FileRequest):
-    """A request that gives its body to a page, and is accounted for.
+    """A request that gives its body to a page, and that is logged and counted.
 
-    A page begins when the head is there, and reads the body if there is one. An answer that comes
-    before the whole body ends the connection.
+    A page begins when the head has come, and reads the body if there is one. An answer before the
+    end of the body also ends the connection.
     """
 
     defaultContentType = None
@@ -40,27 +40,27 @@ class NcpsRequest(FileRequest):
     digest = ""
     """Digest of the store path, or file name of the NAR, if the cache was asked."""
     upstream = ""
-    """Name of the upstream that the answer came from, if it came from one."""
+    """Name of the upstream of the answer; empty if it came from none."""
     client = ""
     """Address of the client; see `clients`."""
     began = -1.0
-    """Clock's time when the request was complete; negative before."""
+    """The time of the clock when the request was complete; negative before."""
     first_byte = 0
-    """Where in its file the body begins."""
+    """Position in its file at which the body of the answer begins."""
     span: Span = NO_SPAN
-    """Everything that is done for it is a part of this."""
+    """The span of all work for this request."""
     is_accounted = False
-    """Whether the site has counted it out."""
+    """Whether the site has logged and counted it."""
     body: IncomingBody | None = None
-    """The body behind the head; None if there is none."""
+    """The body of the request; None if it has none."""
     principal: Principal = NOBODY
-    """The client as its credentials name it."""
+    """The client, as its credentials name it."""
     is_private = False
-    """Whether the answer is not for everybody: a proxy that is shared must not keep it."""
+    """Whether the answer is for this client only, so that a shared proxy must not keep it."""
     is_endless = False
-    """Whether bytes may follow that are no request: the client has not said how many."""
+    """Whether bytes of a body may follow whose length the client has not announced."""
     is_upload = False
-    """Whether the path is below `/upload`: no upstream is asked for its answer."""
+    """Whether the path is below `/upload`, so that its answer asks no upstream."""
 
     def gotLength(self, length: int | None) -> None:
         """See `twisted.web.http.Request`: the head is complete, a body follows unless 0."""
@@ -73,7 +73,7 @@ class NcpsRequest(FileRequest):
 
     def _expect_body(self, length: int | None) -> None:
         is_expectant = (self.getHeader(b"expect") or b"").lower() == b"100-continue"
-        self.requestHeaders.removeHeader(b"Expect")  # else Twisted would say 100 Continue
+        self.requestHeaders.removeHeader(b"Expect")  # else Twisted would send 100 Continue
         self.channel.expect_body()
         self.site.receiving += 1
         self.body = self._body_of(length, is_expectant and self.clientproto == b"HTTP/1.1")
@@ -86,7 +86,7 @@ class NcpsRequest(FileRequest):
         )
 
     def incoming(self) -> IncomingBody:
-        """Return the body; an empty one if nothing follows the head."""
+        """Return the body; an empty one if the request has none."""
         return self.body if self.body is not None else self._body_of(0, False)
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -126,7 +126,7 @@ class NcpsRequest(FileRequest):
         return self.is_endless or (self.body is not None and not self.body.is_whole)
 
     def process(self) -> None:
-        """See `twisted.web.server.Request`; the root is a leaf, so that nothing is to be walked."""
+        """See `twisted.web.server.Request`; the root is a leaf, so no children are searched."""
         if self.go_on is not None:
             _answer(self, self.go_on)
             return
@@ -135,11 +135,11 @@ class NcpsRequest(FileRequest):
             tell(self, 503, "too busy", retry_after=RETRY_AFTER)
             return
         if self.channel.is_proxied and self.site.is_crowded(self.client):
-            tell(self, 503, "too many requests at once", retry_after=RETRY_AFTER)
+            tell(self, 503, "too many requests at the same time", retry_after=RETRY_AFTER)
             return
         if self.body is not None and self.site.receiving > self.site.limits.max_uploads:
             self.site.metrics.limit_reached("server-max-uploads").inc()
-            tell(self, 503, "too many uploads at once", retry_after=RETRY_AFTER)
+            tell(self, 503, "too many uploads at the same time", retry_after=RETRY_AFTER)
             return
         _answer(self, lambda request: request.render(self.site.resource))
 
@@ -175,7 +175,7 @@ class NcpsRequest(FileRequest):
             self.setHeader(b"Connection", b"close")
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """See `twisted.web.server.Request`: an error of ours outside of any coroutine."""
+        """See `twisted.web.server.Request`: answer an unexpected error outside a coroutine."""
         fail(self, reason)
         return reason
 
@@ -187,9 +187,9 @@ class NcpsRequest(FileRequest):
         super().connectionLost(reason)
 
     def account(self) -> Access:
-        """Return the record of a request that has ended, without its query and its headers.
+        """End the span of a request that has ended, and return its record.
 
-        Its span has ended, too.
+        The record has neither the query nor the headers.
         """
         ended = self.site.clock.seconds()
         access = Access(
@@ -220,9 +220,9 @@ class NcpsRequest(FileRequest):
 
 
 def _answer(request: NcpsRequest, answer: Callable[[Any], object]) -> None:
-    """Have a request answered, as a part of its span."""
+    """Answer a request within its span."""
     try:
         with within(request.span):
             answer(request)
-    except Exception:  # noqa: BLE001 - nothing awaits here; a request must not take the rest down
+    except Exception:  # noqa: BLE001 - nothing awaits here; an error of one request must end no other
         request.processingFailed(Failure())

@@ -1,9 +1,9 @@
-"""The one bridge from coroutines to responses, and the one table from errors to statuses.
+"""The bridge from coroutines to responses, and the table from errors to statuses.
 
-A resource's coroutine writes its response and returns; the bridge finishes it, exactly once. If
-the client leaves, the coroutine is cancelled. If it raises before anything was sent, the table says
-what the client is told; once the head has left, the bridge cuts the connection, because every
-polite end would make an incomplete body look complete.
+The coroutine of a page writes its response and returns; the bridge finishes it, exactly once. If
+the client leaves, the coroutine is cancelled. If it raises before anything was sent, the table
+gives the answer. Once the head was sent, the bridge cuts the connection, because a normal end
+would make an incomplete body look complete.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ from ncps.web.request import NcpsRequest
 
 _READS = frozenset({b"GET", b"HEAD"})
 
-LONGEST_RETRY_AFTER = 60.0  # Nix obeys without a cap of its own
+LONGEST_RETRY_AFTER = 60.0  # Nix obeys any time, however long
 
 _log = Logger()
 
 
 @frozen
 class _Told:
-    """The answer to a kind of error.
+    """The answer to a class of errors.
 
-    A client that reads does not get the error's own text, which is for the log; an error of
-    upstreams adds the answer of each upstream (`NcpsError.told`). A client that writes is told what
-    was wrong.
+    A client that reads does not get the text of the error, which is for the log; an error of
+    upstreams adds the answer of each upstream (`NcpsError.told`). A client that writes gets the
+    text.
     """
 
     status: int
@@ -63,16 +63,16 @@ class _Told:
 _TIMED_OUT = _Told(504, "an upstream did not answer in time", retry=True)
 
 _NOT_STORED = _Told(503, "cannot be stored or removed now", retry=True)
-"""Answers to clients that write, which needs our own servers alone, in time or not."""
+"""The answer to clients that write: 503 even for a timeout, since no upstream takes part."""
 
 _WRITES = frozenset({b"PUT", b"DELETE"})
 
 _BLOCKED = _Told(403, "not allowed")
-"""The answer to a client that writes something which this cache never has."""
+"""The answer to a client that writes an object of a blocked path."""
 
 _TABLE: Mapping[type[NcpsError], _Told] = {
     NotFound: _Told(404, "not found"),
-    Unavailable: _Told(503, "cannot be had now", retry=True),
+    Unavailable: _Told(503, "not available now", retry=True),
     Unusable: _Told(404, "not found"),
     Corrupt: _Told(502, "no upstream sent it intact", retry=True),
     Malformed: _Told(400, "malformed request"),
@@ -97,10 +97,10 @@ def _told(error: NcpsError, method: bytes) -> _Told | None:
 
 
 def respond(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> int:
-    """Let `coro` answer `request`; return what `render` has to return."""
+    """Let `coro` answer `request`; return the return value of `render`."""
     answering = Deferred.fromCoroutine(_answer(request, coro))
     if not answering.called:  # most hits are answered without waiting for anything
-        # Cancelling a coroutine that has ended does nothing: any order of events will do.
+        # To cancel a coroutine that has ended does nothing, so the order of events is irrelevant.
         request.notifyFinish().addErrback(lambda _: answering.cancel())
     answering.addErrback(partial(_not_answered, request))
     return NOT_DONE_YET
@@ -114,7 +114,7 @@ def _not_answered(request: NcpsRequest, failure: Failure) -> None:
 async def _answer(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> None:
     try:
         await _answer_or_tell(request, coro)
-    except BaseException:  # telling the client failed, too, or we are forgotten in the middle
+    except BaseException:  # to tell the client failed, too, or the coroutine was dropped
         request.abort()
         raise
 
@@ -145,7 +145,7 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
             elif not is_read and (told.status < 500 or told.status == 507):
                 text = f"{text}: {error}"
             tell(request, told.status, text, retry_after=_retry_after(told, error))
-    except Exception:  # noqa: BLE001 - the last line of defence; cancelling is handled above
+    except Exception:  # noqa: BLE001 - no error may leave the bridge; cancelling is handled above
         fail(request, Failure())
     else:
         if not request.gone:
@@ -153,7 +153,7 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
 
 
 def explain(request: NcpsRequest, outcome: Outcome, upstream: str = "") -> None:
-    """Say how the cache came by the answer, and how long it took until now."""
+    """Set the headers that name the outcome, and the time that the answer took until now."""
     request.cache, request.upstream = outcome.value, upstream
     headers = request.responseHeaders
     headers.setRawHeaders(b"X-Cache", [request.cache.encode()])

@@ -1,11 +1,11 @@
 """Routes: from a method and a path to the page that answers.
 
-A path is matched as it came, undecoded: every path we hand out is plain ASCII, so a percent sign,
-a doubled slash or a dot segment never names anything here and is 404 before anything is asked.
-Query strings are no part of a name. `grammar` has the paths.
+A path is matched without decoding: every path that ncps hands out is plain ASCII, so a path with a
+percent sign, a doubled slash or a dot segment is 404 before a page is called. Query strings are no
+part of a name. `grammar` has the paths.
 
-Below `/upload` lie the same pages once more: their reads ask no upstream, so that a client which
-looks there whether to upload a path learns what this cache has itself.
+The same pages exist below `/upload`. Reads there ask no upstream, so that a client which checks
+whether to upload a path learns what this cache has itself.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ncps.web.request import NcpsRequest
 from ncps.web.targets import has_secret
 
 UPLOAD: Final = b"/upload"
-"""The beginning of the paths of uploads."""
+"""The prefix of the paths of uploads."""
 
 ELSEWHERE: Final = (
     "uploads go below /upload: `nix copy --to http://HOST/upload`"
     " (or set cache-upload-at-root at the cache)"
 )
-"""The answer to a client that uploads elsewhere."""
+"""The answer to a client that uploads to another path."""
 
 _ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
@@ -45,9 +45,9 @@ _ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 class Verb:
     """The act of a method on a route.
 
-    :param act: answers a request, now or later; given the match of the path.
+    :param act: answers a request, now or later, with the match of the path.
     :param scope: the scope that the client needs; None if it needs none.
-    :param takes_body: whether the page reads a body; else a request that brings one gets 413.
+    :param takes_body: whether the page reads a body; if not, a request with a body gets 413.
     """
 
     act: Callable[[NcpsRequest, re.Match[bytes]], object]
@@ -56,7 +56,7 @@ class Verb:
 
     @property
     def is_upload(self) -> bool:
-        """Whether its requests bring something to be stored."""
+        """Whether its requests hold an object to store."""
         return self.takes_body and self.scope is Scope.WRITE
 
 
@@ -68,10 +68,10 @@ def _allowed(verbs: Mapping[bytes, Verb]) -> bytes:
 class Route:
     """A kind of path, and the act of each method.
 
-    :param label: the pattern for people, for metrics and the log.
+    :param label: the pattern, as metrics and log show it.
     :param verbs: by method.
-    :param uploads: the same below `/upload`; without any there is no such path there.
-    :param asks_upstreams: whether upstreams may be asked, so that rings of caches must be noticed.
+    :param uploads: the verbs below `/upload`; if empty, the path does not exist there.
+    :param asks_upstreams: whether upstreams may be asked, so that rings of caches must be found.
     """
 
     pattern: re.Pattern[bytes]
@@ -82,7 +82,7 @@ class Route:
 
 
 def only_below_upload(route: Route) -> Route:
-    """Return a route that takes uploads below `/upload` alone."""
+    """Return a route that accepts uploads only below `/upload`."""
     verbs = {method: verb for method, verb in route.verbs.items() if verb.scope is not Scope.WRITE}
     return evolve(route, verbs=verbs)
 
@@ -97,12 +97,12 @@ def reads(
 
 @implementer(IResource)
 class Routes:
-    """The root of the site, and its only resource in Twisted's sense.
+    """The root of the site, and the only resource in Twisted's sense.
 
-    :param routes: the first one that matches a path is its route.
-    :param via: our own name in the Via header: a request that bears it has come round to us,
-        through an upstream.
-    :ivar table: the routes, for a look at all of them.
+    :param routes: the first one that matches a path answers it.
+    :param via: our name in the Via header: a request with it has come back to us through an
+        upstream.
+    :ivar table: all routes.
     """
 
     isLeaf = True
@@ -121,7 +121,7 @@ class Routes:
         self._routes = tuple((route.pattern.fullmatch, route) for route in self.table)
 
     def replace(self, route: Route) -> None:
-        """Answer the next requests by another route than the one with the same label."""
+        """Replace the route with the same label, for the next requests."""
         self._set(route if route.label == other.label else other for other in self.table)
 
     def render(self, request: NcpsRequest) -> int:
@@ -147,7 +147,7 @@ class Routes:
         return NOT_DONE_YET
 
     def _enter(self, request: NcpsRequest, route: Route, match: re.Match[bytes]) -> None:
-        """Answer a request by its route, if path and method exist and the guard agrees."""
+        """Answer a request by its route, if path and method exist and the guard permits it."""
         verbs = route.uploads if request.is_upload else route.verbs
         if not verbs:
             tell(request, 404, "no such path")
@@ -177,14 +177,14 @@ class Routes:
     ) -> None:
         if verb.is_upload and request.body is None and not _has_length(request):
             request.is_endless = True
-            tell(request, 411, "say how long the body is, by Content-Length or in chunks")
+            tell(request, 411, "send the length of the body in Content-Length, or send chunks")
         elif route.asks_upstreams:
             self._follow(request, lambda: verb.act(request, match))
         else:
             verb.act(request, match)
 
     def _follow(self, request: NcpsRequest, answer: Callable[[], object]) -> None:
-        """Let a request be answered as one that has come through the caches in its Via header."""
+        """Answer a request that has come through the caches in its Via header."""
         header = request.getHeader(b"via")
         if header is None:
             answer()
@@ -197,12 +197,12 @@ class Routes:
             return
         if found.names[-1:] == (self._via,) and not self._has_told_of_loop:
             self._has_told_of_loop = True
-            self._log.error("an upstream leads back to this cache: take it out of the upstreams")
+            self._log.error("an upstream leads back to this cache: remove it from the upstreams")
         with trail.following(found):
             answer()
 
     def getChildWithDefault(self, name: bytes, request: NcpsRequest) -> Routes:
-        """See `IResource`: never called, a leaf has no children."""
+        """See `IResource`; never called, since a leaf has no children."""
         return self
 
     def putChild(self, path: bytes, child: IResource) -> None:
@@ -211,5 +211,5 @@ class Routes:
 
 
 def _has_length(request: NcpsRequest) -> bool:
-    """Whether a client has said how long its body is; else it has none (RFC 9112, 6.3)."""
+    """Whether a request announces the length of its body; else it has none (RFC 9112, 6.3)."""
     return bool(request.requestHeaders.hasHeader(b"content-length"))

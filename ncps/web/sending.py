@@ -1,4 +1,4 @@
-"""Answers that the kernel sends from a file, as the body of a request sees them."""
+"""Answers from a file, which the transport can send without Twisted's buffers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ncps.web.answer import AnswerableRequest
 
 
 class FileRequest(AnswerableRequest):
-    """A request whose answer may be sent from a file, if the transport can do that."""
+    """A request whose answer the transport may send from a file."""
 
     go_on: Callable[[Any], object] | None = None
-    """Sends what is left of an answer that the connection has begun; None if it has begun none."""
+    """Sends the rest of an answer that the connection has begun; None if it has begun none."""
 
     def send_segment(self, segment: Segment, offset: int, count: int) -> bool:
-        """Send bytes of a segment as part of the body; False: they are to be written.
+        """Send bytes of a segment as part of the body; False if the caller has to write them.
 
-        Bytes that turn out not to be in memory are left: see `take_unread`.
-        Only for a body of known length whose head has been written.
+        Bytes that are not in memory are not sent: see `take_unread`. Only for a body of known
+        length whose head was written.
         """
         send = getattr(self.channel.transport, "send_file", None)
         if send is None or not self.startedWriting or self.finished or self.gone:
@@ -32,7 +32,7 @@ class FileRequest(AnswerableRequest):
         return True
 
     def take_unread(self) -> int:
-        """Return how many bytes of `send_segment` were not sent, since they were not in memory."""
+        """Return the number of bytes of `send_segment` that were not in memory, and not sent."""
         take = getattr(self.channel.transport, "take_unread", None)
         unread: int = 0 if take is None else take()
         self.sentLength -= unread
@@ -45,5 +45,5 @@ class FileRequest(AnswerableRequest):
         return trouble
 
     def unsent(self) -> int:
-        """Bytes on this connection that the client has not taken."""
+        """Return the number of bytes on this connection that the client has not acknowledged."""
         return unsent(self.channel.transport)

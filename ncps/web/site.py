@@ -1,10 +1,9 @@
 """Site: the factory of connections, which also ends them.
 
-Stock `twisted.web` with four things added. A connection must finish the head of a request within
-a deadline, however it trickles. A request that brings a body is refused before the body is read,
-as long as no route takes one. Connections, heads and requests under way are bounded
-(`ServerSettings`).
-Every request, also one whose client left, is counted once and gives one line in the log.
+It is the site of `twisted.web` with four additions. The head of a request has a deadline, even if
+its bytes keep coming. A request with a body is refused before the body is read, unless its route
+accepts one. Connections, heads and running requests are bounded (`ServerSettings`). Every request,
+also one whose client left, is counted once and has one line in the log.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ncps.web.state import ClientConnection, SiteState
 
 
 class NcpsSite(SiteState):
-    """The factory of the connections; ends them in order."""
+    """The factory of the connections, which ends them after their answers."""
 
     protocol = NcpsChannel  # type: ignore[assignment]  # Twisted's wrapper only serves HTTP/2
     requestFactory = NcpsRequest
@@ -26,16 +25,17 @@ class NcpsSite(SiteState):
     _cut_count = 0
 
     def closed(self, channel: ClientConnection) -> None:
-        """Count a connection out; the last one ends `drain`."""
+        """Remove a connection; the last one ends `drain`."""
         super().closed(channel)
         if not self.channels and self._emptied is not None:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)
 
     async def drain(self, deadline: float) -> int:
-        """Let running responses end, take no further request, then cut what is left.
+        """Accept no further requests, wait for running responses, then cut the rest.
 
-        Returns how many connections were cut after `deadline` seconds. Idle ones close at once.
+        Returns the number of connections that were cut after `deadline` seconds. Idle ones close
+        immediately.
         """
         self.is_draining = True
         self.hot.close()
@@ -53,7 +53,7 @@ class NcpsSite(SiteState):
         return self._cut_count
 
     def cut(self) -> None:
-        """End every connection at once; `drain` returns how many those were."""
+        """Cut every connection immediately; `drain` returns their number."""
         self._cut_count = len(self.channels)
         for channel in list(self.channels):
             channel.transport.abortConnection()

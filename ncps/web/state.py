@@ -1,4 +1,4 @@
-"""The state that all connections of clients share: clock, limits, counts, answers that lie ready.
+"""The state that all connections of clients share: clock, limits, counts, ready answers.
 
 Connections and requests import this module; `site` has the factory that makes both.
 """
@@ -36,7 +36,7 @@ class ClientConnection(Protocol):
     """A connection of a client, as far as the site needs it.
 
     :ivar client: address that the connection comes from; see `clients`.
-    :ivar is_proxied: whether it comes from a proxy that is believed.
+    :ivar is_proxied: whether it comes from a trusted proxy.
     """
 
     client: str
@@ -48,16 +48,16 @@ class ClientConnection(Protocol):
         """Whether no byte of any request was received since the last response."""
 
     def end(self) -> None:
-        """Take no further request: close at once if it is idle, else after the present answer."""
+        """Accept no further request: close now if idle, else after the present answer."""
 
     def loseConnection(self) -> object:
-        """Close the connection when everything written is sent."""
+        """Close the connection once all written bytes are sent."""
 
 
 class CountedRequest(Protocol):
     """A request that has ended, as far as the site needs it.
 
-    :ivar is_accounted: whether the site has counted it out.
+    :ivar is_accounted: whether the site has logged and counted it.
     """
 
     client: str
@@ -65,11 +65,11 @@ class CountedRequest(Protocol):
 
     @property
     def body(self) -> object | None:
-        """The body behind its head, if there is one."""
+        """The body of the request, if it has one."""
 
     @property
     def channel(self) -> ClientConnection:
-        """The connection that the request came on."""
+        """The connection of the request."""
 
     def account(self) -> Access:
         """Return the record of the request for metrics and the log."""
@@ -80,19 +80,19 @@ def _everybody(_connection: object, _headers: Headers) -> Principal:
 
 
 class SiteState(Site):
-    """Counts connections and requests, and holds what they share.
+    """The counts and limits of connections and requests, and the objects that they share.
 
     :param root: answers every request; see `routes.Routes`.
-    :param hot: narinfos whose answers lie ready; none by default.
-    :param access_log: gets every request that has ended, well or not, once, in batches; by default
-        `AccessLog`.
-    :cvar tracer: begins the span of each request; the assembly puts another one here.
-    :cvar linger_s: a refused body is still read for this long, so that the client sees why.
-    :cvar reader: names the principal that may have a ready answer, by connection and headers; None
-        for a client about which the ordinary road decides. By default, everybody may.
-    :ivar hot_nars: NARs whose answers lie ready; the assembly puts another one here.
-    :ivar crowd: makes the listening ports that are added to it wait.
-    :ivar is_leaving: whether clients should go elsewhere, though all are served still.
+    :param hot: narinfos whose answers are ready; none by default.
+    :param access_log: called once, in batches, with every request that has ended, also after an
+        error; by default `AccessLog`.
+    :cvar tracer: begins the span of each request; the assembly replaces it.
+    :cvar linger_s: seconds for which a refused body is read, so that the client sees the answer.
+    :cvar reader: returns the principal that may get a ready answer, by connection and headers; None
+        if the usual way has to decide. By default, all clients may get it.
+    :ivar hot_nars: NARs whose answers are ready; the assembly replaces it.
+    :ivar crowd: the listening ports.
+    :ivar is_leaving: whether load balancers should turn elsewhere, while clients are still served.
     """
 
     noisy = False
@@ -141,39 +141,39 @@ class SiteState(Site):
         )
 
     def take(self, limits: ServerSettings) -> None:
-        """Apply other limits from now on; a request that runs keeps those it began with."""
+        """Apply other limits from now on; a running request keeps its limits."""
         self.limits = limits
         self.proxies = TrustedProxies(limits.trusted_proxies)
         self.timeOut = limits.idle_timeout_s
 
     def end_outdated(self) -> None:
-        """Close connections whose client was let in by former rules, after their present answer."""
+        """Close connections that former authorities accepted, after their present answer."""
         for channel in list(self.channels):
             if getattr(channel.transport, "is_outdated", False):
                 channel.end()
 
     def read_by(self, reader: Callable[[Any, Headers], Principal | None] | None) -> None:
-        """Ask this before an answer that lies ready is given; None: everybody may have it."""
+        """Ask `reader` before a ready answer is sent; with None, all clients may get it."""
         self.reader = reader or _everybody
         self.hot.are_private = self.hot_nars.are_private = reader is not None
         self.hot.forget()
         self.hot_nars.drop(None)
 
     def startFactory(self) -> None:
-        """See `Factory`: Twisted's own method would open an access log and tick every second."""
+        """Do nothing; Twisted's method would open an access log and run a timer every second."""
 
     def stopFactory(self) -> None:
-        """See `Factory`."""
+        """Do nothing; see `startFactory`."""
 
     def date(self) -> bytes:
-        """The time for Date headers, written anew once a second."""
+        """Return the time for Date headers, written once a second."""
         now = int(time())
         if now != self._date[0]:
             self._date = now, datetimeToString(now)
         return self._date[1]
 
     def opening(self) -> bytes:
-        """The first lines of an answer: status 200, the name of the server, and the time."""
+        """Return the first lines of an answer: status 200, the name of the server, and the time."""
         date = self.date()
         if date is not self._opening[0]:
             lines = b"HTTP/1.1 200 OK\r\nServer: %b\r\nDate: %b\r\n" % (SERVER, date)
@@ -181,7 +181,7 @@ class SiteState(Site):
         return self._opening[1]
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """See `Factory`: None, which closes the connection, when there are too many."""
+        """See `Factory`; None, which closes the connection, if there are too many."""
         limits, of_address = self.limits, self.limits.max_connections_per_address
         most = min(limits.max_connections, self.crowd.most or limits.max_connections)
         if len(self.channels) >= most:
@@ -195,7 +195,7 @@ class SiteState(Site):
         self.metrics.limit_reached(limit).inc()
 
     def opened(self, channel: ClientConnection) -> None:
-        """Count a connection in."""
+        """Add a connection."""
         self.channels.add(channel)
         if not channel.is_proxied:  # else its requests are counted
             self._peers.opened(channel.client)
@@ -204,7 +204,7 @@ class SiteState(Site):
             self.metrics.limit_reached("server-max-connections").inc()
 
     def closed(self, channel: ClientConnection) -> None:
-        """Count a connection out."""
+        """Remove a connection."""
         self.channels.discard(channel)
         if not channel.is_proxied:
             self._peers.closed(channel.client)
@@ -212,16 +212,16 @@ class SiteState(Site):
         self.crowd.shrank(len(self.channels))
 
     def entered(self, client: str) -> None:
-        """Count a request in that a trusted proxy has brought."""
+        """Count a request from a trusted proxy for its client."""
         self._peers.opened(client)
 
     def may_enter(self, client: str) -> bool:
-        """Whether a trusted proxy may bring one more request of a client."""
+        """Whether a trusted proxy may send one more request of a client."""
         most = self.limits.max_connections_per_address
         return not most or self._peers.count(client) < most
 
     def is_crowded(self, client: str) -> bool:
-        """Whether one client has more requests under way than it may have at once."""
+        """Whether one client has more running requests than it may have."""
         most = self.limits.max_connections_per_address
         if not most or self._peers.count(client) <= most:
             return False
@@ -229,7 +229,7 @@ class SiteState(Site):
         return True
 
     def _repeated(self, accesses: Sequence[Access]) -> None:
-        """Pass on the requests that were answered without a request object and a span."""
+        """Count the requests that were answered without a request object, and pass them on."""
         if self.tracer.is_on:
             self.metrics.process.untraced.inc(len(accesses))
         nars = [access for access in accesses if access.route == ROUTE]
@@ -242,7 +242,7 @@ class SiteState(Site):
             self.hot.repeated(narinfos)
 
     def log(self, request: CountedRequest) -> None:  # type: ignore[override]
-        """See `HTTPFactory`: account for a request that has ended; once, also if that fails."""
+        """See `HTTPFactory`: log and count a request that has ended, only once."""
         if request.is_accounted:
             return
         request.is_accounted = True

@@ -1,6 +1,6 @@
-"""Secrets in the target of a request, where they do not belong: proxies and browsers log it.
+"""Secrets in the target of a request, which proxies and browsers log.
 
-A request with one is refused. Our own log and spans show the path without it.
+ncps refuses a request with a secret. Its own log and spans show the path without the secret.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def has_secret(target: bytes) -> bool:
 
 
 def path_of(target: bytes) -> bytes:
-    """Return the path of a target, or what it has in its place, without any secret."""
+    """Return the target without its query and without secrets."""
     path = target.partition(b"?")[0]
     if b"ncps_" in path:
         path = _TOKEN.sub(b"TOKEN", path)

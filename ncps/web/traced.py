@@ -11,7 +11,7 @@ from ncps.observe.tracing.spans import Span, TraceHeaders, Tracer, Value
 from ncps.web.fast.ledger import Access
 
 _MOST: Final = 2
-"""Headers of one name that are looked at: of traceparent, two are one too many."""
+"""Headers of one name that are read: a second traceparent makes the first one invalid."""
 _MOST_STATES: Final = 32
 _LONGEST: Final = 1024
 _LONGEST_AGENT: Final = 200
@@ -45,13 +45,13 @@ def begun(
 
 
 def _values(headers: Headers, name: bytes, most: int) -> tuple[str, ...]:
-    """The first values of a header, each up to one character more than any may have."""
+    """Return the first values of a header, each cut to a length that is too long to be valid."""
     found = headers.getRawHeaders(name)
     return () if found is None else tuple(v[:_LONGEST].decode("latin-1") for v in found[:most])
 
 
 def ended(span: Span, access: Access) -> None:
-    """End the span of a request with the facts that the log has, too."""
+    """End the span of a request, with the same fields as the log."""
     if span.is_recording:
         method = access.method if access.method in METHODS else OTHER_METHOD
         span.rename(f"{method} {access.route}")

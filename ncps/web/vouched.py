@@ -1,8 +1,8 @@
-"""The user of a request, as a trusted proxy writes it into the header of a setting.
+"""The user of a request, as a trusted proxy names it in the header of `auth-proxy-header`.
 
-From any client that is no trusted proxy the header is ignored, as if it were not there: such a
-client gets what its other credentials give it. Refusing it would help nobody, because the header
-says nothing then; a line in the log tells of a proxy that is not in `server-trusted-proxies`.
+From all other clients, ncps ignores the header and uses the other credentials. It does not refuse
+such a request, because the header has no effect; a log line names the address, which may be a proxy
+that is missing in `server-trusted-proxies`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ncps.aio.recent import RecentSet
 from ncps.errors import Malformed
 
 QUIET_S: Final = 3600.0
-"""Seconds in which an address that is no trusted proxy and names users is logged once."""
+"""Seconds in which an untrusted address that names users is logged only once."""
 
 MAX_QUIET: Final = 100
 LONGEST: Final = 256
@@ -25,9 +25,9 @@ LONGEST: Final = 256
 
 
 class ProxiedUsers:
-    """Reads the names of users from requests.
+    """The reader of the names of users in requests.
 
-    :param header: its name; empty if no proxy names users.
+    :param header: the name of the header; empty if no proxy names users.
     """
 
     _log = Logger()
@@ -37,21 +37,21 @@ class ProxiedUsers:
         self._told = RecentSet(clock, ttl_s=QUIET_S, max_entries=MAX_QUIET)
 
     def take(self, header: str) -> None:
-        """Read another header from now on; empty: none."""
+        """Read another header from now on; none if empty."""
         self._header = header.encode("ascii")
 
     @property
     def are_named(self) -> bool:
-        """Whether trusted proxies name users at all."""
+        """Whether trusted proxies name users."""
         return bool(self._header)
 
     def user(self, headers: Headers, peer: str, is_trusted: bool) -> str:
         """Return the user of a request; empty if no proxy names one.
 
-        Raises Malformed if the proxy does not name one user.
+        Raises Malformed if the proxy does not name exactly one user.
 
         :param peer: the address of the connection.
-        :param is_trusted: whether that is a trusted proxy.
+        :param is_trusted: whether that address is a trusted proxy.
         """
         if not self._header:
             return ""
@@ -68,7 +68,7 @@ class ProxiedUsers:
         except UnicodeDecodeError:
             raise Malformed("the proxy names a user that is not in UTF-8") from None
         if len(name) > LONGEST or not name.isprintable() or "," in name:
-            raise Malformed("the proxy names several users, or none that could be a name")
+            raise Malformed("the proxy names several users, or an invalid name")
         return name
 
     def _tell(self, peer: str) -> None:
@@ -76,6 +76,6 @@ class ProxiedUsers:
             self._told.add(peer)
             self._log.warn(
                 "{client} names the user of a request (auth-proxy-header), and is ignored: it is"
-                " none of server-trusted-proxies",
+                " not one of server-trusted-proxies",
                 client=peer,
             )

@@ -214,7 +214,7 @@ class ProxyTests(IssuerStage):
         self.assertEqual(400, status("127.0.0.9", X_Forwarded_User="mallory, alice"))
         self.assertEqual(401, status("127.0.0.9"))
         self.assertEqual(401, status("127.0.0.1", X_Forwarded_User="alice"))
-        self.wait_for_log(daemon, "127.0.0.1 names the user", "none of server-trusted-proxies")
+        self.wait_for_log(daemon, "127.0.0.1 names the user", "not one of server-trusted-proxies")
         bearer = f"Bearer {self.token(exp=1)}"
         self.assertEqual(401, status("127.0.0.9", X_Forwarded_User="alice", Authorization=bearer))
 

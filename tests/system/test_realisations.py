@@ -58,11 +58,11 @@ class UploadTests(Stage):
             self.assertEqual((404, "miss"), (below.status, below.headers["x-cache"]))
             text = Realisation(key, PATH).render()
             self.assertEqual((201, b"created\n"), put(daemon, f"/upload{path}", text))
-            self.assertEqual((200, b"known already\n"), put(daemon, f"/upload{path}", text))
+            self.assertEqual((200, b"already known\n"), put(daemon, f"/upload{path}", text))
         self.check(daemon)
         path = f"/upload/{KEYS[1].path}.doi"
         status, said = put(daemon, path, Realisation(KEYS[1], OTHER).render())
-        self.assertEqual((200, b"another one is known already, and stays\n"), (status, said))
+        self.assertEqual((200, b"another one is already known, and stays\n"), (status, said))
         status, said = put(daemon, path, Realisation(KEYS[0], PATH).render()[:40])
         self.assertEqual(400, status)
         self.assertIn(b"JSON", said)

@@ -153,7 +153,7 @@ class ClientCertificateTests(TlsStage):
             with self.assertRaises(OSError):
                 self.get("/pubkey", shown)
         self.wait_for_log(daemon, "it shows no certificate, and server-tls-client-ca-file asks")
-        self.wait_for_log(daemon, "no authority of server-tls-client-ca-file vouches")
+        self.wait_for_log(daemon, "no authority of server-tls-client-ca-file has signed")
         name = 'ncps_tls_handshakes_total{result="%s"}'
         self.wait_for_metric(daemon, name % "no_certificate", 1)
         self.wait_for_metric(daemon, name % "bad_certificate", 2)

@@ -1,1 +1,1 @@
-"""Connections and their short cuts."""
+"""Connections, and the short cuts for their requests."""

@@ -1,7 +1,7 @@
 """Private names of Twisted that the web uses: a release of Twisted may rename them.
 
-`tests/structure/test_borrowed.py` fails when Twisted has one of them no more, and when the web
-uses one that is not in the list. Other rooms have a list of their own beside the code that uses it.
+`tests/structure/test_borrowed.py` fails if Twisted no longer has one of them, and if the web uses
+one that is not in the list. Other rooms have lists of their own, in the modules that use the names.
 """
 
 from __future__ import annotations
@@ -23,4 +23,4 @@ BORROWED: Final = (
     "twisted.internet.tcp.Server._tempDataBuffer",
     "twisted.internet.tcp.Server._writeDisconnecting",
 )
-"""Each with the class that has it."""
+"""Each name with its class."""

@@ -1,7 +1,7 @@
-"""A connection of a client within its limits: the size of a head, its time, idle times, the end.
+"""A connection of a client with limits: the size and time of a head, idle times, the end.
 
-Stock `twisted.web` with a deadline for heads and with bounds that are settings. `channel` adds the
-short cuts, and `borrowed` lists the private names of Twisted that are used here.
+It is the connection of `twisted.web` with a deadline for heads, and with limits from the settings.
+`channel` adds the short cuts, and `borrowed` lists the private names of Twisted used here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ncps.web.state import SiteState
 
 
 class BoundedChannel(HTTPChannel):
-    """A connection that takes no more time and room than the settings grant it."""
+    """A connection that takes no more time and memory than the settings allow."""
 
     site: SiteState
     transport: Any
@@ -29,9 +29,9 @@ class BoundedChannel(HTTPChannel):
     _left_when_idle = 0
     _has_body = False
     is_last = False
-    """Whether the connection takes no request after the present one."""
+    """Whether the connection accepts no request after the present one."""
     _is_between = False
-    """Whether the last request was answered in full, and no line of another one has come."""
+    """Whether the last request was answered completely, and no line of another one has come."""
 
     def connectionMade(self) -> None:
         """See `IProtocol`."""
@@ -64,7 +64,7 @@ class BoundedChannel(HTTPChannel):
     def writeHeaders(
         self, version: bytes, code: bytes, reason: bytes, headers: Headers | Any
     ) -> None:
-        """See `HTTPChannel`: the head is written in one piece, not each of its words by itself."""
+        """Write the head in one piece, and not in many small ones as `HTTPChannel` does."""
         lines = [b"%b %b %b\r\n" % (version, code, reason)]
         for name, values in headers.getAllRawHeaders():
             lines.extend([b"%b: %b\r\n" % (name, value) for value in values])
@@ -72,12 +72,12 @@ class BoundedChannel(HTTPChannel):
         self.transport.write(b"".join(lines))
 
     def expect_body(self) -> None:
-        """Let the page of a request time its body, instead of the idle timeout."""
+        """Stop the idle timeout: the page of a request times its body."""
         self._has_body = True
         self.setTimeout(None)
 
     def expect_bulk(self, size: int) -> None:
-        """Read so many bytes of a body at once: each read costs several times what they do."""
+        """Read up to `size` bytes of a body in one call: a call costs more than its bytes."""
         self.transport.bufferSize = size
 
     def allContentReceived(self) -> None:
@@ -89,11 +89,11 @@ class BoundedChannel(HTTPChannel):
         super().allContentReceived()
 
     def pause_body(self) -> None:
-        """Read nothing more of a body for now."""
+        """Stop reading the body for now."""
         self._networkProducer.pauseProducing()
 
     def resume_body(self) -> None:
-        """Read on, unless the client has to take bytes first."""
+        """Go on reading, unless the client has to take bytes first."""
         if not self._waitingForTransport:
             self._networkProducer.resumeProducing()
 
@@ -109,14 +109,14 @@ class BoundedChannel(HTTPChannel):
             self.loseConnection()
 
     def _watch_head(self) -> None:
-        """Have the deadline run exactly while a request has begun and its head is not complete."""
+        """Start the deadline if a head has begun and is not complete; else stop it."""
         if self.is_idle or self._handlingRequest or self._has_body:
             self.head_complete()
         elif self._head_call is None:
             self._head_call = self.callLater(self.site.limits.header_timeout_s, self._head_too_slow)
 
     def head_complete(self) -> None:
-        """Stop the deadline: what follows counts as another request."""
+        """Stop the deadline of the head."""
         if self._head_call is not None:
             self._head_call.cancel()
             self._head_call = None
@@ -130,7 +130,7 @@ class BoundedChannel(HTTPChannel):
         self._close_with(b"431 Request Header Fields Too Large", "server-max-header-size")
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        """See `HTTPChannel`, which has one answer for everything that is wrong with a head."""
+        """See `HTTPChannel`, which calls this for every kind of wrong head."""
         if self._lingering is not None:
             return
         if self._receivedHeaderSize > self.totalHeadersSize:
@@ -141,9 +141,9 @@ class BoundedChannel(HTTPChannel):
             super()._respondToBadRequestAndDisconnect()
 
     def _close_with(self, status: bytes, limit: str) -> None:
-        """Answer a head that is no request yet, and close.
+        """Answer an incomplete head that exceeds a limit, and close.
 
-        :param limit: the flag of the setting that the head oversteps.
+        :param limit: the flag of the setting that the head exceeds.
         """
         self.site.metrics.limit_reached(limit).inc()
         self.clearLineBuffer()
@@ -153,9 +153,9 @@ class BoundedChannel(HTTPChannel):
         self.linger()
 
     def linger(self) -> None:
-        """Send what is written and close, but read on for a while, and drop it.
+        """Send the written bytes and close, but first read and drop bytes for a while.
 
-        Closing a socket with unread bytes resets it, and the client might never see the answer.
+        To close a socket with unread bytes resets it, and the client may never see the answer.
         """
         if self._lingering is not None:
             return
@@ -174,7 +174,7 @@ class BoundedChannel(HTTPChannel):
             self.transport.loseConnection()
 
     def timeoutConnection(self) -> None:
-        """See `TimeoutMixin`: silent for too long, unless it still takes an earlier response."""
+        """See `TimeoutMixin`: close, unless the client is still reading an earlier response."""
         left, before = unsent(self.transport), self._left_when_idle
         limits = self.site.limits
         least = max(1.0, limits.min_send_rate_bytes * limits.idle_timeout_s)

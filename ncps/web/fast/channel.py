@@ -1,13 +1,12 @@
 """A connection of a client, and the short cuts that its requests may take.
 
 There are two. The connection does not parse a head again whose bytes were parsed before. If such a
-head asks for no more than a narinfo whose answer lies ready, and the client may read it, the
-connection sends the answer at once, without request or resource. Both are only for one whole head
-that arrives in one piece between two requests. Everything else goes to `HTTPChannel.dataReceived`
-unchanged.
+head asks for a narinfo or a stored NAR whose answer is ready, and the client may read it, the
+connection sends the answer immediately, without request or resource. Both are only for one whole
+head that arrives in one piece between two requests. All other bytes go to
+`HTTPChannel.dataReceived`.
 
-`borrowed` lists the private names of Twisted that the web uses. A test fails when Twisted renames
-one of them.
+`borrowed` lists the private names of Twisted that the web uses.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from ncps.web.fast.hot_nars import ROUTE, HotNar, Sent
 from ncps.web.fast.ledger import Access
 from ncps.web.fast.transport import PromptMixin, send_written
 
-SEND_LIMIT = 1024 * 1024  # bytes offered to the kernel at once; Twisted's own limit is 128 KiB
+SEND_LIMIT = 1024 * 1024  # bytes offered to the kernel in one call; Twisted's limit is 128 KiB
 
 
 class NcpsChannel(BoundedChannel):
@@ -42,10 +41,10 @@ class NcpsChannel(BoundedChannel):
     _peer: IAddress
     _host: IAddress
     client = ""
-    """Address that the connection comes from; of a UNIX socket, which has none, `clients.UNIX`."""
+    """Address that the connection comes from; `clients.UNIX` for a UNIX socket."""
     is_proxied = False
-    """Whether it comes from a proxy that is believed when it says who asks."""
-    new_head: Head | None = None  # the one being parsed, if it came in one piece
+    """Whether it comes from a trusted proxy, which names the clients of its requests."""
+    new_head: Head | None = None  # the head being parsed, if it came in one piece
 
     def connectionMade(self) -> None:
         """See `IProtocol`."""
@@ -67,7 +66,7 @@ class NcpsChannel(BoundedChannel):
         self.site.closed(self)
 
     def getPeer(self) -> IAddress:
-        """See `ITransport`; every request asks, and Twisted's own method asks the kernel."""
+        """See `ITransport`; every request calls this, and Twisted's method calls the kernel."""
         return self._peer
 
     def getHost(self) -> IAddress:
@@ -108,11 +107,11 @@ class NcpsChannel(BoundedChannel):
         self._watch_head()
 
     def client_of(self, headers: Headers) -> str:
-        """Address of the client that sent a request on this connection."""
+        """Return the address of the client that sent a request on this connection."""
         return self.site.proxies.client(self.client, headers) if self.is_proxied else self.client
 
     def _repeat(self, hot: HotNarInfo, known: KnownHead, reader: Principal) -> None:
-        """Answer as the page has answered before, in place of `Request` and `requestDone`."""
+        """Send the answer that the page has given before, without `Request` and `requestDone`."""
         site = self.site
         began = site.clock.seconds()
         self.resetTimeout()
@@ -139,9 +138,9 @@ class NcpsChannel(BoundedChannel):
         )
 
     def _gives_file(self, data: bytes, at: int, known: KnownHead) -> bool:
-        """Answer with a file, if the answer lies ready; False if nothing was offered to the socket.
+        """Answer with a file, if the answer is ready; False if nothing was offered to the socket.
 
-        :param at: where the target ends in the head.
+        :param at: the end of the target in the head.
         """
         site = self.site
         hot = site.hot_nars.find(data[:at])
@@ -171,7 +170,7 @@ class NcpsChannel(BoundedChannel):
         return True
 
     def _gave(self, hot: HotNar, known: KnownHead, reader: Principal, began: float) -> None:
-        """Account for a file that was sent as a whole."""
+        """Record a file that was sent completely."""
         self.resetTimeout()
         self._left_when_idle = 0
         ended = self.site.clock.seconds()
@@ -195,7 +194,7 @@ class NcpsChannel(BoundedChannel):
         )
 
     def _go_on(self, head: Head, known: KnownHead, go_on: Callable[[Any], object]) -> None:
-        """Have a request send what is left of an answer."""
+        """Make a request that sends the rest of an answer."""
         send_written(self.transport, lambda: self._known_head_received(head, known, go_on))
 
     def _known_head_received(

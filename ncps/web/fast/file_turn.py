@@ -1,7 +1,7 @@
-"""A head and a file, sent to a socket in one turn of the reactor, past all buffers of Twisted.
+"""A head and a file, sent to a socket in one turn of the reactor, without Twisted's buffers.
 
-The file is copied a piece at a time into one buffer of the process, and from there to the socket.
-The copy is what makes it safe: see `ncps.aio.unchanged_file`.
+Each piece of the file is copied into one buffer of the process, and from there to the socket. The
+copy makes this safe: see `ncps.aio.unchanged_file`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from ncps.errors import NcpsError
 from ncps.ports import SteadyFile
 
 FILE_LIMIT: Final = 2 * 1024 * 1024
-"""Bytes of a file that are sent before others have their turn."""
+"""Bytes of a file that are sent in one turn of the reactor."""
 
 BUFFER: Final = buffer(512 * 1024)
-"""Where pieces of files lie between two system calls; small enough for the caches of a core."""
+"""Holds a piece of a file between two system calls; small enough for the caches of a core."""
 
 
 def send_in_turn(socket: Any, head: bytes, file: SteadyFile, size: int) -> int | None:
-    """Send a head and a file of `size` bytes behind it, as far as the socket takes them now.
+    """Send a head and then a file of `size` bytes, as many bytes as the socket accepts now.
 
-    Returns how many bytes of both were sent: less than all also where the rest of the file is not
-    in memory, cannot be read or has changed. Returns None where that is so of its beginning: then
-    nothing was offered to the socket. The bytes behind those that were sent must follow, and no
-    other ones, also where none was sent: a socket that encrypts may have begun with them. Each byte
-    of the file was read before the file had changed.
+    Returns the number of bytes of both that were sent. It is smaller than the sum if the socket is
+    full, or if the rest of the file is not in memory, cannot be read or has changed. Returns None,
+    and offers the socket nothing, if the beginning of the file is not in memory, cannot be read or
+    has changed. After a number, even 0, the caller must send exactly the bytes that follow: a
+    socket that encrypts may have begun with them. All bytes were read before the file changed.
     """
     count = _copied(file, 0, size)
     if count is None:
@@ -49,7 +49,7 @@ def send_in_turn(socket: Any, head: bytes, file: SteadyFile, size: int) -> int |
 
 
 def _copied(file: SteadyFile, at: int, end: int) -> int | None:
-    """Copy bytes of a file into the buffer; return how many, None if they cannot be had now."""
+    """Copy bytes of a file into the buffer; return their number, None if they cannot be read."""
     try:
         return file.read_into(BUFFER[: end - at], at)
     except NcpsError:
@@ -57,9 +57,9 @@ def _copied(file: SteadyFile, at: int, end: int) -> int | None:
 
 
 def _taken(socket: Any, parts: Sequence[bytes | memoryview]) -> int:
-    """Have the socket take bytes; return how many it has taken, 0 if it is full or broken."""
+    """Send bytes; return how many the socket has accepted, 0 if it is full or broken."""
     try:
         sent: int = socket.sendmsg(parts)
-    except OSError:  # writing the rest finds out which
+    except OSError:  # the write of the rest shows whether it is full or broken
         return 0
     return sent

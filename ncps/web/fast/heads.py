@@ -1,9 +1,9 @@
-"""Heads of requests that were parsed before: clients repeat all but the path, byte for byte.
+"""Heads of requests that were parsed before: clients repeat all bytes of a head except the path.
 
 The bytes after the path of a simple GET are remembered with the headers that Twisted has parsed
-from them. The next request with the same bytes there need not be parsed again. Simple means
-HTTP/1.1 with no field that concerns the connection or a body. Twisted alone parses every other
-head, and every head that does not arrive in one piece.
+from them. The next request with the same bytes need not be parsed again. Simple means HTTP/1.1
+without fields about the connection or a body. Twisted parses every other head, and every head
+that does not arrive in one piece.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class KnownHead:
     """The headers that were parsed from the bytes after a target.
 
     :param headers: shared by requests, which must not change them.
-    :param is_plain: whether they ask for the whole page and nothing else: they have no range, no
-        condition and no `Via`. They may have credentials.
+    :param is_plain: whether they ask for the whole page without conditions: they have no range, no
+        `If-…` and no `Via`. They may have credentials.
     """
 
     headers: Headers
@@ -49,7 +49,7 @@ class KnownHead:
 
 
 def head_of(data: bytes) -> Head | None:
-    """Take apart what may be one whole head of a GET; None if it is anything else."""
+    """Split bytes that may be one whole head of a GET; None for all other bytes."""
     if not data.startswith(b"GET /") or not data.endswith(_END) or len(data) > LONGEST:
         return None
     at = data.find(b" ", 4)
@@ -60,18 +60,18 @@ def head_of(data: bytes) -> Head | None:
 
 
 class KnownHeads:
-    """Heads by the bytes after the target. The oldest go first."""
+    """Known heads by the bytes after the target; the oldest are dropped first."""
 
     def __init__(self) -> None:
         self._known: BoundedMap[bytes, KnownHead] = BoundedMap(_MOST)
         self.find = self._known.get
-        """Return what was parsed from these very bytes; None if they are new."""
+        """Return the headers that were parsed from the same bytes before; None for new bytes."""
 
     def __len__(self) -> int:
         return len(self._known)
 
     def learn(self, head: Head, headers: Headers) -> None:
-        """Remember the headers that Twisted has parsed from a head, if it is a simple one."""
+        """Remember the headers that Twisted has parsed from a head, if the head is simple."""
         rest = head.rest
         if not rest.startswith(b" HTTP/1.1\r\n") or rest.find(_END) != len(rest) - len(_END):
             return

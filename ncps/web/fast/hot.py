@@ -1,9 +1,10 @@
-"""Narinfos whose whole answer lies ready, by the bytes a request for them begins with.
+"""Narinfos whose whole answer is ready, by the first bytes of a request for them.
 
-The page puts answers here that the core lets it repeat, and the channel gives them again to heads
-that are plain. So the page has given each answer before, and would give the same now: the core says
-of each whether it may be shown, and drops those that have changed. Where reads are closed, the
-channel asks the guard about each client; only clients that may read all paths get an answer here.
+The page puts answers here that the core allows it to repeat, and the channel sends them again for
+heads that are plain. So the page has given each answer before, and would give the same again: the
+core says whether an answer may be repeated, and drops answers that have changed. If reads are
+closed, the channel asks the guard about each client; only clients that may read all paths get
+these answers.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from ncps.aio.recent import BoundedMap
 from ncps.web.fast.ledger import Access
 
 _OF_THE_MOMENT = {
-    b"Server": None,  # begins every answer, as does the next
+    b"Server": None,  # in the first lines of every answer, as is Date
     b"Date": None,
     b"Connection": None,
-    b"Server-Timing": b"total;dur=0.0",  # in tenths of milliseconds, of which it takes none
+    b"Server-Timing": b"total;dur=0.0",  # it takes less than a tenth of a millisecond
 }
 
-_OVERHEAD = 700  # bytes of Python objects per answer, beside its head; the text is the core's
+_OVERHEAD = 700  # bytes of Python objects per answer without its head; the core holds the text
 
 
 @frozen(kw_only=True, eq=False)
 class HotNarInfo:
-    """An answer without its status line, `Server` and `Date`, and its facts for the log.
+    """An answer without its status line, `Server` and `Date`, with its fields of the log.
 
     :param head: all other header lines, and the empty line.
-    :param may_repeat: asked before it is given again.
+    :param may_repeat: whether the answer may be sent again now.
     """
 
     digest: str
@@ -45,39 +46,39 @@ class HotNarInfo:
 
 
 class HotNarInfos:
-    """Answers by method and target. The oldest go first.
+    """Answers by method and target; the oldest are dropped first.
 
-    :param max_bytes: bound on all that is held beside the texts; 0 holds nothing.
+    :param max_bytes: limit of the memory, without the texts; with 0 no answer is held.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._answers: BoundedMap[bytes, HotNarInfo] = BoundedMap(max_bytes, size_of=_size)
         self._is_closed = False
         self.are_private = False
-        """Whether answers say that no proxy may keep them: where reads are closed."""
+        """Whether answers forbid proxies to keep them, since reads are closed."""
         self.find = self._answers.get
         """Return the answer to a request that begins with these bytes, up to its version."""
         self.repeated: Callable[[Sequence[Access]], object] = len
-        """Called a while later with the requests that were answered from here."""
+        """Called later, in batches, with the requests that were answered from here."""
 
     def __len__(self) -> int:
         return len(self._answers)
 
     def put(self, answer: HotNarInfo) -> None:
-        """Hold an answer, in place of an older one."""
+        """Hold an answer; it replaces an older one."""
         if not self._is_closed:
             self._answers.put(_beginning(answer.digest), answer)
 
     def drop(self, digest: str) -> None:
-        """Drop an answer; harmless if there is none."""
+        """Drop an answer if there is one."""
         self._answers.forget(_beginning(digest))
 
     def forget(self) -> None:
-        """Drop all answers; the next ones are put here again."""
+        """Drop all answers, but accept new ones."""
         self._answers.clear()
 
     def close(self) -> None:
-        """Hold nothing from now on: every request takes the ordinary road."""
+        """Hold no answer from now on, so that every request is answered in the usual way."""
         self._is_closed = True
         self._answers.clear()
 
@@ -91,7 +92,7 @@ def _beginning(digest: str) -> bytes:
 
 
 def rest_of_head(headers: Headers) -> bytes:
-    """Return the head of an answer for repetition, without the lines that begin every answer."""
+    """Return the head of an answer to repeat, without the first lines of every answer."""
     lines = []
     for name, values in headers.getAllRawHeaders():
         value = _OF_THE_MOMENT.get(name, values[0])

@@ -1,8 +1,8 @@
 """The ledger: records of answered requests, written to metrics and log in batches.
 
-A line in the log and half a dozen counters cost more than the answer itself, one by one. So each
+A log line and half a dozen counters for each request would cost more than the answer. So each
 request that has ended leaves a record. Once there are `MOST` records, or the first has waited for
-`DELAY_S`, all go into the metrics and the access log together.
+`DELAY_S`, all are added to the metrics and the access log together.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ MOST = 256
 class Access(NamedTuple):
     """One request that has ended.
 
-    :param ended: clock's time.
+    :param ended: the time of the clock.
     :param route: pattern of the path, for metrics.
-    :param size: bytes of the body that were handed to the connection.
+    :param size: bytes of the body that were written to the connection.
     :param elapsed: seconds from the end of the request to the end of the response.
-    :param is_complete: whether the client was there to the end.
-    :param cache: outcome, if the cache was asked; likewise `digest` and `upstream`.
+    :param is_complete: whether the client stayed until the end.
+    :param cache: outcome, if the cache was asked; the same holds for `digest` and `upstream`.
     :param user: name of the client's credentials; empty without any.
-    :param is_hot: whether the answer was one that lay ready.
-    :param trace_id: of the span of the request; empty if it has none; likewise `span_id`.
+    :param is_hot: whether the answer was ready.
+    :param trace_id: of the span of the request; like `span_id`, empty if it has no span.
     """
 
     ended: float
@@ -53,10 +53,10 @@ class Access(NamedTuple):
 
 
 class Ledger:
-    """Collects accesses; `settle` writes them down.
+    """The records that wait; `settle` writes them.
 
-    :param access_log: given batches, in the order of `ended`.
-    :param repeated: given those that were answered without asking the page.
+    :param access_log: called with batches, in the order of `ended`.
+    :param repeated: called with the requests that were answered without asking the page.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Ledger:
         precede(self)
 
     def add(self, access: Access) -> None:
-        """Note a request that has ended."""
+        """Record a request that has ended."""
         waiting = self._waiting
         waiting.append(access)
         if self._call is None:
@@ -86,7 +86,7 @@ class Ledger:
             self.settle()
 
     def settle(self) -> None:
-        """Write down the waiting records."""
+        """Write the waiting records to metrics and log."""
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None

@@ -1,12 +1,12 @@
-"""Connections that are encrypted, with the short cuts of those that are not.
+"""Encrypted connections, with the short cuts of plain ones.
 
-OpenSSL works at the socket itself, by way of the standard library. So everything that `transport`
-does with a socket it does here as well: an answer leaves at once, bytes of a file go from one
-buffer to the socket, and the kernel tells how many bytes the client has not taken. Twisted's own
-TLS works in memory, between two more buffers.
+OpenSSL, through the standard library, works on the socket itself. So `transport` does the same as
+with a plain socket: it sends an answer immediately, sends bytes of a file from one buffer, and asks
+the kernel how many bytes the client has not taken. Twisted's own TLS works in memory, between two
+more buffers.
 
-OpenSSL reads one record at a time, and `recv` takes it as a whole. So nothing of a client lies in
-OpenSSL while the reactor waits for the socket.
+OpenSSL reads one record at a time, and `recv` returns it completely. So OpenSSL holds no bytes of a
+client while the reactor waits for the socket.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _SPEAK_TLS: Final = (
 
 
 class EncryptedSocket(ssl.SSLSocket):
-    """A socket whose waits look like those of a plain one."""
+    """A TLS socket that raises BlockingIOError where it has to wait, as a plain one does."""
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """See `socket.socket`: send as much as the socket takes, of many records."""
+        """See `socket.socket`: send as many records as the socket accepts."""
         view = memoryview(data)
         sent = 0
         while sent < len(view):
@@ -53,21 +53,21 @@ class EncryptedSocket(ssl.SSLSocket):
                 sent += super().send(view[sent:], flags)
             except OSError as error:
                 if sent:
-                    break  # an error that stays comes again
+                    break  # a lasting error is raised at the next call
                 if isinstance(error, _WAITS):
                     raise _would_block() from None
                 raise
         return sent
 
     def sendmsg(self, buffers: Any, *_: Any) -> int:  # type: ignore[override]
-        """See `socket.socket`, which `SSLSocket` lacks."""
+        """See `socket.socket`; `SSLSocket` has no such method."""
         sent = 0
         for buffer in buffers:
             try:
                 taken = self.send(buffer)
             except OSError:
                 if sent:
-                    break  # an error that stays comes again
+                    break  # a lasting error is raised at the next call
                 raise
             sent += taken
             if taken < len(buffer):
@@ -82,13 +82,13 @@ class EncryptedSocket(ssl.SSLSocket):
             raise _would_block() from None
 
     def shutdown(self, how: int) -> None:
-        """See `socket.socket`; what comes in is still decrypted."""
+        """See `socket.socket`; received bytes are still decrypted."""
         if how == socket.SHUT_WR:
             self.say_end()
         socket.socket.shutdown(self, how)
 
     def say_end(self) -> None:
-        """Tell the client that no more bytes will come, and that none was cut off."""
+        """Send the end of the TLS connection: no more bytes come, and none is missing."""
         with suppress(OSError, ValueError):
             self.unwrap()
 
@@ -104,7 +104,7 @@ class TlsTransport(PromptMixin, tcp.Server):
     """Whether the handshake is done."""
     _late: IDelayedCall | None = None
     socket: Any
-    """An `EncryptedSocket`; a plain one if the client was gone before."""
+    """An `EncryptedSocket`; a plain one if the client had gone before."""
 
     is_encrypted = True
     _certificate: ClientCertificate | None = None
@@ -138,13 +138,13 @@ class TlsTransport(PromptMixin, tcp.Server):
         except ssl.SSLWantWriteError:
             self.startWriting()
             return None
-        except (OSError, ValueError, AttributeError) as error:  # one of a plain socket
+        except (OSError, ValueError, AttributeError) as error:  # a plain socket has no handshake
             kind = kind_of(error)
             self._certificates.failed(plain_address(self.getPeer()), kind)
             if kind == "plain_http":
                 with suppress(OSError):
                     socket.socket.send(self.socket, _SPEAK_TLS)
-                    # A socket that is closed with unread bytes takes the answer back.
+                    # To close a socket with unread bytes resets it: the client loses the answer.
                     socket.socket.recv(self.socket, 65536)
             return main.CONNECTION_LOST
         self._is_open = True
@@ -156,7 +156,7 @@ class TlsTransport(PromptMixin, tcp.Server):
     def client_certificate(self) -> ClientCertificate | None:
         """The certificate that the client has shown in its handshake; None if it has shown none.
 
-        It is verified: see `aio.certificate`.
+        OpenSSL has verified it: see `aio.certificate`.
         """
         if self._certificate is None and self._is_open:
             self._certificate = certificate_of(self.socket.getpeercert())
@@ -164,7 +164,7 @@ class TlsTransport(PromptMixin, tcp.Server):
 
     @property
     def is_outdated(self) -> bool:
-        """Whether its client was let in by authorities that do not let in all of those any more."""
+        """Whether the authorities have changed, so that its client may have to be refused."""
         return self._era is not self._certificates.era
 
     def _in_time(self) -> None:
@@ -177,7 +177,7 @@ class TlsTransport(PromptMixin, tcp.Server):
         self.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        """See `tcp.Connection`: a connection that ends in order says so."""
+        """See `tcp.Connection`; a connection that ends normally sends the end of TLS."""
         self._in_time()
         if self._is_open and reason.check(ConnectionDone) is not None:
             self.socket.say_end()
@@ -190,14 +190,14 @@ def certificate_of(peer: Mapping[str, Any] | None) -> ClientCertificate | None:
         return None
     names = [value for part in peer.get("subject", ()) for kind, value in part if kind == _CN]
     return ClientCertificate(
-        # With several names it would be unclear which of them the authority has vouched for.
+        # With several names, it is unclear which of them the authority means.
         common_name=names[0] if len(names) == 1 else "",
         names=tuple(f"{kind}:{value}" for kind, value in peer.get("subjectAltName", ())),
     )
 
 
 def _encrypted(context: ssl.SSLContext, sock: socket.socket) -> socket.socket:
-    """Return the encrypted socket; one whose other end is closed if the client has just gone."""
+    """Return the encrypted socket; a socket without a peer if the client has just gone."""
     context.sslsocket_class = EncryptedSocket
     try:
         return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
@@ -209,11 +209,11 @@ def _encrypted(context: ssl.SSLContext, sock: socket.socket) -> socket.socket:
 
 
 def encrypt(port: IListeningPort, certificates: Certificates) -> None:
-    """Have a port that listens make encrypted connections. Raises Refused if it is not of TCP.
+    """Make a listening port encrypt its connections. Raises Refused if it is not a TCP port.
 
-    To be called before the reactor has its next turn.
+    Call it before the next turn of the reactor.
     """
     if isinstance(port, unix.Port) or not isinstance(port, tcp.Port):
-        raise Refused("server-addr: https+systemd needs a socket of TCP")
+        raise Refused("server-addr: https+systemd needs a TCP socket")
     transport: Any = partial(TlsTransport, certificates)
     port.transport = transport

@@ -1,13 +1,12 @@
-"""Sockets that send when there is something to send, instead of when epoll has said that they may.
+"""Connections that send bytes when they are written, instead of after a report of epoll.
 
-Stock Twisted puts written bytes into a buffer, asks epoll to report when the socket has room,
-sends, and takes the question back. The socket nearly always has room, so that these two system
-calls and a turn of the reactor are for nothing. Here an answer that is made while its request is
-being received leaves at the end of that. Only the bytes that the socket does not take go the long
-way.
+Twisted puts written bytes into a buffer, asks epoll to report when the socket has room, sends, and
+withdraws the request. The socket nearly always has room, so that these two system calls and a turn
+of the reactor are useless. Here, an answer that is made while its request is being received is sent
+at the end of that. Only the bytes that the socket does not accept go Twisted's way.
 
-If sending fails half-way, for which a lack of memory is enough, it is unknown how much the client
-has. Then no further byte may leave: a byte sent twice makes a wrong answer of the right length.
+If sending fails half-way, for example for a lack of memory, it is unknown how many bytes the client
+has. Then no further byte may be sent: a byte sent twice makes a wrong answer of the right length.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _ABORTED = Failure(ConnectionAborted())  # made while there is memory
 
 @define
 class _Piece:
-    """The part of a file that is still to be sent; the descriptor is our own."""
+    """The part of a file that is still to be sent; this object owns the descriptor."""
 
     file: SteadyFile
     offset: int
@@ -58,20 +57,20 @@ class PromptMixin(_Stock):
 
     @property
     def file_left(self) -> int:
-        """Bytes of a file that are still to be given to the socket."""
+        """Bytes of a file that the socket has not accepted yet."""
         return self._unread if self._piece is None else self._piece.left
 
     def take_unread(self) -> int:
-        """Return how many bytes of the file were left, and forget them: they are not in memory."""
+        """Return the number of bytes of the file that are not in memory, and stop sending them."""
         unread, self._unread = self._unread, 0
         return unread
 
     def send_file(self, fd: int, offset: int, count: int, *, is_growing: bool = False) -> bool:
-        """Send bytes of a file, past Twisted's buffers; False: not now, they are to be written.
+        """Send bytes of a file, past Twisted's buffers; False if the caller has to write them.
 
-        Until they are sent the producer is paused, and nothing may be written. A file that turns
-        out shorter ends the connection: its framing cannot be kept. Where it is not in memory, the
-        rest is left (`take_unread`) for a thread to read, since nothing here may wait for a disk.
+        Until they are sent, the producer is paused, and nothing may be written. If the file is too
+        short, the connection is cut. If a part of the file is not in memory, the rest is left for a
+        thread (`take_unread`), since nothing here may wait for a disk.
 
         :param is_growing: see `Segment`.
         """
@@ -90,11 +89,11 @@ class PromptMixin(_Stock):
         if self._try_piece() is not None or self._piece is not None:
             self.producerPaused = True
             producer.pauseProducing()
-            super().startWriting()  # an error comes again then, and the reactor deals with it
+            super().startWriting()  # the reactor then handles an error, which occurs again
         return True
 
     def send_with_file(self, head: bytes, file: SteadyFile, size: int) -> int | None:
-        """See `send_in_turn`; None also where nothing may be sent now."""
+        """See `send_in_turn`; None also if nothing may be sent now."""
         if self.has_unsent or self._piece is not None or not self.connected:
             return None
         if self.disconnecting or self._writeDisconnecting or self._aborting:
@@ -147,11 +146,11 @@ class PromptMixin(_Stock):
             os.close(piece.file.fd)
 
     def shut(self) -> None:
-        """Let no further byte leave; takes no memory. The connection ends when that is noticed.
+        """Send no further byte; this needs no memory. The reactor then ends the connection.
 
         No code that can fail may run between a failure to send and this call.
         """
-        try:  # noqa: SIM105 - which would make an object
+        try:  # noqa: SIM105 - `suppress` would allocate an object
             self.socket.shutdown(SHUT_RDWR)
         except OSError:
             pass
@@ -163,13 +162,13 @@ class PromptMixin(_Stock):
             if error is not None or self._piece is not None:
                 return error
         try:
-            return super().doWrite()  # with nothing to send it has the producer go on
+            return super().doWrite()  # if the buffer is empty, it resumes the producer
         except BaseException:
             self.shut()
             raise
 
     def abortConnection(self) -> None:
-        """See `ITCPTransport`; also if something fails here, the client sees the end."""
+        """See `ITCPTransport`; even if this fails, the client sees the end."""
         if self.disconnected or self._aborting:
             return
         try:
@@ -178,7 +177,7 @@ class PromptMixin(_Stock):
             super().abortConnection()
         except BaseException:
             self.shut()
-            self.startReading()  # what is found is the end
+            self.startReading()  # reads the end of the connection
             raise
 
     def connectionLost(self, reason: Failure) -> None:
@@ -187,18 +186,18 @@ class PromptMixin(_Stock):
         super().connectionLost(reason)
 
     def _uncork(self) -> None:
-        """Send what was collected, as far as the socket takes it; the rest goes when it can."""
+        """Send the collected bytes that the socket accepts now; the reactor sends the rest."""
         self._is_corked = False
         wants_to_write, self._wants_to_write = self._wants_to_write, False
         if not wants_to_write or not self.connected or self._aborting:
             return
         is_ending = self.disconnecting or self._writeDisconnecting
         if is_ending or self.doWrite() is not None or self.has_unsent:
-            super().startWriting()  # an error comes again then, and the reactor deals with it
+            super().startWriting()  # the reactor then handles an error, which occurs again
 
     def send_written(self, write: Callable[[], object]) -> None:
-        """Have `write` write, and send at once, as far as the socket takes it."""
-        if self._is_corked:  # the end of the request that is being received sends it
+        """Call `write`, and immediately send the bytes that the socket accepts."""
+        if self._is_corked:  # they are sent at the end of the request that is being received
             write()
             return
         self._is_corked = True
@@ -216,11 +215,11 @@ class PromptMixin(_Stock):
 
     @property
     def has_unsent(self) -> bool:
-        """Whether something that was written has not been given to the socket."""
+        """Whether the buffers hold bytes that the socket has not accepted yet."""
         return bool(self._tempDataBuffer) or len(self.dataBuffer) > self.offset
 
     def send_now(self, data: bytes) -> None:
-        """Write, past the buffer if it is empty."""
+        """Write bytes, past the buffer if it is empty."""
         sent = 0
         if self.connected and not (
             self._tempDataBuffer
@@ -231,7 +230,7 @@ class PromptMixin(_Stock):
         ):
             try:
                 sent = self.socket.send(data)
-            except OSError:  # full, or broken: writing the rest finds out
+            except OSError:  # full or broken: the write of the rest shows which
                 sent = 0
             except BaseException:
                 self.shut()
@@ -248,9 +247,9 @@ class PromptMixin(_Stock):
 
 
 def send_written(transport: object, write: Callable[[], object]) -> None:
-    """Have `write` write an answer to a transport, and send it at once, as far as it is taken.
+    """Call `write`, which writes an answer to a transport, and send the answer immediately.
 
-    An answer that is made while a request is being received goes at the end of that.
+    An answer that is made while a request is being received is sent at the end of that.
     """
     if isinstance(transport, PromptMixin):
         transport.send_written(write)
@@ -267,11 +266,11 @@ class UnixTransport(PromptMixin, unix.Server):
 
 
 def adopt(port: Any) -> None:
-    """Have a port that listens make transports of this kind; others are left as they are.
+    """Make a listening TCP or UNIX port use these transports; other ports stay as they are.
 
-    To be called before the reactor has its next turn.
+    Call it before the next turn of the reactor.
     """
-    # `tcp.Port` says of its attribute that it may be replaced; `unix.Port` is a `tcp.Port`.
+    # `tcp.Port` documents that this attribute may be replaced; `unix.Port` is a `tcp.Port`.
     if isinstance(port, unix.Port):
         port.transport = UnixTransport
     elif isinstance(port, tcp.Port):

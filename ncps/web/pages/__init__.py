@@ -1,1 +1,1 @@
-"""One resource for each kind of path."""
+"""The pages: one class for each kind of path."""

@@ -1,7 +1,7 @@
-"""Questions about many store paths: `POST /api/v1/query` and `GET /api/v1/closure/<32>`.
+"""Queries about many store paths: `POST /api/v1/query` and `GET /api/v1/closure/<32>`.
 
-A closure is sent as it is read, a line of JSON for each path. The last line has `end`: an answer
-without it is not whole. If something fails in the middle, the connection is cut.
+A closure is sent while it is read, a line of JSON for each path. The last line has `end`: an answer
+without it is incomplete. If an error occurs in the middle, the connection is cut.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ncps.web.request import NcpsRequest
 from ncps.web.respond import respond
 
 MOST_BYTES: Final = 1024 * 1024
-"""Bytes of a question."""
+"""Bytes of a query, at most."""
 
 LINES: Final = b"application/x-ndjson"
 
 _QUERIES: Final = {b"": False, b"fetch=0": False, b"fetch=1": True}
-"""The query that a client may write: whether narinfos are fetched."""
+"""The query strings that a client may write, and whether narinfos are then fetched."""
 
 
 class QueryPage:
-    """Answers `POST /api/v1/query`.
+    """The page of `POST /api/v1/query`.
 
-    :param threads: read questions and write answers: each takes longer than a turn of the reactor
-        should.
+    :param threads: read queries and write answers, which takes longer than a turn of the reactor
+        should take.
     """
 
     def __init__(self, bulk: Bulk, threads: Threads) -> None:
@@ -55,13 +55,13 @@ class QueryPage:
 
 
 def read_question(body: bytes) -> tuple[list[str], bool]:
-    """Return the hash parts, and whether upstreams are asked. Raises Malformed for another body."""
+    """Return the hash parts, and whether to ask upstreams. Raises Malformed for another body."""
     try:
         question = json.loads(body)
     except (ValueError, RecursionError):
-        raise Malformed('this is no JSON; it should be {"hashes": ["<32 digits>", ...]}') from None
+        raise Malformed('this is not JSON; it should be {"hashes": ["<32 digits>", ...]}') from None
     if not isinstance(question, dict) or not question.keys() <= {"hashes", "upstreams"}:
-        raise Malformed('it should be an object with "hashes" and perhaps "upstreams"')
+        raise Malformed('it should be an object with "hashes" and, optionally, "upstreams"')
     ask = question.get("upstreams", False)
     if not isinstance(ask, bool):
         raise Malformed('"upstreams" should be true or false')
@@ -70,7 +70,7 @@ def read_question(body: bytes) -> tuple[list[str], bool]:
         raise Malformed('"hashes" should be a list of hash parts of store paths')
     if len(digests) > MOST_HASHES:
         raise TooLarge(
-            f'"hashes" has {len(digests)} entries; at most {MOST_HASHES} are taken at once'
+            f'"hashes" has {len(digests)} entries; at most {MOST_HASHES} are accepted in one query'
         )
     for digest in digests:
         if not isinstance(digest, str) or not is_digest(digest):
@@ -99,7 +99,7 @@ def _fields(state: PathState) -> dict[str, Any]:
 
 
 class ClosurePages:
-    """Answers `GET /api/v1/closure/<32>`."""
+    """The pages of `GET /api/v1/closure/<32>`."""
 
     def __init__(self, bulk: Bulk) -> None:
         self._bulk = bulk
@@ -109,7 +109,7 @@ class ClosurePages:
         request.digest = digest
         fetch = _QUERIES.get(request.uri.partition(b"?")[2])
         if fetch is None:
-            tell(request, 400, "the query may be fetch=1, or nothing")
+            tell(request, 400, "the query may be fetch=1, or empty")
             return NOT_DONE_YET
         return respond(request, self._answer(request, digest, fetch=fetch))
 

@@ -1,11 +1,11 @@
-"""Pins and removals over HTTP, by tokens with the scopes `pin` and `delete`.
+"""Pins and removals over HTTP, for tokens with the scopes `pin` and `delete`.
 
 POST   /pin/<32>.narinfo     pins a closure; without a query the answer is that of the Go
                              program: an empty body
 DELETE /pin/<32>.narinfo
-GET    /pins                 the roots, as the Go program lists them; ?details=1 tells more
-DELETE /<32>.narinfo  /nar/<file>     ?force=1 also if a pin holds it
-POST   /api/v1/remove        paths with their NARs, closures, paths that never come back
+GET    /pins                 the roots, as the Go program lists them; ?details=1 adds details
+DELETE /<32>.narinfo  /nar/<file>     ?force=1 even if a pin keeps it
+POST   /api/v1/remove        removes paths with their NARs, or closures; may block the paths
 GET    /api/v1/blocked  DELETE /api/v1/blocked/<32>
 """
 
@@ -42,7 +42,7 @@ Wishes = Mapping[str, object]
 
 
 def permit_of(request: NcpsRequest, scope: Scope) -> Permit:
-    """Return the permit of the client of a request."""
+    """Return the permit of the client of a request; it raises Forbidden."""
 
     def permit(base: str | None) -> None:
         if base is not None:
@@ -54,7 +54,7 @@ def permit_of(request: NcpsRequest, scope: Scope) -> Permit:
 
 
 class PinPages:
-    """Answers `/pin/<32>.narinfo` and `/pins`."""
+    """The pages of `/pin/<32>.narinfo` and `/pins`."""
 
     def __init__(self, pins: PinVerbs) -> None:
         self._pins = pins
@@ -101,7 +101,7 @@ class PinPages:
 
 
 class RemovalPages:
-    """Answers deletions of narinfos and NARs, `/api/v1/remove` and `/api/v1/blocked`."""
+    """The pages of deletions of narinfos and NARs, `/api/v1/remove` and `/api/v1/blocked`."""
 
     def __init__(self, removals: RemovalVerbs) -> None:
         self._removals = removals
@@ -125,7 +125,7 @@ class RemovalPages:
         return respond(request, self._blocked(request))
 
     def unblock(self, request: NcpsRequest, digest: str) -> int:
-        """Let a path be fetched again."""
+        """Allow a path to be fetched again."""
         request.digest = digest
         return respond(request, self._unblock(request, digest))
 
@@ -183,7 +183,7 @@ def _wants_json(request: NcpsRequest) -> bool:
 
 
 def _query(request: NcpsRequest, *names: str) -> dict[str, object]:
-    """Read the query. Raises Malformed for other names."""
+    """Read the query string. Raises Malformed for other names."""
     text = request.uri.partition(b"?")[2]
     try:
         found: dict[str, object] = dict(
@@ -200,7 +200,7 @@ def _query(request: NcpsRequest, *names: str) -> dict[str, object]:
 
 
 async def _wishes(request: NcpsRequest, *names: str) -> dict[str, object]:
-    """Read query and body, an object of JSON; the body goes before the query."""
+    """Read the query string and the body, a JSON object, which overrides the query string."""
     wishes = _query(request, *names)
     body = await request.incoming().read(MOST_BYTES)
     if not body:
@@ -208,9 +208,9 @@ async def _wishes(request: NcpsRequest, *names: str) -> dict[str, object]:
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):
-        raise Malformed("the body is no JSON") from None
+        raise Malformed("the body is not JSON") from None
     if not isinstance(told, dict):
-        raise Malformed("the body should be an object of JSON")
+        raise Malformed("the body should be a JSON object")
     return wishes | _known(told, names)
 
 
@@ -243,7 +243,7 @@ def _seconds(wishes: Wishes, name: str) -> float | None:
         return None
     match = _TIME.fullmatch(str(value))
     if match is None:
-        raise Malformed(f"{name} should be a number of seconds, or such as 12h or 90d")
+        raise Malformed(f"{name} should be a number of seconds, or a time such as 12h or 90d")
     return float(match[1]) * _UNITS[match[2]]
 
 

@@ -1,4 +1,4 @@
-"""Logs, listings and debug information over HTTP, and debuginfod."""
+"""Logs, listings and debug information over HTTP, also for debuginfod's clients."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ BINARY: Final = b"application/octet-stream"
 CACHE_CONTROL: Final = b"public, max-age=60"
 
 AT_ONCE: Final = 8
-"""Uploaded logs that lie in memory at once."""
+"""Uploaded logs that are in memory at the same time, at most."""
 
 QUEUE: Final = 100
-"""Uploads that wait for that, at most."""
+"""Uploads that wait for their turn, at most."""
 
 PATIENCE_S: Final = 60.0
-"""Seconds for which each waits, at most."""
+"""Seconds for which each upload waits, at most."""
 
 MAX_LISTING_SIZE: Final = 1024**3
-"""Bytes of an uploaded listing, at most; they are not kept, neither in memory nor in the store."""
+"""Bytes of an uploaded listing, at most; they are kept neither in memory nor in the store."""
 
 _END: Final = 512
-"""Bytes at each end of an uploaded listing that are looked at."""
+"""Bytes at each end of an uploaded listing that are checked."""
 
 
 class ExtraPages:
-    """Answers the paths of `grammar.extras`."""
+    """The pages of `grammar.extras`."""
 
     def __init__(self, extras: Extras, metrics: Metrics, clock: IReactorTime) -> None:
         self._extras = extras
@@ -74,7 +74,7 @@ class ExtraPages:
         return respond(request, self._answer(request, "debuginfo", found, JSON))
 
     def symbols(self, request: NcpsRequest, build_id: str) -> int:
-        """Answer debuginfod's question for the symbols of a build ID."""
+        """Answer a request of debuginfod's clients for the symbols of a build ID."""
         found = self._extras.symbols(build_id)
         return respond(request, self._answer(request, "symbols", found, BINARY))
 
@@ -110,7 +110,7 @@ class ExtraPages:
     # Writing
 
     def put_log(self, request: NcpsRequest, name: str) -> int:
-        """Take the log of a derivation."""
+        """Accept the log of a derivation."""
         return respond(request, self._put_log(request, name))
 
     async def _put_log(self, request: NcpsRequest, name: str) -> None:
@@ -122,7 +122,7 @@ class ExtraPages:
         _taken(request, is_new=is_new)
 
     def put_link(self, request: NcpsRequest, build_id: str) -> int:
-        """Take the link of a build ID."""
+        """Accept the link of a build ID."""
         return respond(request, self._put_link(request, build_id))
 
     async def _put_link(self, request: NcpsRequest, build_id: str) -> None:
@@ -132,7 +132,7 @@ class ExtraPages:
         _taken(request, is_new=await self._extras.add_debug_link(build_id, text))
 
     def put_listing(self, request: NcpsRequest, digest: str) -> int:
-        """Take a listing and drop it: this cache makes its own from the NAR."""
+        """Accept a listing and drop it: ncps makes its own from the NAR."""
         request.digest = digest
         return respond(request, self._put_listing(request))
 
@@ -150,7 +150,7 @@ class ExtraPages:
 
 
 def _taken(request: NcpsRequest, *, is_new: bool) -> None:
-    """Say that an upload is here, durably."""
+    """Answer that an upload is stored durably."""
     request.setResponseCode(201 if is_new else 200)
     request.setHeader(b"Cache-Control", b"no-store")
     send(request, b"", TEXT)

@@ -1,4 +1,4 @@
-"""Stored NARs that the connection sends again by itself; see `ncps.web.fast.hot_nars`."""
+"""Stored NARs whose answers the connection can repeat; see `ncps.web.fast.hot_nars`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ncps.web.respond import respond
 
 
 class HotNarPages(NarPages):
-    """Answers `/nar/<file>`, and puts the answers that may be given again where they lie ready.
+    """The pages of `/nar/<file>`, which also hold the answers that may be repeated.
 
-    :ivar hot: where that is.
+    :ivar hot: these answers.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class HotNarPages(NarPages):
         return is_done
 
     def _keep(self, request: NcpsRequest, nar: ServedNar) -> None:
-        """Keep an answer for other clients, if nothing has changed while it was sent."""
+        """Hold an answer for other clients, if the NAR has not changed while it was sent."""
         reopen, size = nar.reopener(), nar.size
         if reopen is None or size is None:
             return
@@ -66,10 +66,10 @@ class HotNarPages(NarPages):
         )
 
     def _go_on(self, nar: ServedNar, request: NcpsRequest, sent: Sent) -> None:
-        """Send what is left of an answer; the first `sent.count` bytes have left.
+        """Send the rest of an answer, after the first `sent.count` bytes.
 
-        The rest is opened as for a client that was cut off there: what was sent was read from the
-        file of this NAR, which had not changed.
+        The rest is opened as for a client that resumes there: the bytes before it were read from
+        the file of this NAR, which had not changed.
         """
         request.began, request.principal = sent.began, sent.reader
         request.route, request.digest = ROUTE, nar.key.file_name
@@ -82,11 +82,11 @@ class HotNarPages(NarPages):
         respond(request, self._send_rest(request, nar, request.sentLength))
 
     async def _send_rest(self, request: NcpsRequest, nar: ServedNar, start: int) -> None:
-        # Its head is not that of the request, so that nothing is kept of it.
+        # `super`, since the request does not have the head of this answer: it must not be held.
         await super()._attempt(request, nar, partial(_send_from, request, nar, start))
 
     def _repeated(self, accesses: Sequence[Access]) -> None:
-        """Count answers that were given without asking here."""
+        """Count answers that were sent without this page."""
         self._repeated_nars([NarKey.parse(name) for name in {one.digest for one in accesses}])
         for upstream, count in Counter(access.upstream for access in accesses).items():
             self._served("hit", "success", upstream).inc(count)
@@ -105,9 +105,9 @@ async def _send_from(request: NcpsRequest, nar: ServedNar, start: int) -> None:
 
 
 def _is_usual(request: NcpsRequest, nar: ServedNar) -> bool:
-    """Whether any client that asks for the same gets the same answer.
+    """Whether every client that asks for the same gets the same answer.
 
-    A client that asked for a part and got the whole may have been told that there are no parts.
+    A client that asked for a part and got the whole may have got `Accept-Ranges: none`.
     """
     return (
         nar.outcome is Outcome.HIT

@@ -1,4 +1,4 @@
-"""The pages about the cache itself: its name, its key, and whether it is well."""
+"""The pages about the cache itself: its name, its key, and its readiness."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ncps.web.respond import respond
 
 JSON = b"application/json"
 _ESCAPED = {sign: f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
-"""The signs that the encoder of Go's standard library escapes beside those that JSON demands."""
+"""The characters that Go's encoder escapes although JSON does not demand it."""
 _NO_TEXT = re.compile("[\ud800-\udfff]")
-"""Half characters, which UTF-8 cannot have."""
+"""Surrogates, which UTF-8 cannot encode."""
 CACHE_CONTROL = b"public, max-age=60"
 
 
 def written(value: object) -> bytes:
-    """Write JSON byte for byte as the Go program does: scripts search it for texts."""
+    """Write JSON byte for byte as the Go program does, since scripts search it for texts."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     text = _NO_TEXT.sub(r"\\ufffd", text)
     for letter, escaped in _ESCAPED.items():
@@ -31,9 +31,9 @@ def written(value: object) -> bytes:
 
 
 class Fixed:
-    """A page that is the same for everybody.
+    """A page that is the same for all clients.
 
-    :param body: is asked at each request.
+    :param body: called for each request.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Fixed:
 
 
 def index(hostname: str, cache: Cache) -> Fixed:
-    """`/`: the name of this cache, as JSON."""
+    """Make the page `/`: name, key and version of this cache, as JSON."""
 
     def body() -> bytes:
         key = cache.public_key
@@ -63,13 +63,13 @@ def index(hostname: str, cache: Cache) -> Fixed:
 
 
 def cache_info(info: CacheInfo) -> Fixed:
-    """`/nix-cache-info`."""
+    """Make the page `/nix-cache-info`."""
     body = info.render()
     return Fixed(lambda: body, b"text/x-nix-cache-info", CACHE_CONTROL)
 
 
 def public_key(cache: Cache) -> Fixed:
-    """`/pubkey`: an entry for `trusted-public-keys`, without newline as it always was."""
+    """Make the page `/pubkey`: an entry for `trusted-public-keys`, without a newline."""
 
     def body() -> bytes:
         return cache.public_key.encode()
@@ -78,16 +78,15 @@ def public_key(cache: Cache) -> Fixed:
 
 
 def heartbeat() -> Fixed:
-    """`/healthz`: that the process answers, and nothing else."""
+    """Make the page `/healthz`, which shows only that the process answers."""
     return Fixed(lambda: b".", TEXT, b"no-store")
 
 
 class ReadinessPage:
-    """`/readyz`: whether this process is ready for requests, and if not, why.
+    """The page `/readyz`: whether this process is ready for requests, and if not, why.
 
-    :param warnings: tells troubles with which the cache can serve, but that an operator should
-        mend.
-    :param facts: tells more.
+    :param warnings: returns problems that an operator should fix, although the cache can serve.
+    :param facts: returns further fields of the answer.
     """
 
     def __init__(

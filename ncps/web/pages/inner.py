@@ -1,7 +1,7 @@
-"""The inner site: pages by which the workers of one machine ask each other.
+"""The inner site: pages with which the workers of one machine ask each other.
 
 /figures              this worker's part of the metrics, as `ncps.observe.snapshots` writes them
-/cluster/nar/<file>   a NAR on its way; see `peers`
+/cluster/nar/<file>   a NAR that is arriving; see `peers`
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIGURES = "/figures"
 
 
 class FiguresPage:
-    """This worker's part of the metrics."""
+    """The page of this worker's part of the metrics."""
 
     def __init__(self, own: Callable[[], Snapshot]) -> None:
         self._own = own
@@ -39,10 +39,10 @@ class FiguresPage:
 
 
 def inner_site(clock: IReactorTime, own: Callable[[], Snapshot], peers: NarAnswers) -> NcpsSite:
-    """Make the inner site; its requests are neither logged nor counted as those of clients.
+    """Make the inner site, whose requests are neither logged nor counted as those of clients.
 
-    :param own: reads the figures of this worker.
-    :param peers: answers for NARs on their way.
+    :param own: reads the metrics of this worker.
+    :param peers: answers for NARs that are arriving.
     """
     root = Routes([fixed(FIGURES, FiguresPage(own)), cluster_nars(peers)])
     return NcpsSite(

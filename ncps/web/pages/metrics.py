@@ -1,4 +1,4 @@
-"""`/metrics`, in the text format that the scraper asks for."""
+"""The page `/metrics`, in the text format that the scraper asks for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ncps.web.respond import respond
 
 
 class Scrape:
-    """Renders a registry, or the metrics that `gather` collects at each scrape."""
+    """The page of a registry, or of the metrics that `gather` collects at each scrape."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Scrape:
         try:
             encode, content_type = choose_encoder(accept)
             body = encode(found)
-        except (TypeError, ValueError):  # the library's answer to a version that is no number
+        except (TypeError, ValueError):  # raised for a version that is not a number
             encode, content_type = choose_encoder("")
             body = encode(found)
         request.setHeader(b"Cache-Control", b"no-store")

@@ -1,12 +1,13 @@
 """NARs over HTTP: whole or in part, stored or still arriving.
 
-The bytes behind a NAR's URL never change, so the URL itself is the strong entity tag, and a client
-that was cut off at any byte goes on from there. The exact length is checked on the way out, and
-the piece that would complete a response of known length waits until the body has ended without an
-error: so an answer that looks complete to the client is complete. A client that was cut off with
-wrong bytes gets the whole instead of the rest, and reads that there are no parts
-(`ncps.web.misled`). Nix then gives up at once, curl does not put a right end to a wrong beginning,
-and others begin anew.
+The bytes behind a NAR's URL never change, so the URL is the strong entity tag, and a client that
+was cut off at any byte can resume there. The length of the body is checked while it is sent. The
+piece that would complete a response of known length waits until the body has ended without an
+error: so an answer that looks complete to the client is complete.
+
+A client that was cut off with wrong bytes gets the whole file instead of the rest, with
+`Accept-Ranges: none` (`ncps.web.misled`). Nix then gives up immediately, curl does not append a
+right end to a wrong beginning, and other clients begin again.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ from ncps.web.request import NcpsRequest
 from ncps.web.respond import explain, respond
 
 PIECE = 8 * 1024 * 1024
-"""Bytes of a file handed to the connection at once; it gives others their turn by itself."""
+"""Bytes of a file given to the connection in one call; it sends them in several turns."""
 
 FIRST = 64 * 1024
-"""Bytes that go with the head, and wherever a connection takes no file; each waits in memory."""
+"""Bytes written with the head, or if a connection sends no files; they wait in memory."""
 
 READ = 256 * 1024
-"""Bytes that a thread reads at once of a file that is not in memory."""
+"""Bytes of a file that is not in memory, which a thread reads in one call."""
 
 CONTENT_TYPE = b"application/x-nix-nar"
 CACHE_CONTROL = b"public, max-age=31536000, immutable"
@@ -52,14 +53,14 @@ CACHE_CONTROL = b"public, max-age=31536000, immutable"
 _log = Logger()
 
 SIZINGS = 3
-"""How many sizes of one NAR are believed in turn: upstreams say what they like of it."""
+"""Attempts with another size of one NAR, since upstreams may announce wrong sizes."""
 
 
 class NarPages:
-    """Answers `/nar/<file>`.
+    """The pages of `/nar/<file>`.
 
-    :param takes_uploads: whether clients upload beside these paths. Then the HEAD of a NAR of which
-        no upstream can tell is 404: Nix asks so before it uploads, and gives up after five 503.
+    :param takes_uploads: whether clients upload to these paths, too. Then HEAD of a NAR is 404 if
+        no upstream can be asked: Nix asks before an upload, and gives up after five 503.
     """
 
     def __init__(self, cache: NarSource, metrics: Metrics, *, takes_uploads: bool = False) -> None:
@@ -99,7 +100,7 @@ class NarPages:
             await self._deliver(request, key, etag)
 
     async def _describe(self, request: NcpsRequest, key: NarKey, status: int) -> None:
-        """Answer without bytes, once it is sure that they could be had."""
+        """Answer without a body, after a check that the NAR could be sent."""
         try:
             size, outcome = await self._cache.stat_nar(key)
         except NcpsError as error:
@@ -116,7 +117,7 @@ class NarPages:
                 request.setHeader(b"Content-Length", b"%d" % size)
 
     async def _deliver(self, request: NcpsRequest, key: NarKey, etag: bytes) -> None:
-        """Send it; once more, from elsewhere, if stored bytes turn out bad before any is sent."""
+        """Send a NAR; if stored bytes are wrong and none was sent, use another source once."""
         for is_last in (False, True):
             nar = await self._open(request, key)
             sending = partial(self._send_whole, request, nar, etag)
@@ -140,9 +141,9 @@ class NarPages:
         *,
         is_last: bool = True,
     ) -> bool:
-        """Send and count it; False if its bytes turned out bad before any was sent.
+        """Send and count a NAR; False if its bytes turned out wrong before any was sent.
 
-        Raises the errors of a body, and Corrupt if there is no use in another attempt.
+        Raises the errors of a body, and Corrupt if another attempt is useless.
         """
         status = "error"
         try:
@@ -172,27 +173,27 @@ class NarPages:
 
 
 def _begin_anew(request: NcpsRequest) -> None:
-    """Forget the description of the body, which no client has seen."""
+    """Remove the status and the headers of a body, which no client has got yet."""
     request.setResponseCode(200)
     for header in (b"content-length", b"content-range"):
         request.responseHeaders.removeHeader(header)
 
 
 def _note_misled(request: NcpsRequest, key: NarKey) -> None:
-    """Remember that the client has wrong bytes; before the connection is cut."""
+    """Remember that the client has wrong bytes; the connection is still open."""
     sent = request.first_byte + request.sentLength
     request.site.misled.add(request.client, key.file_name, sent, request.unsent())
 
 
 def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
-    """Return the part of the file to send; None for the whole."""
+    """Return the part of the file to send; None for the whole file."""
     spec = parse(request.getHeader(b"range"))
     if spec is None or not if_range_matches(request.getHeader(b"if-range"), etag):
         return None
     if _is_misled(request, file):
         request.setHeader(b"Accept-Ranges", b"none")
         _log.info(
-            "{client} has wrong bytes of {file}: it gets the whole instead of the rest",
+            "{client} has wrong bytes of {file}: it gets the whole file instead of the rest",
             client=request.client,
             file=file,
         )
@@ -201,7 +202,7 @@ def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
 
 
 def _is_misled(request: NcpsRequest, file: str) -> bool:
-    """Whether the client has wrong bytes before those that it asks for."""
+    """Whether the client has wrong bytes before the part that it asks for."""
     spec = parse(request.getHeader(b"range"))
     if spec is None or not spec.first or spec.last is not None:
         return False
@@ -209,7 +210,7 @@ def _is_misled(request: NcpsRequest, file: str) -> bool:
 
 
 async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
-    """Send, and begin anew if the size turns out another one before the client is told of it."""
+    """Send a NAR; begin again if its size turns out wrong before the client has got it."""
     for _ in range(SIZINGS - 1):
         try:
             return await _send(request, nar, etag)
@@ -221,10 +222,10 @@ async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) ->
 
 
 def _send_elsewhere(request: NcpsRequest, location: str) -> None:
-    """Name the place where the bytes are, for this once: the URL of ours stays the one to ask.
+    """Redirect to the place of the bytes, for this request only: our URL remains the right one.
 
-    A range and its condition are the client's to repeat there; HEAD is always answered here,
-    since the address is signed for GET.
+    The client repeats a range and its condition there. HEAD is always answered here, since the
+    address is signed for GET.
     """
     for name in (b"ETag", b"Accept-Ranges"):
         request.responseHeaders.removeHeader(name)
@@ -238,7 +239,7 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
     spec = _wanted(request, etag, nar.key.file_name)
     size, start, stop = nar.size, 0, None
     if size is None and (spec is not None or request.clientproto == b"HTTP/1.0"):
-        # A Content-Range must name its end, and in HTTP/1.0 only a length shows a cut.
+        # Content-Range needs the end of the part, and HTTP/1.0 shows a cut only by the length.
         size = await nar.known_size()
     length = size
     if spec is not None and size is not None:
@@ -262,11 +263,11 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
 async def _resolve(
     request: NcpsRequest, nar: ServedNar, spec: RangeSpec, size: int
 ) -> tuple[ByteRange, int]:
-    """Return the part that is wanted, and the size of the whole.
+    """Return the part to send, and the size of the whole file.
 
-    Raises Unsatisfiable if the part lies outside, Unavailable if the size cannot be known. A size
-    that may be an upstream's word refuses nobody: the file may be longer than the upstream says,
-    and a client that was cut at that size has the rest still to come.
+    Raises Unsatisfiable if the part is outside the file, Unavailable if the size cannot be known.
+    If a part is outside the size that an upstream announces, the final size decides: the file may
+    be longer, and a client that was cut at that size needs the rest.
     """
     try:
         with suppress(Unsatisfiable):
@@ -279,7 +280,7 @@ async def _resolve(
 
 
 async def pour_body(body: Body, request: NcpsRequest, length: int | None) -> None:
-    """Write a body, from its file if it lies in one. Raises as `pour`."""
+    """Write a body, from its file if it has one. Raises the errors of `pour`."""
     segment = body.segment()
     if segment is not None and segment.length == length:
         await _pour_file(segment, request)
@@ -299,9 +300,9 @@ async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
 
 
 async def _write_segment(segment: Segment, request: NcpsRequest, writer: ResponseWriter) -> None:
-    """Write a piece of a file, past Twisted's buffers where the connection can.
+    """Write a piece of a file, past Twisted's buffers if the connection can do that.
 
-    A file that has become shorter ends in a cut connection.
+    If the file has become shorter, the connection is cut.
     """
     position, end = segment.offset, segment.offset + segment.length
     while position < end:
@@ -329,9 +330,9 @@ async def pour(
     request: NcpsRequest,
     length: int | None,
 ) -> None:
-    """Write a body. Raises Corrupt unless it has `length` bytes, where that is known.
+    """Write a body. Raises Corrupt if its length is known and is not `length` bytes.
 
-    :param pieces: segments only if the length is known.
+    :param pieces: with segments only if the length is known.
     """
     writer = writer_of(request)
     due = length
@@ -364,7 +365,7 @@ async def _write_piece(
 
 
 def writer_of(request: NcpsRequest) -> ResponseWriter:
-    """Make the writer of a body, which keeps the client's pace, within the limits of slowness."""
+    """Make the writer of a body, which waits for the client, and cuts off a client too slow."""
     limits = request.site.limits
 
     def cut(why: str) -> None:

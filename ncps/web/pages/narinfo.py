@@ -1,4 +1,4 @@
-"""narinfos over HTTP."""
+"""Narinfos over HTTP."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ncps.web.respond import explain, respond
 
 CONTENT_TYPE = b"text/x-nix-narinfo"
 CACHE_CONTROL = b"public, max-age=60"
-"""Nix ignores it and keeps narinfos for 30 days. It is for proxies in front of us, which may take
-a burst off us, but should see a new signature or a lost NAR within a minute."""
+"""Nix ignores this and keeps narinfos for 30 days. It is for proxies in front of ncps, which may
+answer bursts, but should see a new signature or a lost NAR within a minute."""
 
 
 class NarInfoPages:
-    """Answers `/<32>.narinfo`.
+    """The pages of `/<32>.narinfo`.
 
-    :param hot: where answers are put that may be given again.
+    :param hot: holds the answers that may be repeated.
     """
 
     def __init__(self, cache: Cache, metrics: Metrics, hot: HotNarInfos) -> None:
@@ -44,7 +44,9 @@ class NarInfoPages:
     async def _answer(self, request: NcpsRequest, digest: str) -> None:
         try:
             leads_on = request.method == b"GET" and not request.is_upload
-            leads_on = leads_on and request.principal.paths is None  # it may not read the others
+            leads_on = (
+                leads_on and request.principal.paths is None
+            )  # else it may not read references
             found = await self._cache.narinfo(digest, leads_on=leads_on)
         except NcpsError as error:
             explain(request, outcome_of(error))
@@ -65,7 +67,7 @@ class NarInfoPages:
             self._hot.put(_answer_of(request, digest, found, found.may_repeat))
 
     def _repeated(self, accesses: Sequence[Access]) -> None:
-        """Count answers that were given without asking here."""
+        """Count answers that were sent without this page."""
         self._cache.repeated({access.digest for access in accesses})
         for upstream, count in Counter(access.upstream for access in accesses).items():
             self._served("hit", "success", "database", upstream).inc(count)
@@ -86,7 +88,7 @@ def _base_name(text: bytes) -> str:
 def _answer_of(
     request: NcpsRequest, digest: str, found: ServedNarInfo, may_repeat: Callable[[], bool]
 ) -> HotNarInfo:
-    """Return the answer for any client that asks for the same."""
+    """Return the answer for all clients that ask for the same."""
     return HotNarInfo(
         digest=digest,
         path=f"/{digest}.narinfo",
@@ -100,12 +102,12 @@ def _answer_of(
 
 
 def result_of(outcome: Outcome) -> str:
-    """The `result` label of the metrics: whether it was here already."""
+    """Return the `result` label of the metrics: whether the object was stored before."""
     return "hit" if outcome is Outcome.HIT else "miss"
 
 
 def outcome_of(error: NcpsError) -> Outcome:
-    """How a failure is known."""
+    """Return the outcome for an error."""
     if isinstance(error, Absent):
         return error.outcome
     is_unsure = isinstance(error, NotFound) and not error.is_certain

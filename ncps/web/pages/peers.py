@@ -1,16 +1,16 @@
-"""NARs on their way, for the other processes of this cache.
+"""NARs that are arriving, for the other processes of this cache.
 
     GET  /cluster/nar/<file>     Authorization: <a ticket, see ncps.peering.tickets>
                                  X-Ncps-Offset: <first byte wanted>, default 0
-                                 X-Ncps-Worker: <the worker that is meant>, if it is another
-    200  X-Ncps-File: <which file it is>
+                                 X-Ncps-Worker: <the worker to ask>, if it is another one
+    200  X-Ncps-File: <the file that arrives>
          X-Ncps-Offset: <first byte of this body>
-    401  the ticket is not good; X-Ncps-Clock: <the time here>, if its time is wrong
+    401  the ticket is wrong; X-Ncps-Clock: <our time>, if its time is wrong
     421  the ticket is for another process of this cache
 
-A range would not do: it must be answered with the size of the whole, which may not be known before
-the download ends. HEAD says which file arrives, without its bytes. Nothing is fetched here: a NAR
-that is not arriving is 404.
+A Range header is no use: its answer needs the size of the whole file, which may not be known before
+the download ends. HEAD names the file that arrives, without its bytes. This page fetches nothing: a
+NAR that is not arriving is 404.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
 class Arrivals(Protocol):
-    """The part of the cache that these pages ask; see `answers.Cache`."""
+    """The part of the cache that these pages need; see `answers.Cache`."""
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:
         """Open a NAR that is being downloaded."""
 
 
 class PeerPages:
-    """Answers `/cluster/nar/<file>`.
+    """The pages of `/cluster/nar/<file>`.
 
-    :param verifier: knows tickets.
-    :param now: tells the time of day, in seconds since 1970.
-    :param siblings: addresses of other workers of this daemon, for which we answer, too.
-    :param peers: reaches them.
+    :param verifier: checks tickets.
+    :param now: returns the time, in seconds since 1970.
+    :param siblings: addresses of other workers of this daemon, whose answers we pass on.
+    :param peers: asks the siblings.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PeerPages:
         return respond(request, self._deliver(request, key, int(offset)))
 
     def _admits(self, request: NcpsRequest, key: NarKey, offset: bytes, worker: str) -> bool:
-        """Look at the ticket; answer a request that has no good one."""
+        """Check the ticket; answer a request that has no valid one."""
         header = (request.getHeader(b"authorization") or b"").decode("latin-1")
         wanted = Request(
             method=request.method.decode("latin-1"),
@@ -107,7 +107,7 @@ class PeerPages:
     async def _pass_on(
         self, request: NcpsRequest, peers: Peers, worker: str, key: NarKey, offset: int
     ) -> None:
-        """Pass on the answer of another worker: the kernel chose us, not the one that is meant."""
+        """Pass on the answer of another worker: the kernel gave us its request."""
         if request.method == b"HEAD":
             _describe(request, offset, file=await peers.find_nar(worker, key))
             return
@@ -131,7 +131,7 @@ class PeerPages:
                 return
             body = await nar.body(offset)
             try:
-                request.write(b"")  # the head at once: the next byte may be long in coming
+                request.write(b"")  # sends the head now: the next byte may come much later
                 await pour_body(body, request, length)
             finally:
                 body.close()

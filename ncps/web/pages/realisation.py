@@ -18,14 +18,14 @@ CONTENT_TYPE = b"application/json"
 
 _TEXTS = {
     RealisationUpload.CREATED: "created",
-    RealisationUpload.SAME: "known already",
+    RealisationUpload.SAME: "already known",
     RealisationUpload.REPLACED: "replaced another one",
-    RealisationUpload.LEFT: "another one is known already, and stays",
+    RealisationUpload.LEFT: "another one is already known, and stays",
 }
 
 
 class RealisationPages:
-    """Answers `/realisations/<id>.doi` and `/build-trace-v2/<derivation>/<output>.doi`."""
+    """The pages of `/realisations/<id>.doi` and `/build-trace-v2/<derivation>/<output>.doi`."""
 
     def __init__(self, cache: RealisationCache, metrics: Metrics) -> None:
         self._cache = cache
@@ -33,7 +33,7 @@ class RealisationPages:
         self._uploads = metrics.realisation_uploads
 
     def render(self, request: NcpsRequest, key: RealisationKey) -> int:
-        """Answer with a realisation; below `/upload` without asking an upstream."""
+        """Answer with a realisation; below `/upload`, without asking an upstream."""
         return respond(request, self._answer(request, key))
 
     async def _answer(self, request: NcpsRequest, key: RealisationKey) -> None:
@@ -55,7 +55,7 @@ class RealisationPages:
         send(request, found.text, CONTENT_TYPE)
 
     def take(self, request: NcpsRequest, key: RealisationKey) -> int:
-        """Keep the realisation in the body of a request."""
+        """Accept the realisation in the body of a request."""
         return respond(request, self._take(request, key))
 
     async def _take(self, request: NcpsRequest, key: RealisationKey) -> None:
@@ -70,7 +70,7 @@ class RealisationPages:
         send(request, f"{_TEXTS[done]}\n".encode(), TEXT)
 
     def remove(self, request: NcpsRequest, key: RealisationKey) -> int:
-        """Drop a realisation."""
+        """Remove a realisation."""
         return respond(request, self._remove(request, key))
 
     async def _remove(self, request: NcpsRequest, key: RealisationKey) -> None:

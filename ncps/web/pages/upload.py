@@ -1,7 +1,7 @@
 """Uploads over HTTP: `PUT /upload/nar/<file>` and `PUT /upload/<32>.narinfo`, and reads there.
 
-A new object is answered by 201, one that was here by 200; Nix takes both for success. Nix sends a
-narinfo in an encoding if it is told to (`narinfo-compression`), and NARs never.
+The answer is 201 for a new object, and 200 for one that was stored before; both are success for
+Nix. With `narinfo-compression`, Nix sends narinfos with a Content-Encoding; it never does for NARs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ncps.web.respond import explain, respond
 
 
 class UploadPages:
-    """Takes uploads."""
+    """The pages of uploads."""
 
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
@@ -35,7 +35,7 @@ class UploadPages:
 
     async def _take_nar(self, request: NcpsRequest, key: NarKey) -> None:
         if compression_in(_encoding_of(request)):
-            raise UnknownEncoding("a NAR is uploaded as it is, without a Content-Encoding")
+            raise UnknownEncoding("a NAR should be uploaded without a Content-Encoding")
         body = request.incoming()
         body.gather(lambda: request.site.receiving)
 

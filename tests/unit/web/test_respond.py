@@ -72,7 +72,7 @@ class StatusTests(SynchronousTestCase):
             ([], 503, "could not tell whether there is x: cache.example.org (status 401)"),
         ):
             response = self.answer(verdict(failures, "x", left_out))
-            told = f"cannot be had now: {text}\n".encode()
+            told = f"not available now: {text}\n".encode()
             self.assertEqual((status, told), (response.status, response.body))
         wrong = {"cache.example.org": errors.Corrupt("an odd hash")}
         body = self.answer(verdict(wrong, "x")).body

@@ -70,11 +70,11 @@ class QueryTests(BulkCase):
     def test_malformed_questions(self) -> None:
         """The answer says what is wrong; nothing is asked."""
         for body, part in (
-            (b"", b"no JSON"),
-            (b"{", b"no JSON"),
-            (b"\xff", b"no JSON"),
-            (b"[" * 100_000, b"no JSON"),
-            (b"1" * 10_000, b"no JSON"),
+            (b"", b"not JSON"),
+            (b"{", b"not JSON"),
+            (b"\xff", b"not JSON"),
+            (b"[" * 100_000, b"not JSON"),
+            (b"1" * 10_000, b"not JSON"),
             (b"[]", b"an object"),
             (b'{"hash": []}', b"an object"),
             (b"{}", b"a list"),

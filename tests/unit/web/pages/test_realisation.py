@@ -195,9 +195,9 @@ class WriteTests(RealisationPagesCase):
                 self.assertEqual(201, self.put(f"{prefix}/{key.path}.doi").status)
                 self.assertEqual((key, TEXT), self.cache.taken[-1][:2])
         for upload, text in (
-            (RealisationUpload.SAME, b"known already\n"),
+            (RealisationUpload.SAME, b"already known\n"),
             (RealisationUpload.REPLACED, b"replaced another one\n"),
-            (RealisationUpload.LEFT, b"another one is known already, and stays\n"),
+            (RealisationUpload.LEFT, b"another one is already known, and stays\n"),
         ):
             self.cache.upload = upload
             response = self.put(f"/{NEW.path}.doi")
