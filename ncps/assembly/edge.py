@@ -1,4 +1,4 @@
-"""The HTTP floor, put together."""
+"""The HTTP layer, put together."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def site(
     uploads: Uploads,
     more: Iterable[Route] = (),
 ) -> NcpsSite:
-    """Make the HTTP floor.
+    """Make the HTTP layer.
 
     :param access: decides who may do what.
     :param uploads: takes what clients upload.

@@ -1,4 +1,4 @@
-"""The verbs of the cache core, and its answers: all that the web floor knows of it.
+"""The verbs of the cache core, and its answers: all that the web layer knows of it.
 
 The verbs raise the errors of `ncps.errors`: NotFound means "not available through this cache
 now"; each other error means that the cache cannot tell. An answer is complete or it is an error.
@@ -230,7 +230,7 @@ class NarSource(Protocol):
 
 
 class Cache(NarSource, Protocol):
-    """The cache core as the web floor sees it."""
+    """The cache core as the web layer sees it."""
 
     @property
     def public_key(self) -> str:

@@ -1,4 +1,4 @@
-"""PullThrough: the cache core as the web floor sees it; see `answers.Cache`."""
+"""PullThrough: the cache core as the web layer sees it; see `answers.Cache`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """World: everything outside the cache core that the core uses, as one value.
 
-It is in this room and not beside the ports, because it has threads, spools and the upstreams as one
+It is part of the cache and not of the ports, because it has threads, spools and the upstreams as one
 source, which are above the ports.
 """
 

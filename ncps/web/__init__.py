@@ -1,1 +1,1 @@
-"""The HTTP floor: it reads requests and writes responses; the core has the rules."""
+"""The HTTP layer: it reads requests and writes responses; the core has the rules."""

@@ -1,4 +1,4 @@
-"""The web floor on real sockets: what only a kernel can show."""
+"""The web layer on real sockets: what only a kernel can show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web floor over TLS: all that it does on plain sockets, and handshakes that fail."""
+"""The web layer over TLS: all that it does on plain sockets, and handshakes that fail."""
 
 from __future__ import annotations
 

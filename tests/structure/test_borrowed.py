@@ -1,8 +1,8 @@
-"""Private names of libraries: every one that is used is in a list, and every one in a list exists.
+"""Private names of libraries: each name in use is in a list, and each name in a list exists.
 
-A room that uses private names of a library lists them in a constant `BORROWED` beside their user;
-those of the web are in `ncps.web.fast.borrowed`. A library may rename such a name in any release.
-Names in annotations are left to mypy.
+A module that uses private names of a library lists them in a constant `BORROWED`; for `ncps.web`
+that list is in `ncps.web.fast.borrowed`. A library may rename such a name in any release. mypy
+checks names in annotations.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from types import ModuleType
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.structure.source import Module, class_sources, imports, modules, parsed
-from tests.structure.test_floors import room_of
+from tests.structure.test_layers import part_of
 
 PUBLIC = frozenset({"_exit", "_replace", "_asdict", "_fields", "_make"})
-"""Names of the standard library that are documented in spite of their underscore."""
+"""Names of the standard library that have an underscore and are documented."""
 
 
 def is_private(name: str) -> bool:
@@ -32,7 +32,7 @@ def is_private(name: str) -> bool:
 
 
 def without_annotations(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node of a tree that does something when the program runs."""
+    """Return every node of a tree except those of annotations."""
     for field, value in ast.iter_fields(tree):
         if field in {"annotation", "returns"}:
             continue
@@ -43,14 +43,14 @@ def without_annotations(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def is_own(node: ast.Attribute) -> bool:
-    """Whether it is a name of the object that the method belongs to."""
+    """Return whether it is an attribute of the method's own object."""
     text = ast.unparse(node.value)
     return text in {"self", "cls", "super()"}
 
 
 @cache
 def defined(source: str) -> frozenset[str]:
-    """Private names that source gives to its modules, classes and objects."""
+    """Return the private names that source defines in modules, classes and objects."""
     found = set()
     for node in ast.walk(parsed(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -76,14 +76,14 @@ def source_of(owner: type | ModuleType) -> str:
 
 
 def has(owner: type | ModuleType, name: str) -> bool:
-    """Whether a module, a class or the objects of a class have a name."""
+    """Return whether a module, a class or the objects of a class have a name."""
     if hasattr(owner, name):
         return True
     return isinstance(owner, type) and any(name in defined(source_of(c)) for c in owner.__mro__)
 
 
 def borrowed(found: list[Module]) -> list[str]:
-    """All that is in the lists, in full: of which class or module, and the name."""
+    """Return all names of the lists, with their module and class."""
     names: list[str] = []
     for module in found:
         if "BORROWED" in module.source:
@@ -92,7 +92,7 @@ def borrowed(found: list[Module]) -> list[str]:
 
 
 def strange(module: Module, ours: frozenset[str]) -> set[str]:
-    """Private names that a module uses and that are not its own, nor `ours`."""
+    """Return the private names that a module uses and that are neither its own nor in `ours`."""
     known = ours | defined(module.source)
     found = set()
     for node in without_annotations(module.tree):
@@ -106,7 +106,7 @@ def strange(module: Module, ours: frozenset[str]) -> set[str]:
 
 
 def shared_with_library(kind: type) -> set[str]:
-    """Private names that a class of ours shares with a class of a library below it."""
+    """Return the private names that a class of ours shares with its base classes in libraries."""
     ours: set[str] = set()
     theirs: set[str] = set()
     for base in kind.__mro__:
@@ -124,17 +124,17 @@ class BorrowedNamesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.modules = modules()
         self.borrowed = borrowed(self.modules)
-        rooms: dict[str, list[Module]] = {}
+        parts: dict[str, list[Module]] = {}
         for module in self.modules:
-            rooms.setdefault(room_of(module.name), []).append(module)
-        #: The names in the lists of each room of the house.
+            parts.setdefault(part_of(module.name), []).append(module)
+        #: The names in the lists of each part of the program.
         self.names = {
-            room: {full.rpartition(".")[2] for full in borrowed(found)}
-            for room, found in rooms.items()
+            part: {full.rpartition(".")[2] for full in borrowed(found)}
+            for part, found in parts.items()
         }
 
     def test_the_libraries_still_have_them(self) -> None:
-        """A name that a library has renamed is noticed before a release of ours."""
+        """The libraries that are installed have each name of the lists."""
         self.assertGreater(len(self.borrowed), 10)
         self.assertEqual(sorted(set(self.borrowed)), sorted(self.borrowed))
         for full in self.borrowed:
@@ -142,22 +142,22 @@ class BorrowedNamesTests(SynchronousTestCase):
             self.assertTrue(has(resolve_name(owner), name), full)
 
     def test_every_private_name_in_use_is_listed(self) -> None:
-        """A name counts as ours if the module defines it, or one of ours that it imports."""
+        """A name is our own if the module defines it, or a module of ours that it imports."""
         by_name = {module.name: module for module in self.modules}
         for module in self.modules:
             near = {n for name in imports(module) for n in (name, name.rpartition(".")[0])}
             ours = frozenset().union(*(defined(by_name[n].source) for n in near if n in by_name))
-            found = strange(module, ours) - self.names[room_of(module.name)]
+            found = strange(module, ours) - self.names[part_of(module.name)]
             self.assertEqual(set(), found, module.name)
 
     def test_every_name_shared_with_a_base_class_is_listed(self) -> None:
-        """Overriding a private method of a library depends on it as much as calling it."""
+        """A class that overrides a private method of a library depends on it, too."""
         for module in self.modules:
             if module.name.endswith("__main__"):
                 continue
             for kind in vars(importlib.import_module(module.name)).values():
                 if isinstance(kind, type) and kind.__module__ == module.name:
-                    found = shared_with_library(kind) - self.names[room_of(module.name)]
+                    found = shared_with_library(kind) - self.names[part_of(module.name)]
                     self.assertEqual(set(), found, f"{module.name}.{kind.__name__}")
 
 
@@ -167,10 +167,10 @@ class _Ours(Thread):
 
 
 class RuleTests(SynchronousTestCase):
-    """The rules see what they are for."""
+    """The rules find each fault."""
 
     def test_foreign_names_are_seen(self) -> None:
-        """Attributes and imports; not what is our own, and not what only annotations say."""
+        """In attributes and imports; not our own names, and not names in annotations."""
         for source, expected in (
             ("x._a", {"_a"}),
             ("x._a = 1", {"_a"}),
@@ -184,10 +184,10 @@ class RuleTests(SynchronousTestCase):
             self.assertEqual(strange(Module("m", source), frozenset()), expected, source)
 
     def test_names_of_objects_are_found(self) -> None:
-        """Also those that only the constructor of a class gives."""
+        """Also names that only the constructor of a class sets."""
         self.assertTrue(has(_Ours, "_target"))
         self.assertFalse(has(_Ours, "_lost"))
 
     def test_names_shared_with_a_base_are_seen(self) -> None:
-        """Also those that are only read."""
+        """Also names that are only read."""
         self.assertEqual(shared_with_library(_Ours), {"_target"})

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.structure.source import PROJECT, Module, modules, parsed
 
-ROOMS: Final = ("ncps", "tests", "benchmarks")
+FOLDERS: Final = ("ncps", "tests", "benchmarks")
 
 _QUESTION_WORD: Final = re.compile(
     r"(?:^|[.:;] )(?:Who|What|Whose|Whoever|Whatever|Which)\b(?![^.]*\?)"
@@ -88,7 +88,7 @@ def broken_summaries(source: str) -> list[str]:
 class EnglishTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.modules: list[Module] = [
-            module for room in ROOMS for module in modules(PROJECT / room)
+            module for folder in FOLDERS for module in modules(PROJECT / folder)
         ]
 
     def test_sentences_name_their_subject(self) -> None:

@@ -1,4 +1,4 @@
-"""The house checks its sizes and its names: classes, functions, constructors; no name is twice."""
+"""Rules for sizes and names: classes, functions and constructors are small; names are unique."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MAX_PARAMETERS: Final = 6
 
 
 def classes(module: Module) -> Iterator[ast.ClassDef]:
-    """All classes of a module, private ones and those inside of others included."""
+    """Return all classes of a module, also private and nested ones."""
     return (node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef))
 
 
 def length(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a class or a function, without its decorators."""
+    """Return the number of lines of a class or a function, without its decorators."""
     assert node.end_lineno is not None
     return node.end_lineno - node.lineno + 1
 
 
 def parameters(node: ast.ClassDef) -> int:
-    """How many parameters a constructor that is written out has."""
+    """Return the number of parameters of a constructor; 0 if the class has no `__init__`."""
     for part in node.body:
         if isinstance(part, ast.FunctionDef) and part.name == "__init__":
             return len(part.args.args) + len(part.args.kwonlyargs) - 1
@@ -40,12 +40,12 @@ class SizeTests(SynchronousTestCase):
         self.classes = [node for module in modules() for node in classes(module)]
 
     def test_classes_are_small(self) -> None:
-        """A class of more than 200 lines has more than one idea."""
+        """A class has at most 200 lines."""
         found = {node.name: size for node in self.classes if (size := length(node)) > MAX_CLASS}
         self.assertEqual({}, found)
 
     def test_functions_are_small(self) -> None:
-        """A function of more than 50 lines has a part that deserves a name."""
+        """A function has at most 50 lines."""
         found = {
             f"{module.name}.{node.name}": size
             for module in modules()
@@ -56,7 +56,7 @@ class SizeTests(SynchronousTestCase):
         self.assertEqual({}, found)
 
     def test_constructors_have_few_parameters(self) -> None:
-        """More than six things to be told are a value that has no name yet."""
+        """A constructor has at most six parameters; more of them belong into a value."""
         found = {
             node.name: count
             for node in self.classes
@@ -69,14 +69,14 @@ class SizeTests(SynchronousTestCase):
         names = Counter(node.name for node in self.classes if not node.name.startswith("_"))
         self.assertEqual([], [name for name, count in names.items() if count > 1])
 
-    def test_names_say_the_thing(self) -> None:
-        """A manager, a handler, a helper or a utility can be anything."""
+    def test_no_name_is_vague(self) -> None:
+        """No class is called Manager, Handler, Helper or Util."""
         vague = ("Manager", "Handler", "Helper", "Helpers", "Util", "Utils")
         self.assertEqual([], [node.name for node in self.classes if node.name.endswith(vague)])
 
 
 class RuleTests(SynchronousTestCase):
-    """The rules see what they are for."""
+    """The rules count as their docstrings say."""
 
     def test_what_is_counted(self) -> None:
         """Lines from `class` to the last one; positional and keyword parameters without `self`."""

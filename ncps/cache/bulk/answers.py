@@ -1,4 +1,4 @@
-"""The verbs for many store paths, and their answers: all that the web floor knows of them."""
+"""The verbs for many store paths, and their answers: all that the web layer knows of them."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class PinSight:
 
 
 class PinVerbs(Protocol):
-    """Pins as the web floor sees them. Each verb raises Unavailable if the database is away."""
+    """Pins as the web layer sees them. Each verb raises Unavailable if the database is away."""
 
     async def pin(self, digest: str, wish: PinWish, permit: Permit = anything) -> PinSight:
         """Pin the closure of a path, or change the label and the end of its pin.

@@ -87,7 +87,7 @@ class RemovalReport:
 
 
 class RemovalVerbs(Protocol):
-    """Removals as the web floor sees them.
+    """Removals as the web layer sees them.
 
     Each verb raises NotFound if there is nothing to remove, Conflict if a pin holds it, Refused if
     the client may not, Unavailable if a part of the cache fails now.

@@ -1,4 +1,4 @@
-"""The verbs for extras, and their answers: all that the web floor knows of them.
+"""The verbs for extras, and their answers: all that the web layer knows of them.
 
 The verbs raise the errors of `ncps.errors`, as those of `ncps.cache.answers.Cache`.
 """

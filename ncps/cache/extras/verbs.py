@@ -1,4 +1,4 @@
-"""ExtraVerbs: logs, listings and debug information as the web floor sees them."""
+"""ExtraVerbs: logs, listings and debug information as the web layer sees them."""
 
 from __future__ import annotations
 

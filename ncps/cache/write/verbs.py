@@ -1,4 +1,4 @@
-"""The verbs of uploads, and their answers: all that the web floor knows of them.
+"""The verbs of uploads, and their answers: all that the web layer knows of them.
 
 Errors say what the client can do: Malformed (the upload contradicts itself), Refused (the client
 may not, or nothing vouches for the upload), Conflict (other bytes have this name), TooLarge,

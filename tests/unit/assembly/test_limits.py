@@ -1,4 +1,4 @@
-"""Limits reach the floors they are for, and bear the names of their settings."""
+"""Limits reach the layers that apply them, and have the names of their settings."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class LimitsTests(SynchronousTestCase):
 
     def test_each_limit_is_called_by_its_setting(self) -> None:
         """An operator who sees a limit reached knows which setting to turn."""
-        rooms = ("aio", "auth", "web", "upstream", "cache.nar", "cache.write", "cache.extras")
+        packages = ("aio", "auth", "web", "upstream", "cache.nar", "cache.write", "cache.extras")
         reported = {
             node.value
             for module in modules()
-            if module.name.startswith(tuple(f"ncps.{room}." for room in rooms))
+            if module.name.startswith(tuple(f"ncps.{package}." for package in packages))
             for node in ast.walk(module.tree)
             if isinstance(node, ast.Constant) and node.value in by_flag()
         }
@@ -72,7 +72,7 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual({self.reached(limit) for limit in LIMITS}, {0})
 
     def test_limits_of_clients_are_those_of_the_settings(self) -> None:
-        """Every number that is set arrives at the web floor; defaults agree."""
+        """Every number that is set arrives at the web layer; defaults agree."""
         settings = load_with(
             {
                 "server-min-send-rate": "2K",

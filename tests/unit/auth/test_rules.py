@@ -109,5 +109,5 @@ class RulesTests(SynchronousTestCase):
         self.assertEqual(frozenset(), found.scopes)
 
     def test_the_words_of_settings_are_the_scopes(self) -> None:
-        """The settings lie on a lower floor and cannot ask."""
+        """The settings lie on a lower layer and cannot ask."""
         self.assertEqual(SCOPES, tuple(scope.value for scope in Scope))

@@ -213,7 +213,7 @@ class CoreCase(SynchronousTestCase):
     def open(
         self, key: NarKey, start: int = 0, stop: int | None = None, *, hold: bool = False
     ) -> Deferred[tuple[ServedNar, Client]]:
-        """Open a NAR as the web floor does."""
+        """Open a NAR as the web layer does."""
         return self.start(self._reading(key, start, stop, hold=hold))
 
     def client(self, key: NarKey, start: int = 0, stop: int | None = None) -> Client:

@@ -1,4 +1,4 @@
-"""PullThrough: the core as the web floor sees it."""
+"""PullThrough: the core as the web layer sees it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PullThroughTests(CoreCase):
         self.trouble_with_clock = ""
 
     def test_verbs_are_passed_on(self) -> None:
-        """The web floor gets narinfos and NARs."""
+        """The web layer gets narinfos and NARs."""
         one = sample(size=1000)
         self.origin.add(one)
         self.assertEqual(str(OWN_KEY.public), self.cache.public_key)
@@ -66,7 +66,7 @@ class PullThroughTests(CoreCase):
         self.refused(self.cache.key_of("0" * 32, f"{'0' * 32}.nar"), NotFound)
 
     def test_repeating_is_passed_on(self) -> None:
-        """Narinfos that the web floor repeats are held and dropped by the core."""
+        """Narinfos that the web layer repeats are held and dropped by the core."""
         one = sample(size=1000)
         self.origin.add(one)
         forgotten: list[str] = []

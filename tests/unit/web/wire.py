@@ -170,7 +170,7 @@ class Client(StringTransport):
 
 
 class Server:
-    """The web floor over a stub core."""
+    """The web layer over a stub core."""
 
     def __init__(
         self,

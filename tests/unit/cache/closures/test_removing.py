@@ -26,7 +26,7 @@ class DeleteTests(ClosuresCase):
         self.assertIs(self.get(self.narinfos.get(self.libc.digest)).outcome, Outcome.MISS)
 
     def test_answers_that_lie_ready_are_dropped(self) -> None:
-        """The web floor hears of the digest."""
+        """The web layer hears of the digest."""
         self.store_all(self.libc)
         self.learn(self.libc)
         forgotten: list[str] = []

@@ -251,7 +251,7 @@ class SmallOtherFileTests(test_other_compressor.OtherCompressorCase):
         self.origin.otherwise = Script(error=Unavailable("reset"))
         self.origin.release(Unavailable("reset"))
         self.clock.pump([1.0] * 5)
-        self.failureResultOf(client.done, Resized)  # the web floor begins anew: no head has left
+        self.failureResultOf(client.done, Resized)  # the web layer begins anew: no head has left
         self.assertEqual(b"", client.data)
         self.assertEqual(self.other.file, self.download(self.sample.key))
 

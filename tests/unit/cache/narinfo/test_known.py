@@ -110,7 +110,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.assertIs(small, memory.get(small.digest))
 
     def test_a_narinfo_that_is_held_no_more_is_told_of(self) -> None:
-        """The web floor learns when a held narinfo is gone or replaced."""
+        """The web layer learns when a held narinfo is gone or replaced."""
         told: list[str] = []
         self.memory.forgotten = told.append
         first, second, third = self.items

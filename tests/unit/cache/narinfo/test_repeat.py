@@ -9,7 +9,7 @@ from tests.unit.cache.narinfo.rig import NarInfosCase
 
 
 class RepeatTests(NarInfosCase):
-    """Answers that the web floor may give again without asking."""
+    """Answers that the web layer may give again without asking."""
 
     def setUp(self) -> None:
         super().setUp()

@@ -1,4 +1,4 @@
-"""The house checks itself: imports point down, modules stay small, public names are explained."""
+"""Rules for the program: imports point down, modules are small, public names have docstrings."""
 
 from __future__ import annotations
 
@@ -22,58 +22,58 @@ MAX_LINES: Final = 400
 
 
 @frozen
-class Floor:
-    """A floor of the house.
+class Layer:
+    """A layer of the program.
 
-    :param level: imports point from higher to lower.
-    :param rooms: top-level modules and packages of it.
-    :param is_open: whether its rooms may import each other.
-    :param never: libraries that have no business there.
+    :param level: a module imports from its own level or from lower ones.
+    :param parts: the modules and packages on this layer.
+    :param is_open: whether its parts may import each other.
+    :param never: libraries that its modules must not import.
     """
 
     level: int
     name: str
-    rooms: frozenset[str]
+    parts: frozenset[str]
     is_open: bool = True
     never: tuple[str, ...] = ()
 
 
-def rooms(names: str) -> frozenset[str]:
+def parts(names: str) -> frozenset[str]:
     return frozenset(f"ncps.{name}" for name in names.split())
 
 
 _NETWORK = ("twisted", "treq", "zope", "opentelemetry")
 _DRIVERS = ("sqlite3", "psycopg", "pymysql", "boto3", "botocore", "txredisapi")
 _ABOVE = (*_DRIVERS, "opentelemetry")
-"""Libraries of lower floors."""
+"""Libraries for lower layers only."""
 
 _SETTINGS = (
     "settings.declare settings.journal settings.kinds settings.schema settings.setting"
     " settings.showing settings.surroundings"
 )
-"""Branches of settings and the kinds of their values; to load them is for the assembly."""
+"""Branches of settings and the kinds of their values. Only the assembly loads settings."""
 
 _COMMANDS = "commandline commands cli tap __main__"
 
-FLOORS: Final = (
-    Floor(0, "0 (formats)", rooms("errors ranges nix codec peering"), never=(*_NETWORK, *_DRIVERS)),
-    Floor(1, "1 (settings)", rooms(_SETTINGS), never=("twisted.web", "treq", "zope", *_DRIVERS)),
-    Floor(1, "1 (ports)", rooms("ports"), never=(*_NETWORK, *_DRIVERS)),
-    Floor(2, "2 (tools)", rooms("aio observe"), never=_DRIVERS),
-    Floor(3, "3 (adapters)", rooms("storage database locks upstream"), False, _ABOVE[-1:]),
-    Floor(4, "4 (ask)", rooms("ask auth"), False, never=("twisted.web", "treq", *_ABOVE)),
-    Floor(5, "5 (cache)", rooms("cache"), never=("twisted.web", "treq", *_ABOVE)),
-    Floor(6, "6 (web)", rooms("web"), never=("treq", *_ABOVE)),
-    Floor(
+LAYERS: Final = (
+    Layer(0, "0 (formats)", parts("errors ranges nix codec peering"), never=(*_NETWORK, *_DRIVERS)),
+    Layer(1, "1 (settings)", parts(_SETTINGS), never=("twisted.web", "treq", "zope", *_DRIVERS)),
+    Layer(1, "1 (ports)", parts("ports"), never=(*_NETWORK, *_DRIVERS)),
+    Layer(2, "2 (tools)", parts("aio observe"), never=_DRIVERS),
+    Layer(3, "3 (adapters)", parts("storage database locks upstream"), False, _ABOVE[-1:]),
+    Layer(4, "4 (ask)", parts("ask auth"), False, never=("twisted.web", "treq", *_ABOVE)),
+    Layer(5, "5 (cache)", parts("cache"), never=("twisted.web", "treq", *_ABOVE)),
+    Layer(6, "6 (web)", parts("web"), never=("treq", *_ABOVE)),
+    Layer(
         7,
         "7 (assembly)",
-        rooms("settings assembly process commandline commands cli dbmate tap __main__"),
+        parts("settings assembly process commandline commands cli dbmate tap __main__"),
     ),
 )
-"""Where everything lives. A new top-level module goes here, on the lowest floor that its imports
-allow; the version in `ncps` itself is known to all."""
+"""All layers. Add a new top-level module to the lowest layer that its imports allow. Every layer
+may import the version in `ncps` itself."""
 
-ROOMS: Final[Mapping[str, Floor]] = {room: floor for floor in FLOORS for room in floor.rooms}
+PARTS: Final[Mapping[str, Layer]] = {part: layer for layer in LAYERS for part in layer.parts}
 
 
 INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
@@ -116,40 +116,40 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "pages",
     ),
 }
-"""Rooms inside a room, the lowest first: a line imports from itself and from earlier lines."""
+"""Parts of a package, the lowest first: a line imports from itself and from earlier lines."""
 
 
-def room_of(name: str) -> str:
-    """The module or package of FLOORS that a dotted name lies in, else the top-level one."""
+def part_of(name: str) -> str:
+    """Return the module or package of LAYERS that has a dotted name, else the top-level one."""
     inner = ".".join(name.split(".")[:3])
-    return inner if inner in ROOMS else ".".join(name.split(".")[:2])
+    return inner if inner in PARTS else ".".join(name.split(".")[:2])
 
 
 def lines_inside(package: str) -> Mapping[str, int]:
-    """The number of the line of each room inside a package."""
+    """Return the number of the line of each part of a package."""
     lines = INSIDE.get(package, ())
     return {f"{package}.{name}": at for at, names in enumerate(lines) for name in names.split()}
 
 
 def complaints_inside(module: Module) -> list[str]:
-    """List a module's imports from rooms above its own, inside the same package."""
+    """List a module's imports from parts above its own in the same package."""
     found = []
     for package in INSIDE:
         lines = lines_inside(package)
-        here = next((room for room in lines if is_within(module.name, room)), None)
+        here = next((part for part in lines if is_within(module.name, part)), None)
         if here is None:
             if is_within(module.name, package) and module.name != package:
                 found.append(f"{module.name} has no line yet: give it one in INSIDE")
             continue
         for name in sorted(imports(module)):
-            there = next((room for room in lines if is_within(name, room)), None)
+            there = next((part for part in lines if is_within(name, part)), None)
             if there is not None and lines[there] > lines[here]:
-                found.append(f"{module.name} imports {name} from a room above its own in {package}")
+                found.append(f"{module.name} imports {name} from a part above its own in {package}")
     return found
 
 
 def circles(arrows: Mapping[str, set[str]]) -> list[list[str]]:
-    """Groups of names that can all be reached from each other, each in alphabetical order."""
+    """Return the groups of names that import each other in a circle, each group sorted."""
     reach: dict[str, set[str]] = {}
     for name in arrows:
         reach[name], todo = set(), [name]
@@ -170,50 +170,52 @@ def is_within(name: str, library: str) -> bool:
 
 
 def complaints(module: Module) -> list[str]:
-    """List the wrong imports of a module, each with both floors named."""
-    room = room_of(module.name)
-    if room == "ncps":
+    """List the wrong imports of a module, each with both layers named."""
+    part = part_of(module.name)
+    if part == "ncps":
         return []
-    floor = ROOMS.get(room)
-    if floor is None:
-        return [f"{room} has no floor yet: give it one in FLOORS of tests/structure/test_floors.py"]
+    layer = PARTS.get(part)
+    if layer is None:
+        return [f"{part} has no layer yet: give it one in LAYERS of tests/structure/test_layers.py"]
     found = []
     for name in sorted(imports(module)):
-        here = f"{module.name} on floor {floor.name}"
-        if any(is_within(name, library) for library in floor.never):
-            found.append(f"{here} imports {name}, which has no business there")
-        other_room = room_of(name)
-        other = ROOMS.get(other_room)
-        if other is None or other_room == room:
+        here = f"{module.name} on layer {layer.name}"
+        if any(is_within(name, library) for library in layer.never):
+            found.append(f"{here} imports {name}, which this layer must not import")
+        other_part = part_of(name)
+        other = PARTS.get(other_part)
+        if other is None or other_part == part:
             continue
-        if other.level > floor.level:
-            found.append(f"{here} imports {name} on floor {other.name}: arrows point down only")
-        elif other is floor and not floor.is_open:
-            found.append(f"{here} imports {name} beside it: its rooms do not see each other")
+        if other.level > layer.level:
+            found.append(f"{here} imports {name} on layer {other.name}: imports point down only")
+        elif other is layer and not layer.is_open:
+            found.append(
+                f"{here} imports {name} beside it: parts of this layer do not import each other"
+            )
     return found
 
 
-class HouseTests(SynchronousTestCase):
+class LayerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.modules = modules()
 
-    def test_the_house_is_found(self) -> None:
-        """The tests below look at the package and not at an empty folder."""
+    def test_the_package_is_found(self) -> None:
+        """The tests below read the modules of ncps and not an empty folder."""
         self.assertGreater(len(self.modules), 20)
         self.assertIn("ncps.errors", [module.name for module in self.modules])
 
     def test_imports_point_down(self) -> None:
-        """No module knows of what is built on top of it, and adapters do not know each other."""
+        """No module imports from a higher layer, and adapters do not import each other."""
         found = [complaint for module in self.modules for complaint in complaints(module)]
         self.assertEqual(found, [], "\n" + "\n".join(found))
 
-    def test_rooms_inside_a_room_have_an_order(self) -> None:
-        """Arrows point down inside a room as well."""
+    def test_parts_of_a_package_have_an_order(self) -> None:
+        """Imports point down inside a package, too."""
         found = [complaint for module in self.modules for complaint in complaints_inside(module)]
         self.assertEqual(found, [], "\n" + "\n".join(found))
 
     def test_no_module_imports_itself_in_a_circle(self) -> None:
-        """Not by way of other modules either, nor for the sake of types alone."""
+        """Imports through other modules count, and so do imports for types."""
         names = {module.name for module in self.modules}
         arrows = {
             module.name: {
@@ -227,7 +229,7 @@ class HouseTests(SynchronousTestCase):
         self.assertEqual(circles(arrows), [])
 
     def test_modules_are_small(self) -> None:
-        """A module that has grown past its limit wants to be two."""
+        """A module has at most 400 lines."""
         long = {
             module.name: lines
             for module in (*self.modules, *modules(PROJECT / "tests"))
@@ -240,44 +242,44 @@ class HouseTests(SynchronousTestCase):
         self.assertEqual([name for module in self.modules for name in undocumented(module)], [])
 
     def test_importing_chooses_no_reactor(self) -> None:
-        """The operator chooses the reactor: no module installs one when it is imported."""
+        """No module installs a reactor when it is imported: the operator chooses it."""
         found = {m.name: lines for m in self.modules if (lines := global_reactor_imports(m))}
         self.assertEqual(found, {})
 
     def test_cancelling_is_never_swallowed(self) -> None:
-        """A coroutine that is cancelled ends."""
+        """No handler around an await hides a CancelledError."""
         found = {m.name: lines for m in self.modules if (lines := swallowed_cancellations(m))}
         self.assertEqual(found, {})
 
 
 class RuleTests(SynchronousTestCase):
-    """The rules see what they are for, on houses made of one line."""
+    """The rules find each fault in modules of one line."""
 
-    def test_wrong_arrows_are_named_with_both_floors(self) -> None:
-        """Up, sideways between adapters, in functions, relative, and to foreign libraries."""
+    def test_wrong_imports_are_reported_with_both_layers(self) -> None:
+        """Imports of a higher layer, of another adapter, of a library; also in a function."""
         for name, source, expected in (
-            ("ncps.nix.x", "import ncps.ports", "floor 1 (ports)"),
-            ("ncps.ports", "from ncps import cache", "floor 5 (cache)"),
-            ("ncps.aio.streams", "from ncps.web.pages.nar import Nar", "floor 6 (web)"),
-            ("ncps.cache.x", "def f():\n    import ncps.tap", "floor 7 (assembly)"),
-            ("ncps.storage.x", "from ..database import pool", "do not see each other"),
-            ("ncps.locks.x", "from ncps.upstream.agent import Agent", "do not see each other"),
-            ("ncps.nix.x", "from twisted.internet import defer", "no business"),
-            ("ncps.ports", "import treq", "no business"),
-            ("ncps.cache.x", "import sqlite3", "no business"),
-            ("ncps.cache.x", "from twisted.web.http import OK", "no business"),
-            ("ncps.attic", "", "FLOORS"),
+            ("ncps.nix.x", "import ncps.ports", "layer 1 (ports)"),
+            ("ncps.ports", "from ncps import cache", "layer 5 (cache)"),
+            ("ncps.aio.streams", "from ncps.web.pages.nar import Nar", "layer 6 (web)"),
+            ("ncps.cache.x", "def f():\n    import ncps.tap", "layer 7 (assembly)"),
+            ("ncps.storage.x", "from ..database import pool", "do not import each other"),
+            ("ncps.locks.x", "from ncps.upstream.agent import Agent", "do not import each other"),
+            ("ncps.nix.x", "from twisted.internet import defer", "must not import"),
+            ("ncps.ports", "import treq", "must not import"),
+            ("ncps.cache.x", "import sqlite3", "must not import"),
+            ("ncps.cache.x", "from twisted.web.http import OK", "must not import"),
+            ("ncps.attic", "", "LAYERS"),
         ):
             found = complaints(Module(name, source))
             self.assertEqual(len(found), 1, source)
             self.assertIn(expected, found[0])
-            self.assertIn(room_of(name), found[0])
+            self.assertIn(part_of(name), found[0])
 
-    def test_wrong_arrows_inside_a_room_are_seen(self) -> None:
-        """Up, also out of a function; and a room without a line. Down and beside are right."""
+    def test_wrong_imports_inside_a_package_are_reported(self) -> None:
+        """Imports of a higher part, also in a function, and a part without a line."""
         for name, source, expected in (
-            ("ncps.cache.narinfo.x", "from ncps.cache.nar import serve", "a room above its own"),
-            ("ncps.cache.nar.x", "def f():\n    import ncps.cache.upkeep.evict", "a room above"),
+            ("ncps.cache.narinfo.x", "from ncps.cache.nar import serve", "a part above its own"),
+            ("ncps.cache.nar.x", "def f():\n    import ncps.cache.upkeep.evict", "a part above"),
             ("ncps.cache.attic", "", "no line yet"),
         ):
             self.assertIn(expected, " ".join(complaints_inside(Module(name, source))))
@@ -288,13 +290,13 @@ class RuleTests(SynchronousTestCase):
         ):
             self.assertEqual(complaints_inside(Module(name, source)), [])
 
-    def test_circles_are_seen(self) -> None:
-        """Of two, of three, of one; a way that comes to no end is none."""
+    def test_circles_are_found(self) -> None:
+        """Circles of two, of three and of one name."""
         arrows = {"a": {"b"}, "b": {"a", "c"}, "c": {"d"}, "d": {"e"}, "e": {"c"}, "f": {"f", "a"}}
         self.assertEqual(circles(arrows), [["a", "b"], ["c", "d", "e"], ["f"]])
 
-    def test_right_arrows_are_let_through(self) -> None:
-        """Down, within a room, between formats, and to what everybody may use."""
+    def test_right_imports_are_allowed(self) -> None:
+        """Imports of a lower layer, of the same part, of another format, and of the version."""
         for name, source in (
             ("ncps.tap", "from ncps.web import site\nimport ncps.cache.nar.serve"),
             ("ncps.nix.x", "from ncps.nix import base32\nfrom . import hashes, keys"),
@@ -306,15 +308,15 @@ class RuleTests(SynchronousTestCase):
             self.assertEqual(complaints(Module(name, source)), [])
 
     def test_relative_imports_are_resolved(self) -> None:
-        """From a module and from a package, one dot means another place."""
+        """One dot means another package in a module than in the `__init__` of a package."""
         source = "from . import a\nfrom .b import c\nfrom ..d import e"
         inside = imports(Module("ncps.x.y", source))
         self.assertEqual(inside, {"ncps.x.a", "ncps.x.b.c", "ncps.d.e"})
         package = imports(Module("ncps.x", source, is_package=True))
         self.assertEqual(package, {"ncps.x.a", "ncps.x.b.c", "ncps.d.e"})
 
-    def test_a_reactor_at_import_is_seen(self) -> None:
-        """At the top and under an if, but not inside of a function that runs later."""
+    def test_a_reactor_at_import_is_found(self) -> None:
+        """At the top and below an if, but not in a function that runs later."""
         for source, lines in (
             ("from twisted.internet import defer, reactor", [1]),
             ("if x:\n    import twisted.internet.reactor", [2]),
@@ -325,15 +327,15 @@ class RuleTests(SynchronousTestCase):
         ):
             self.assertEqual(global_reactor_imports(Module("m", source)), lines, source)
 
-    def test_missing_docstrings_are_seen(self) -> None:
-        """Of modules, public classes and functions; private names and methods may go without."""
+    def test_missing_docstrings_are_found(self) -> None:
+        """Modules, public classes and functions need one; private names and methods do not."""
         source = "class A: pass\ndef b(): pass\nasync def c(): pass\ndef _d(): pass\nx = 1"
         self.assertEqual(undocumented(Module("m", source)), ["m", "m.A", "m.b", "m.c"])
         documented = '"""M."""\nclass A:\n    """A."""\n    def b(self): pass'
         self.assertEqual(undocumented(Module("m", documented)), [])
 
-    def test_swallowed_cancellations_are_seen(self) -> None:
-        """Everything caught around an await, unless cancelling was seen to or is raised again."""
+    def test_swallowed_cancellations_are_found(self) -> None:
+        """A handler of all errors around an await that does not let CancelledError pass."""
         for body, clauses, is_seen in (
             ("await x", "except Exception: pass", True),
             ("await x", "except: pass", True),
