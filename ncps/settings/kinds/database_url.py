@@ -105,7 +105,7 @@ class DatabaseURL:
 
 
 def parse_database_url(text: str) -> DatabaseURL:
-    """Read the URL of a database of any dialect; see `docs/operations.md`."""
+    """Read the URL of a database of any dialect; see `docs/databases.md`."""
     scheme, colon, rest = text.partition(":")
     base, _, transport = scheme.lower().partition("+")
     dialect = _DIALECTS.get(base) if colon else None
