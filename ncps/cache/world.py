@@ -1,7 +1,7 @@
 """World: everything outside the cache core that the core uses, as one value.
 
-It is part of the cache and not of the ports, because it has threads, spools and the upstreams as one
-source, which are above the ports.
+It is part of the cache and not of the ports, because it has threads, spools and the upstreams as
+one source, which are above the ports.
 """
 
 from __future__ import annotations
