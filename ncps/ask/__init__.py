@@ -1,1 +1,1 @@
-"""All upstreams as one source: the order in which they are asked, and the verdict."""
+"""All upstreams as one source: asking them in an order, and deciding on an answer."""

@@ -1,8 +1,8 @@
-"""Choose: several upstreams as one source, asked in an order.
+"""Choose: asks several upstreams as one source, in an order.
 
-Local priority comes first in that order, then recent latency (D7). While one upstream is slow, the
-next is asked too; when one says no or fails, the next is asked at once. The first good answer wins.
-Every failure is kept, for the verdict of `policy`.
+The order follows local priority, then recent latency (D7). While one upstream is slow, the next is
+asked too. When one denies or fails, the next is asked immediately. The first good answer wins. Each
+failure is kept, for the verdict of `policy`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ T = TypeVar("T")
 _USUAL = UpstreamsSettings()
 
 PATIENCE_BESIDE_S = SLOWEST_HEDGE_S
-"""Seconds that an upstream without a say is waited for where others have answered."""
+"""Seconds to wait for an upstream without a say if others have answered."""
 
 PATIENCE_S = 1.0
-"""The same where no other upstream could be asked."""
+"""The same if no other upstream could be asked."""
 
 
 @frozen
@@ -52,8 +52,8 @@ class Upstreams:
     """All configured upstreams.
 
     :ivar tasks: own the requests that outlive their round.
-    :ivar names: the name of each by its base URL.
-    :param pace: has the least that each has to send of a NAR.
+    :ivar names: the name of each upstream by its base URL.
+    :param pace: the least rate at which each upstream must send a NAR.
     """
 
     _log = Logger()
@@ -74,9 +74,9 @@ class Upstreams:
         self.names = _names(self.candidates)
 
     def replace(self, upstreams: Iterable[Upstream]) -> None:
-        """Ask these upstreams from now on. The health of those that stay is kept.
+        """Ask these upstreams from now on; keep the health of those that stay.
 
-        Questions that were asked before go on with the upstreams that they had.
+        Running questions continue with the former upstreams.
         """
         known = {candidate.upstream: candidate for candidate in self.candidates}
         self.candidates = [
@@ -86,12 +86,12 @@ class Upstreams:
         self.names = _names(self.candidates)
 
     def ordered(self) -> list[Candidate]:
-        """Return all upstreams in the order in which to ask."""
+        """Return all upstreams in the order to ask them."""
         return sorted(self.candidates, key=lambda c: c.health.rank(c.upstream.priority))
 
     def is_reachable(self, base_url: str = "") -> bool:
-        """Whether this upstream (default: any) is not known to be away, or to refuse us."""
-        for candidate in self.candidates:  # without a generator: hits ask for this
+        """Return whether this upstream (default: any) is not known to be away or to refuse us."""
+        for candidate in self.candidates:  # no generator expression: each hit runs this
             is_meant = not base_url or candidate.upstream.base_url == base_url
             if is_meant and not candidate.is_away:
                 return True
@@ -99,7 +99,7 @@ class Upstreams:
 
     @property
     def trouble(self) -> str:
-        """The upstreams that are away, and why, for people; empty if there is none."""
+        """Text about the upstreams that are away, and why; empty if there is none."""
         away = [
             f"{c.upstream.name} ({c.health.why_left_out})" for c in self.candidates if c.is_away
         ]
@@ -114,7 +114,8 @@ class Upstreams:
     ) -> Found[T]:
         """Ask until an upstream has a good answer; raise the verdict if none has.
 
-        :param question: raises NotFound, Unavailable or Corrupt where the upstream has none.
+        :param question: asks one upstream; raises NotFound, Unavailable or Corrupt without a good
+            answer.
         :param without: base URLs of upstreams that are not asked.
         """
 
@@ -142,7 +143,7 @@ class Upstreams:
         return found
 
     def count(self, candidate: Candidate, error: NcpsError) -> None:
-        """Count a failure of one upstream; an absence is none, nor is a limit of our own."""
+        """Count a failure of one upstream. An absence or a limit of ours is no failure."""
         kind = kind_of(error)
         if kind:
             self._metrics.upstream_errors(candidate.upstream.name, kind).inc()
@@ -154,7 +155,7 @@ class Upstreams:
                 self.report(what, candidate, error)
 
     def report(self, what: str, candidate: Candidate, error: NcpsError) -> None:
-        """Count a failure of one upstream and log it; an absence is none."""
+        """Count a failure of one upstream and log it. An absence is no failure."""
         self.count(candidate, error)
         if not isinstance(error, NotFound) and not candidate.is_left_out(error):
             tell = self._log.debug if is_unwanted() else self._log.warn
@@ -167,25 +168,25 @@ class Upstreams:
 
 
 def _names(candidates: Iterable[Candidate]) -> Mapping[str, str]:
-    """The name of each upstream by its base URL."""
+    """Return the name of each upstream by its base URL."""
     return {each.upstream.base_url: each.upstream.name for each in candidates}
 
 
 def _described(candidate: Candidate) -> str:
-    """Name an upstream, and say what speaks against asking it."""
+    """Return the name of an upstream, with the reason not to ask it now, if there is one."""
     name, health = candidate.upstream.name, candidate.health
     if not health.may_ask:
         return f"{name} (not asked now: {health.last_error or 'a probe is under way'})"
-    return f"{name} (failing or late, so others go first)" if health.is_sick else name
+    return f"{name} (failing or late, so others go first)" if health.is_asked_last else name
 
 
 class Round(Generic[T]):
     """One question to several upstreams.
 
     An upstream that loses is asked last until it answers again, so that only the first requests
-    wait for it. A round waits only a moment for an upstream that has no say.
+    wait for it. A round waits only briefly for an upstream that has no say.
 
-    :param failed: told of each failure, also of one that comes after the round is decided.
+    :param failed: called with each failure, also with one after the end of the round.
     """
 
     _log = Logger()
@@ -210,7 +211,7 @@ class Round(Generic[T]):
         self._race = Race(tasks, ask, self._lost)
 
     async def run(self) -> Found[T] | None:
-        """Return the first good answer; None if there is none: see `failures`."""
+        """Return the first good answer; None if there is none, with the errors in `failures`."""
         self._ask_next()
         try:
             winner = await self._race.winner()
@@ -223,7 +224,7 @@ class Round(Generic[T]):
 
     @property
     def _is_guess(self) -> bool:
-        """Whether no client has asked; timers do not have the context that tells it."""
+        """Whether no client has asked. Kept here, because timers run in another context."""
         return self._guess is not None and not self._guess.is_wanted
 
     def _stop_hedge(self) -> None:
@@ -231,12 +232,12 @@ class Round(Generic[T]):
             self._hedge.cancel()
 
     def _ask_next(self) -> None:
-        """Ask the next one that may be asked; conclude if there is none and no attempt runs."""
+        """Ask the next upstream that may be asked; without one, end the round if it is over."""
         self._stop_hedge()
         while self._waiting:
             candidate = self._waiting.popleft()
             health = candidate.health
-            # A guess is no probe: clients would wait for its end.
+            # A guess must not be the probe of a half-open breaker: clients would wait for it.
             if not health.may_ask or (self._is_guess and not health.is_healthy):
                 why = health.last_error or "a probe is under way"
                 error = Unavailable(f"away ({why})", retry_after=health.retry_after_s)
@@ -249,7 +250,7 @@ class Round(Generic[T]):
         self._conclude()
 
     def _conclude(self) -> None:
-        """End the round if no attempt is running, or soon if those that are have no say."""
+        """End the round if no attempt runs, or soon if the running ones have no say."""
         asking = self._race.running
         if self._waiting or self._race.is_over:
             return

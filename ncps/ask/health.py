@@ -1,9 +1,9 @@
 """Health of one upstream, learned from traffic: circuit breakers, its say, its recent latency.
 
-While the breaker is open (see `ncps.aio.breaker`), no request asks. While it is half-open, one
-request or probe may ask, and the others still count the upstream as away. A second breaker of the
-same kind is for bodies: an upstream whose heads are fine but whose NARs stall is asked for no NAR,
-until one has come whole.
+While the breaker is open (see `ncps.aio.breaker`), no request is sent. While it is half-open, one
+request or probe may be sent, and for all others the upstream is still away. A second breaker of the
+same kind is for bodies. If an upstream's heads arrive but its NARs stall, it is asked for no NAR
+until one has arrived completely.
 
 A candidate is an upstream together with its health.
 """
@@ -27,34 +27,34 @@ T = TypeVar("T")
 
 FAILURES = 3
 FIRST_PAUSE_S = 1.0
-MAX_PAUSE_S = 10.0  # well below the patience of downloads: they have to notice that it is back
+MAX_PAUSE_S = 10.0  # well below the patience of downloads, which must see that it is back
 MAX_RETRY_AFTER_S = 60.0
 BACKOFF = Backoff(first_s=FIRST_PAUSE_S, longest_s=MAX_PAUSE_S, jitter=EXACT)
 SLOWEST_HEDGE_S = 0.15
 FASTEST_HEDGE_S = 0.02
 
 AWAY_S = 2.0
-"""Seconds that an upstream must have failed, its breaker being open, until it has no say."""
+"""An upstream has no say after its breaker was open for this many seconds."""
 
 TRIAL_S = 60.0
-"""Seconds after an outage in which an answered probe is not enough to be well."""
+"""Seconds after an outage in which an answered probe does not prove that the outage is over."""
 
 PROVEN_S = 3600.0
-"""Seconds after a good answer in which a refused probe means nothing: a bucket refuses the paths
-that it does not have."""
+"""Seconds after a good answer in which a refused probe is ignored: a bucket may refuse paths that
+do not exist."""
 
 
 class Say:
-    """The say of one upstream: whether it matters that it could not tell.
+    """The say of one upstream: whether its failure to answer counts in the verdict.
 
-    An upstream that was well a moment ago may have the thing that is asked for, and may be back
-    before a client gives up: its silence is no absence. An upstream that has been away for longer,
-    or refuses us, has no say: the others' answers count as if it were not there. A Nix client tries
+    An upstream that worked a moment ago may have the requested thing, and may be back before a
+    client gives up: its silence is no absence. An upstream that has been away for longer, or
+    refuses us, has no say: the others' answers count as if it did not exist. A Nix client tries
     five times within about 4 s.
 
-    An upstream may answer probes and nothing else. So an answered probe gives the say back on
-    trial: the next question that fails takes it away at once, and then only an answered question
-    gives it back. Times are the clock's seconds.
+    An upstream may answer probes and nothing else. So an answered probe returns the say on trial:
+    if the next question fails, the upstream loses the say immediately. After that, only an answered
+    question returns it. Times are the clock's seconds.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -66,7 +66,7 @@ class Say:
         self._proven_until = float("-inf")
 
     def has_say(self, *, is_open: bool) -> bool:
-        """Whether it has a say now.
+        """Return whether the upstream has a say now.
 
         :param is_open: whether its breaker is open.
         """
@@ -76,31 +76,31 @@ class Say:
 
     @property
     def refusal(self) -> str:
-        """How it refuses us; empty if it does not."""
+        """How the upstream refuses us; empty if it does not."""
         return next(iter(self._refusals.values()), "")
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the last request to it failed."""
+        """Whether the last request to the upstream failed."""
         return self._failing_since is not None
 
     def failed(self, began: float, *, is_probe: bool) -> None:
-        """Note that a question, put at `began`, got no answer."""
+        """Note that a question, sent at the time `began`, got no answer."""
         if self._failing_since is None:
             self._failing_since = began
         if not is_probe and self._clock.seconds() < self._trial_ends:
             self._is_relapsed = True
 
     def refused(self, reason: str, *, is_probe: bool) -> None:
-        """Note that it wants to see other credentials than ours."""
+        """Note that the upstream requires other credentials than ours."""
         if not (is_probe and self._clock.seconds() < self._proven_until):
             self._refusals[is_probe] = reason
 
     def answered(self, *, is_probe: bool, is_open: bool, is_good: bool) -> None:
         """Note an answer.
 
-        :param is_open: whether its breaker was open until then.
-        :param is_good: whether it gave the thing that was asked for; that ends every refusal.
+        :param is_open: whether the breaker was open until then.
+        :param is_good: whether the answer has the requested thing; that ends any refusal.
         """
         if is_probe and not self.has_say(is_open=is_open) and not self.refusal:
             self._trial_ends = self._clock.seconds() + TRIAL_S
@@ -121,7 +121,7 @@ def _breaker(clock: IReactorTime) -> Breaker:
 class Health:
     """The health of one upstream; times are the clock's seconds.
 
-    :ivar answered_at: when it last answered anything.
+    :ivar answered_at: the time of its last answer of any kind.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -142,54 +142,54 @@ class Health:
 
     @property
     def is_away(self) -> bool:
-        """Whether it is known not to answer, or has no say for another reason."""
+        """Whether the upstream does not answer, or has no say for another reason."""
         return not self.is_healthy or not self.has_say
 
     @property
     def has_say(self) -> bool:
-        """Whether it matters that it could not tell; see `Say`."""
+        """Whether its failure to answer counts in the verdict; see `Say`."""
         return self._say.has_say(is_open=not self._answers.is_closed)
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether it is away, or failed when it was last asked."""
+        """Whether the upstream is away, or failed to answer the last question."""
         return not self.is_healthy or self._say.is_in_doubt
 
     @property
     def why_left_out(self) -> str:
-        """Why it has no say."""
+        """Why the upstream has no say."""
         return self._say.refusal or self.last_error or "it does not answer"
 
     @property
     def may_ask(self) -> bool:
-        """Whether a request may go out now."""
+        """Whether a request may be sent now."""
         return self._answers.may_ask
 
     @property
     def may_fetch(self) -> bool:
-        """Whether a NAR may be asked for now."""
+        """Whether a request for a NAR may be sent now."""
         return self._answers.may_ask and self._bodies.may_ask
 
     @property
-    def is_sick(self) -> bool:
-        """Whether others are asked first: its breaker is open, or it is late with an answer."""
+    def is_asked_last(self) -> bool:
+        """Whether others are asked first, because its breaker is open or an answer is overdue."""
         return not self.is_healthy or self._is_suspect
 
     @property
     def latency_s(self) -> float:
-        """Recent latency to the head of an answer; 0 while unknown, so that all get tried."""
+        """Recent latency to the head of an answer; 0 while unknown, so that each one is tried."""
         return self._latency_s or 0.0
 
     def rank(self, priority: int) -> tuple[bool, int, float]:
-        """Return a sort key: the upstream with the least one is asked first.
+        """Return a sort key: the upstream with the lowest key is asked first.
 
-        :param priority: of the upstream; lower is asked first.
+        :param priority: priority of the upstream; lower is asked first.
         """
-        return self.is_sick, priority, self.latency_s
+        return self.is_asked_last, priority, self.latency_s
 
     @property
     def hedge_s(self) -> float:
-        """How long to wait for this upstream before another one is asked too."""
+        """Seconds to wait for this upstream before another one is asked too."""
         if self._latency_s is None:
             return SLOWEST_HEDGE_S / 2
         usual = self._latency_s + 4 * self._deviation_s
@@ -197,7 +197,7 @@ class Health:
 
     @property
     def retry_after_s(self) -> float:
-        """Seconds until it may be asked again, for a NAR too; 0 if it may be asked now."""
+        """Seconds until the upstream may be asked again, also for a NAR; 0 if it may be now."""
         return max(self._answers.wait_s, self._bodies.wait_s)
 
     def suspect(self) -> None:
@@ -205,7 +205,7 @@ class Health:
         self._is_suspect = True
 
     def asked(self) -> None:
-        """Note that a request goes out; ends in `answered`, `failed` or `gave_up`."""
+        """Note that a request is sent; the caller calls `answered`, `failed` or `gave_up` later."""
         self._answers.asked()
 
     def answered(
@@ -213,8 +213,8 @@ class Health:
     ) -> None:
         """Note an answer, good or not.
 
-        :param is_probe: whether it was asked for its own sake.
-        :param is_good: whether it gave the thing that it was asked for.
+        :param is_probe: whether the question was a probe.
+        :param is_good: whether the answer has the requested thing.
         """
         is_open = not self._answers.is_closed
         self._say.answered(is_probe=is_probe, is_open=is_open, is_good=is_good)
@@ -241,37 +241,37 @@ class Health:
     ) -> None:
         """Note that no usable answer came.
 
-        :param began: when it was asked; None: now.
+        :param began: the time of the question; None: now.
         """
         self.last_error = reason
         self._say.failed(self._clock.seconds() if began is None else began, is_probe=is_probe)
         self._answers.failed(retry_after_s)
 
     def refused(self, reason: str, *, is_probe: bool = False) -> None:
-        """Note that it wants to see other credentials than ours."""
+        """Note that the upstream requires other credentials than ours."""
         self._say.refused(reason, is_probe=is_probe)
 
     def gave_up(self) -> None:
-        """Note that the request was called off by us: nothing was learned."""
+        """Note that we cancelled the request, which says nothing about the upstream."""
         self._answers.gave_up()
 
     # Bodies of NARs
 
     def fetching(self) -> None:
-        """Note that a NAR is asked for; ends in `delivered`, `stalled` or `let_go`."""
+        """Note a request for a NAR; the caller calls `delivered`, `stalled` or `let_go` later."""
         self._bodies.asked()
 
     def delivered(self) -> None:
-        """Note that a body has come to its end."""
+        """Note that a body has arrived completely."""
         self._bodies.succeeded()
 
     def stalled(self, reason: str) -> None:
-        """Note that a body stood still until our patience ended."""
+        """Note that a body stalled until we gave up."""
         self.last_error = reason
         self._bodies.failed()
 
     def let_go(self) -> None:
-        """Note that a body has ended otherwise: nothing was learned of whether they stall."""
+        """Note that a body has ended in another way, which does not show whether bodies stall."""
         self._bodies.gave_up()
 
 
@@ -279,7 +279,7 @@ class Health:
 class Candidate:
     """An upstream and its health.
 
-    :ivar doubted: told of each client's question that came to nothing.
+    :ivar doubted: called with this candidate after each failed question of a client.
     """
 
     upstream: Upstream
@@ -296,9 +296,9 @@ class Candidate:
         *,
         is_probe: bool = False,
     ) -> T:
-        """Put a question, and learn from the way it ends.
+        """Ask a question; note in the health how it ends.
 
-        :param is_probe: whether it is asked for its own sake, and not for a client's.
+        :param is_probe: whether the question is a probe, and not for a client.
         """
         try:
             return await self._ask(question, clock, is_probe=is_probe)
@@ -311,12 +311,12 @@ class Candidate:
         return self.health.is_away
 
     def is_left_out(self, error: NcpsError) -> bool:
-        """Whether an error of its own does not matter, since it has no say."""
+        """Return whether an error of the upstream does not count, because it has no say."""
         could_not_tell = isinstance(error, Unavailable) or error.is_refusal
         return could_not_tell and not self.health.has_say
 
     def _tell_of_change(self) -> None:
-        """Log once that it is away, and once that it is back."""
+        """Log once that the upstream is away, and once that it is back."""
         is_away = self.is_away
         if is_away == self._was_away:
             return
@@ -350,7 +350,7 @@ class Candidate:
             health.gave_up()
             raise
         except Unavailable as error:
-            if is_unwanted():  # no client's question would have failed
+            if is_unwanted():  # it says nothing about a client's question
                 health.gave_up()
                 raise
             health.failed(str(error), error.retry_after, began=began, is_probe=is_probe)
@@ -359,7 +359,7 @@ class Candidate:
             if not is_probe:
                 self.doubted()
             raise
-        except BaseException:  # called off, or a fault of ours
+        except BaseException:  # cancelled, or a fault of ours
             health.gave_up()
             raise
         health.answered(clock.seconds() - began, is_probe=is_probe)

@@ -1,15 +1,15 @@
-"""Opening: a NAR is asked for at an upstream, which is watched up to the last byte.
+"""Opening: requests a NAR from an upstream, and watches the answer up to the last byte.
 
-Its head may be long in coming: some upstreams fetch a NAR, or put it together, before its first
-byte. Such an upstream answers other requests at once. So there are two deadlines: that of queries,
-by which an upstream that answers nothing is found out, and a long one for the NAR itself. While a
-head is overdue the upstream is asked for its nix-cache-info now and then, unless it has answered
-something else meanwhile. Where the head is late and other upstreams have the file, a hedge opens it
-at a second one, too.
+The head may take long, because some upstreams fetch a NAR, or build the file, before they send its
+first byte. Such an upstream answers other requests immediately. So there are two deadlines: a short
+one of queries, which detects an upstream that answers nothing, and a long one for the NAR itself.
+While a head is overdue, the upstream is asked for its nix-cache-info at intervals, unless it has
+answered another request since then. If the head is late and other upstreams have the file, a hedge
+opens the file at a second one, too.
 
-Its bytes may trickle: such a source is well for all that its deadlines can tell, since a byte comes
-now and then. It is left where another one has the file, from the byte that there is. Alone, it may
-go on.
+The bytes may also arrive too slowly. The deadlines do not detect such a source, because a byte
+arrives from time to time. If another source has the file, the download leaves the slow one and
+continues there from the byte it has. Without another source, the slow one continues.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ncps.ports import Upstream, UpstreamBody
 from ncps.settings.schema.upstream import UpstreamsSettings
 
 BUSY_S: Final = 1.0
-"""Seconds that a head may take where other answers come."""
+"""Seconds that a head may take while the upstream answers other requests."""
 
 LOOKS: Final = Backoff(first_s=1.0, longest_s=8.0, jitter=EXACT)
 """Pauses between looks at an upstream whose head is overdue."""
@@ -44,11 +44,11 @@ _SILENT: Final = frozenset({"connect", "timeout"})
 
 
 class Late(Busy):
-    """Our patience with one NAR has ended; its upstream has answered other requests."""
+    """The deadline of one NAR has passed, while its upstream has answered other requests."""
 
 
 class TooSlow(Unavailable):
-    """A source was left because another one is to go on; it is not to be asked at once again."""
+    """A slow source was left, because another one continues; do not ask it again immediately."""
 
 
 async def open_watched(
@@ -57,13 +57,13 @@ async def open_watched(
     opening: Callable[[Upstream], Coroutine[Any, Any, UpstreamBody]],
     is_wanted: Callable[[], bool],
 ) -> UpstreamBody:
-    """Open a NAR at an upstream; its health learns from the answer, up to the body's end.
+    """Open a NAR at an upstream; note in its health how the answer goes, up to the body's end.
 
-    Raises Late if our patience ends though the upstream answers other requests, Unavailable with
-    `timed_out` if it answers nothing at all; else errors are those of `opening`.
+    Raises Late if the deadline passes while the upstream answers other requests, Unavailable with
+    `timed_out` if it answers nothing at all, else the errors of `opening`.
 
-    :param is_wanted: whether the NAR is still wanted from this upstream. Where it is not, the
-        request is called off as soon as the upstream is known to be well.
+    :param is_wanted: whether the NAR is still wanted from this upstream. If not, the request is
+        cancelled when the upstream has answered something.
     """
     head, health = _Head(candidate, clock, is_wanted), candidate.health
     health.fetching()
@@ -106,7 +106,7 @@ class _Head:
             watch.cancel()
 
     async def _watch(self, request: Deferred[UpstreamBody]) -> None:
-        """Call the request off when the upstream is silent, or well and not wanted any more."""
+        """Cancel the request if the upstream answers nothing, or works and is no longer wanted."""
         for pause_s in LOOKS.pauses():
             since = self._clock.seconds()
             await sleep(self._clock, pause_s)
@@ -117,7 +117,7 @@ class _Head:
                 return
 
     async def _asked(self) -> Unavailable | None:
-        """Ask for something small; return the error if nothing answers."""
+        """Ask for the nix-cache-info; return the error if the upstream does not answer."""
         try:
             await self._candidate.ask(lambda upstream: upstream.cache_info(), self._clock)
         except (NotFound, Corrupt, Busy):
@@ -130,7 +130,7 @@ class _Head:
 
 
 class _Watch:
-    """Tells of the end of one body, once."""
+    """Notes the end of one body in the health, once."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -145,7 +145,7 @@ class _Watch:
         except Unconfirmed:
             raise
         except Unavailable as error:
-            # Else only the end of the connection was rude, or no client was there to suffer.
+            # No failure if the connection broke after the last byte, or if no client waited.
             if position != body.total and not is_unwanted():
                 self._health.failed(str(error), error.retry_after)
                 if error.timed_out:
@@ -162,7 +162,7 @@ class _Watch:
 
 
 def is_kept(pace: UpstreamsSettings, count: int, waited_s: float) -> bool:
-    """Whether `count` bytes are enough for `waited_s` seconds of waiting."""
+    """Return whether `count` bytes are enough for `waited_s` seconds of waiting."""
     return count >= pace.min_receive_rate_bytes * waited_s
 
 
@@ -172,11 +172,12 @@ def paced(
     pace: UpstreamsSettings,
     leave: Callable[[str], Awaitable[bool]],
 ) -> UpstreamBody:
-    """Pass on the body of an upstream's answer. Raises TooSlow between two chunks.
+    """Return a body that passes on another one, and raises TooSlow if that is too slow.
 
-    An upstream that sends nothing at all is for the deadlines of the connection.
+    The deadlines of the connection handle an upstream that sends nothing at all.
 
-    :param leave: asked, each time that the pace was not kept, whether to leave the source.
+    :param leave: awaited after each window in which the body was too slow; returns whether to leave
+        the source.
     """
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -200,11 +201,11 @@ class Opener(Protocol):
 
     @property
     def name(self) -> str:
-        """For logs."""
+        """Its name in logs."""
 
     @property
     def url(self) -> str:
-        """Where the bytes are there."""
+        """The URL of the bytes there."""
 
     @property
     def health(self) -> Health:
@@ -222,13 +223,13 @@ O = TypeVar("O", bound=Opener)  # noqa: E741 - an opener
 class Hedge(Generic[O]):
     """One hedged opening of a NAR.
 
-    The first good head wins. A loser runs on until it is known whether its upstream is well, and a
-    body that comes too late is closed. A second transfer is dear, so an upstream that meanwhile has
-    answered something else is only busy, and is waited for longer.
+    The first good head wins. The other request continues until it shows whether its upstream works,
+    and a body that arrives too late is closed. A second transfer is expensive. So if an upstream
+    has answered another request since then, it is only busy, and the hedge waits for it longer.
 
-    :param first: its error is raised if no source has a body.
+    :param first: the first source to ask; its error is raised if no source has a body.
     :param rivals: other sources that may be asked, found as needed.
-    :param failed: told of each failure of a rival, also of one that comes too late.
+    :param failed: called with each failure of a rival, also with one that comes too late.
     """
 
     _log = Logger()
@@ -253,9 +254,9 @@ class Hedge(Generic[O]):
         self._race = Race(tasks, self._open, self._lost, lambda body: body.close())
 
     async def open(self, offset: int, *, allow_encoding: bool) -> tuple[O, UpstreamBody]:
-        """Return the first good head, and its source.
+        """Return the source of the first good head, and its body.
 
-        Raises NotFound, Unavailable or Corrupt as the first source did, if none has a body.
+        Raises the error of the first source if no source has a body.
         """
         self._offset, self._allow_encoding = offset, allow_encoding
         self._begin(self._first)
@@ -297,7 +298,7 @@ class Hedge(Generic[O]):
         self._race.start("find another upstream", self._find_rival())
 
     async def _find_rival(self) -> None:
-        """Ask the next rival; harmless while another one is being looked for."""
+        """Ask the next rival; do nothing while another search for one runs."""
         try:
             if self._is_finding:
                 return
@@ -318,7 +319,7 @@ class Hedge(Generic[O]):
                     self._begin(rival)
                 break
             self._is_finding = False
-        except Unavailable:  # a failure of ours: a rival that fails is passed over
+        except Unavailable:  # a fault of ours: failing rivals are passed over
             pass
         finally:
             self._searches -= 1
@@ -329,7 +330,7 @@ class Hedge(Generic[O]):
             self._error = error  # the caller of `open` notes it
         else:
             self._failed(opener, error)
-            if not self._race.is_over:  # the first may be long in coming
+            if not self._race.is_over:  # the first source may still take long
                 self._search()
         self._conclude()
 

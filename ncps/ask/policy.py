@@ -1,4 +1,4 @@
-"""The one failure policy (D9): from the answers of all upstreams to the one for the client.
+"""The only failure policy (D9): makes the client's answer from the answers of all upstreams.
 
     every upstream that was asked or should have been     the client gets
     ---------------------------------------------------   -----------------------------------
@@ -12,9 +12,10 @@
     no upstream has a say                                 AllAway: 404 or 503, as a setting says
     there is no upstream at all                           NotFound: 404
 
-An absence is remembered only if every upstream denied it for sure. A Nix client remembers every 404
-for an hour and builds instead; a 5xx it tries again, five times, and then ends, unless it has
-another substituter or `fallback`. 429 is never sent: recent clients wait a minute for it.
+An absence is remembered only if each upstream has denied the thing for sure. A Nix client remembers
+each 404 for an hour and builds instead. After a 5xx it tries again, five times; then it fails,
+unless it has another substituter or `fallback`. 429 is never sent, because recent clients wait for
+a minute after it.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable, Unusabl
 RETRY_AFTER_S = 2.0
 
 MAX_TOLD = 1000
-"""Characters of the message that a client gets about a failure."""
+"""Characters of the message that a client gets about a failure, at most."""
 
 _UNFIT = re.compile(r"[^ -~]+")
 
 
 class AllAway(Unavailable):
-    """No upstream could be asked: all have been away for a while, or refuse us."""
+    """No upstream could be asked: each has been away for a while, or refuses us."""
 
 
 def kind_of(error: NcpsError) -> str:
     """Return the value of the label `kind` for a failure; empty if the upstream did not fail.
 
-    The only Busy with a deadline behind it is Late: the upstream let us wait.
+    Late is the only Busy error with `timed_out`: it is a failure of the upstream.
     """
     is_ours = isinstance(error, Busy) and not error.timed_out
     if is_ours or not isinstance(error, Unavailable | Corrupt):
@@ -50,10 +51,10 @@ def kind_of(error: NcpsError) -> str:
 def verdict(
     failures: Mapping[str, NcpsError], what: str, left_out: Collection[str] = ()
 ) -> NcpsError:
-    """The error to raise after no upstream had a good answer.
+    """Return the error to raise if no upstream had a good answer.
 
     :param failures: the error of each upstream, by its name.
-    :param what: the thing looked for, for the message.
+    :param what: names the requested thing in the message.
     :param left_out: names of the upstreams that have no say.
     """
     error = _verdict(failures, what, left_out)
@@ -84,7 +85,7 @@ def _verdict(failures: Mapping[str, NcpsError], what: str, left_out: Collection[
 
 
 def _retry_after(errors: Collection[NcpsError]) -> float:
-    """When the first of them might answer, in seconds, but not in a hurry."""
+    """Return the seconds after which the first upstream may answer, at least `RETRY_AFTER_S`."""
     waits = [
         error.retry_after
         for error in errors

@@ -1,4 +1,4 @@
-"""Probes: the health of upstreams is asked for in the background, so no client waits for it."""
+"""Probes: checks the health of upstreams in the background, so that no client waits for it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ncps.peering import trail
 from ncps.peering.trail import NO_TRAIL
 
 HEALTHY_S = 60.0
-SICK_S = 1.0
+FAILING_S = 1.0
 REFUSED_S = 10.0
-"""For an upstream that answers probes, and all the same has no say."""
+"""Seconds between probes of an upstream that answers probes, and nevertheless has no say."""
 
 
 class Probes:
-    """Asks each upstream for its nix-cache-info: seldom while it is well, often while it is not.
+    """Asks each upstream for its nix-cache-info: rarely while it works, often while it does not.
 
-    After a question that came to nothing, an upstream is probed often until it is well.
+    After a failed question, an upstream is probed often until it works.
     """
 
     def __init__(self, clock: IReactorTime, tasks: Tasks, upstreams: Upstreams) -> None:
@@ -36,7 +36,7 @@ class Probes:
         self._probing: dict[Candidate, Deferred[None]] = {}
 
     def start(self) -> None:
-        """Begin, and begin with new upstreams when called again; ends with the tasks."""
+        """Begin to probe; if called again, probe also new upstreams. Ends with the tasks."""
         current = self._upstreams.candidates
         for candidate in [former for former in self._probing if former not in current]:
             self._probing.pop(candidate).cancel()
@@ -50,7 +50,7 @@ class Probes:
 
         def pause() -> float:
             if candidate.health.is_in_doubt:
-                return SICK_S
+                return FAILING_S
             return HEALTHY_S if candidate.health.has_say else REFUSED_S
 
         candidate.doubted = partial(self._look_after, candidate)
@@ -62,21 +62,21 @@ class Probes:
             self._looked_after.add(candidate)
             with trail.following(NO_TRAIL):
                 self._tasks.start(
-                    f"look after {candidate.upstream.name}", self._until_well(candidate)
+                    f"look after {candidate.upstream.name}", self._until_working(candidate)
                 )
 
-    async def _until_well(self, candidate: Candidate) -> None:
+    async def _until_working(self, candidate: Candidate) -> None:
         try:
             while candidate.health.is_in_doubt and candidate in self._upstreams.candidates:
-                await sleep(self._clock, SICK_S)
+                await sleep(self._clock, FAILING_S)
                 await self.probe(candidate)
         finally:
             self._looked_after.discard(candidate)
 
     async def probe(self, candidate: Candidate) -> None:
-        """Ask once, unless the breaker says not now."""
+        """Send one probe, unless the breaker forbids that now."""
         if not candidate.health.may_ask:
             return
-        # Only an answer matters, not its contents; `Candidate` learns and logs.
+        # Only an answer matters, not its contents; `Candidate` notes and logs it.
         with suppress(NotFound, Corrupt, Unavailable):
             await candidate.ask(lambda upstream: upstream.cache_info(), self._clock, is_probe=True)

@@ -267,8 +267,8 @@ class Sources:
 
         def rank(candidate: Candidate) -> tuple[bool, bool, bool, bool, int, float]:
             name, is_other = candidate.upstream.name, candidate.upstream.base_url != origin
-            is_sick, priority, latency_s = candidate.health.rank(candidate.upstream.priority)
-            return name in suspects, name in self._left, is_sick, is_other, priority, latency_s
+            last, priority, latency_s = candidate.health.rank(candidate.upstream.priority)
+            return name in suspects, name in self._left, last, is_other, priority, latency_s
 
         return sorted(self._upstreams.candidates, key=rank)
 
@@ -333,7 +333,7 @@ class Sources:
         for candidate in self._candidates():
             health = candidate.health
             is_in_doubt = self._nar is None or candidate.upstream.base_url == self._nar.upstream
-            if is_in_doubt or health.is_sick:
+            if is_in_doubt or health.is_asked_last:
                 continue
             other = await self._source(candidate)
             if other is not None and not other.is_other_file and other.size is not None:

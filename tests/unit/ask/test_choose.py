@@ -111,7 +111,9 @@ class UpstreamsTests(UpstreamsCase):
         new = ScriptedUpstream("d", 10)
         self.upstreams.replace((self.a, new))
         self.assertEqual({"http://a": "a", "http://d": "d"}, self.upstreams.names)
-        self.assertEqual([True, False], [each.health.is_sick for each in self.upstreams.candidates])
+        self.assertEqual(
+            [True, False], [each.health.is_asked_last for each in self.upstreams.candidates]
+        )
 
     # Asking
 

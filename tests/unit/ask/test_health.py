@@ -133,9 +133,9 @@ class BreakerTests(SynchronousTestCase):
     def test_suspect_until_it_answers(self) -> None:
         """An upstream with an answer overdue is suspect, no longer once it answers."""
         self.health.suspect()
-        self.assertTrue(self.health.is_sick)
+        self.assertTrue(self.health.is_asked_last)
         self.health.answered()
-        self.assertFalse(self.health.is_sick)
+        self.assertFalse(self.health.is_asked_last)
 
 
 class LatencyTests(SynchronousTestCase):

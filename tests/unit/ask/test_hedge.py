@@ -39,7 +39,7 @@ class HedgeTests(CoreCase):
         _, client = self.successResultOf(opening)
         self.successResultOf(client.done)
         self.assertEqual(self.sample.file, client.data)
-        self.assertTrue(self.health[0].is_sick)
+        self.assertTrue(self.health[0].is_asked_last)
         self.origin.release(SILENT)
         self.assertEqual("no answer within 6 s", self.health[0].last_error)
         second = sample("second", SIZE)
@@ -92,7 +92,7 @@ class HedgeTests(CoreCase):
         self.clock.pump([SLOWEST_HEDGE_S] * int(BUSY_S / SLOWEST_HEDGE_S))
         self.assertEqual([1, 1], self.asked())
         self.successResultOf(opening)
-        self.assertFalse(self.health[0].is_sick)
+        self.assertFalse(self.health[0].is_asked_last)
         self.origin.release()
 
     def test_both_fail(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncps.ask.health import FAILURES, FIRST_PAUSE_S
-from ncps.ask.probes import HEALTHY_S, REFUSED_S, SICK_S, Probes
+from ncps.ask.probes import FAILING_S, HEALTHY_S, REFUSED_S, Probes
 from ncps.cache.answers import Absent
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.cacheinfo import CacheInfo
@@ -48,17 +48,17 @@ class ProbesTests(CoreCase):
         self.clock.advance(HEALTHY_S)
         self.assertFalse(self.health.is_healthy)
         self.origin.is_away = False
-        self.clock.pump([SICK_S] * 12)
+        self.clock.pump([FAILING_S] * 12)
         self.assertTrue(self.health.is_healthy)
 
     def test_outage_is_noticed_without_clients(self) -> None:
         """After one failure the next probe comes soon; a daemon without the net knows it in 3 s."""
         self.origin.is_away = self.mirror.is_away = True
         self.probes.start()
-        self.clock.pump([SICK_S] * 3)
+        self.clock.pump([FAILING_S] * 3)
         self.assertEqual([False, False], [c.health.has_say for c in self.upstreams.candidates])
         self.origin.is_away = False
-        self.clock.pump([SICK_S] * 6)
+        self.clock.pump([FAILING_S] * 6)
         self.assertTrue(self.health.has_say)
 
     def test_refusal_is_looked_at_now_and_then(self) -> None:
@@ -79,12 +79,12 @@ class ProbesTests(CoreCase):
         self.clock.advance(1)
         self.origin.is_away = self.mirror.is_away = True
         self.start(self.narinfos.get("0" * 32)).addErrback(lambda _: None)
-        self.clock.pump([SICK_S] * 2)
+        self.clock.pump([FAILING_S] * 2)
         self.assertEqual([False, False], [c.health.has_say for c in self.upstreams.candidates])
         self.refused(self.narinfos.get("0" * 32), Absent)
         self.origin.is_away = self.mirror.is_away = False
-        self.clock.pump([SICK_S] * 12)
+        self.clock.pump([FAILING_S] * 12)
         self.assertTrue(self.health.has_say)
         before = len(self.origin.log)
-        self.clock.pump([SICK_S] * 12)
+        self.clock.pump([FAILING_S] * 12)
         self.assertEqual(before, len(self.origin.log))
