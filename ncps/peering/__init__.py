@@ -1,1 +1,1 @@
-"""How caches know each other: the trail of a question, and tickets instead of a secret."""
+"""Peering: how caches recognize each other, by the trail of a question and by tickets."""

@@ -1,16 +1,16 @@
-"""Tickets: processes of one cache know each other by them, without showing their secret.
+"""Tickets: by them, processes of one cache recognize each other without sending their secret.
 
     Authorization: NCPS-HMAC-SHA256 for="<audience>", time=<seconds>, signature=<hex>
     X-Ncps-Clock:  time=<seconds>, signature=<hex>
 
-A ticket is for one request, made at one address at one time. The address is its audience: that of
-the process that is asked, as that process advertises it. So a stranger that receives a ticket
-cannot use it elsewhere: the stranger is its only audience. A listener on the network can repeat a
-request that it hears, at the same address, for `GOOD_FOR_S`.
+A ticket is valid for one request, at one address and one time. The address is its audience: the
+address that the asked process advertises. So a stranger that receives a ticket cannot use it
+elsewhere, because the ticket names the stranger's own address. Somebody who reads the network can
+repeat a request at the same address for `GOOD_FOR_S` seconds.
 
-Clocks may be apart. A ticket that is right but for its time is answered by the time there, signed
-for this ticket, and the client makes another one by that clock. Only a process that has the secret
-can tell a client the time, so no stranger gets tickets for other times.
+Clocks may differ. If only the time of a ticket is wrong, the asked process answers with its own
+time, signed for this ticket, and the client makes another ticket by that clock. Only a process with
+the secret can sign a time, so no stranger gets tickets for other times.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ncps.errors import Malformed
 
 SCHEME: Final = "NCPS-HMAC-SHA256"
 GOOD_FOR_S: Final = 60
-"""Seconds that the time of a ticket may be from that of the process that is asked, either way."""
+"""Seconds by which the time of a ticket may differ from the clock of the asked process."""
 
 _TICKET: Final = re.compile(
     rf'{SCHEME} for="([!#-\[\]-~]{{1,4096}})", time=([0-9]{{1,12}}), signature=([0-9a-f]{{64}})'
@@ -39,11 +39,11 @@ _SAFE: Final = "/:[]@"
 
 @frozen(kw_only=True)
 class Request:
-    """The request that a ticket is good for.
+    """The request for which a ticket is valid.
 
-    :param path: as the process that is asked sees it.
-    :param offset: first byte wanted, as it is written in the request.
-    :param worker: address of the worker that is meant, empty for any.
+    :param path: the path as the asked process sees it.
+    :param offset: the first byte wanted, as the request has it.
+    :param worker: address of the worker to ask; empty for any.
     """
 
     method: str
@@ -56,8 +56,8 @@ class Request:
 class Ticket:
     """A signed proof that a process of this cache makes a request.
 
-    :param audience: address that the request is sent to.
-    :param time: seconds since 1970.
+    :param audience: the address to which the request is sent.
+    :param time: the time of the request, in seconds since 1970.
     """
 
     audience: str
@@ -66,20 +66,20 @@ class Ticket:
 
     @classmethod
     def make(cls, secret: str, audience: str, time: float, request: Request) -> Self:
-        """Sign a request."""
+        """Make a ticket: sign a request."""
         signature = _request_signature(secret, audience, int(time), request)
         return cls(audience=audience, time=int(time), signature=signature)
 
     @classmethod
     def parse(cls, header: str) -> Self:
-        """Read the value of an Authorization header. Raises Malformed if it is no ticket."""
+        """Parse the value of an Authorization header. Raises Malformed if it is no ticket."""
         match = _TICKET.fullmatch(header)
         if match is None:
             raise Malformed("not a ticket")
         return cls(audience=unquote(match[1]), time=int(match[2]), signature=match[3])
 
     def header(self) -> str:
-        """Write the value of an Authorization header."""
+        """Return the value of the Authorization header."""
         audience = quote(self.audience, safe=_SAFE)
         return f'{SCHEME} for="{audience}", time={self.time}, signature={self.signature}'
 
@@ -89,18 +89,18 @@ class TicketVerdict(Enum):
 
     GOOD = auto()
     STRANGER = auto()
-    """There is no ticket, or it was signed with another secret or for another request."""
+    """There is no ticket, or it has another secret's signature or is for another request."""
     MISDIRECTED = auto()
-    """It is from a process of this cache, for another address."""
+    """A process of this cache made it for another address."""
     UNTIMELY = auto()
-    """It is good but for its time."""
+    """Only its time is wrong."""
 
 
 class TicketVerifier:
-    """Looks at tickets.
+    """Judges tickets.
 
-    :param secret: shared by all processes of the cache; with an empty one no ticket is good.
-    :param audiences: addresses at which others reach this process.
+    :param secret: the secret of all processes of the cache; if it is empty, no ticket is valid.
+    :param audiences: the addresses at which others reach this process.
     """
 
     def __init__(self, secret: str, audiences: Collection[str]) -> None:
@@ -110,7 +110,7 @@ class TicketVerifier:
     def look(self, header: str, request: Request, now: float) -> TicketVerdict:
         """Judge the Authorization header of a request.
 
-        :param now: seconds since 1970.
+        :param now: the present time, in seconds since 1970.
         """
         try:
             ticket = Ticket.parse(header)
@@ -126,15 +126,16 @@ class TicketVerifier:
         return TicketVerdict.GOOD
 
     def clock(self, header: str, now: float) -> str:
-        """Write the value of X-Ncps-Clock for an untimely ticket."""
+        """Return the value of X-Ncps-Clock for a ticket with a wrong time."""
         time = int(now)
         signature = _clock_signature(self._secret, time, Ticket.parse(header))
         return f"time={time}, signature={signature}"
 
 
 def told_time(secret: str, ticket: Ticket, header: str) -> int | None:
-    """Read X-Ncps-Clock in the answer to a ticket; None if no process of this cache wrote it.
+    """Return the time in X-Ncps-Clock of an answer; None if no process of this cache wrote it.
 
+    :param ticket: the ticket of the request.
     :return: seconds since 1970, by the clock of the process that answered.
     """
     match = _CLOCK.fullmatch(header)
@@ -156,7 +157,7 @@ def _clock_signature(secret: str, time: int, ticket: Ticket) -> str:
 
 
 def _signature(secret: str, *parts: str) -> str:
-    """HMAC-SHA256 over parts, each after its length: no two lists of them look alike."""
+    """Return the HMAC-SHA256 of all parts, each after its length, so that no two lists agree."""
     encoded = [part.encode("utf-8", "surrogateescape") for part in parts]
     message = b"".join(b"%d:%b," % (len(part), part) for part in encoded)
     return hmac.new(secret.encode(), message, "sha256").hexdigest()

@@ -1,13 +1,13 @@
-"""Trail: the caches that a question has come through, so that a ring of caches asks in no circle.
+"""Trail: the caches through which a question has come, so that no question goes in a circle.
 
-Each ncps adds its name to the Via header (RFC 9110 section 7.6.3) of what it asks. The trail of a
-request goes with everything that is begun for it, in a context variable: the job of a download or
-of a search belongs to no request, and keeps the trail of the one that began it. A timer keeps none:
-the work that a timer begins is begun within `following`.
+Each ncps adds its name to the Via header (RFC 9110 section 7.6.3) of its questions. A context
+variable carries the trail of a request to all work that is begun for it. The job of a download or
+of a search belongs to no request, and keeps the trail of the request that began it. A timer keeps
+no trail, so code that a timer calls begins its work within `following`.
 
 The first cache of a trail adds the number of the question to its name (`ncps-0123.5f`). By that
-number another cache tells two ways of one question from two questions. It is no comment, because
-proxies may remove comments from Via.
+number, another cache knows whether two requests are one question that came by two ways. The number
+is no comment, because proxies may remove comments from Via.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from attrs import evolve, frozen
 from ncps.errors import Malformed
 
 MARK: Final = "x-cache"
-"""The header by which a cache says how it came by an answer."""
+"""The header in which a cache says how it obtained an answer."""
 
 RING: Final = "ring"
-"""Its value for "not here, and not asked for, since the question comes from where I would ask"."""
+"""Its value if the thing is not here, and the question came from the cache that would be asked."""
 
 UNCERTAIN: Final = frozenset({RING, "away", "unsure"})
-"""Its values for absences that are not to be remembered."""
+"""Its values for absences that nobody may remember."""
 
 MAX_NAMES: Final = 64
-"""A question that has come through more caches than these is refused."""
+"""A question that has come through more caches than this is refused."""
 
 DISTANCES: Final = 4
-"""Distances of questions that are told apart: 0, 1 and 2 caches, and more."""
+"""Number of distances of questions: 0, 1 and 2 caches, and more."""
 
 FAR_S: Final = 1.0
 """Seconds for which a question of the last distance waits for its turn, at most."""
@@ -53,9 +53,9 @@ _numbers = count()
 class Trail:
     """The way of one question.
 
-    :param names: of caches, the first one first; empty: a client of ours asks.
+    :param names: names of the caches, in order; empty if a client of ours asks.
     :param has_come_round: whether our own name is among them.
-    :param question: its number at the first of the caches; empty if it has none.
+    :param question: the number that the first cache gave the question; empty if it gave none.
     """
 
     names: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Trail:
     question: str = ""
 
     def is_other_way_of(self, other: Trail) -> bool:
-        """Whether one question of one cache has come on two ways."""
+        """Return whether both are the same question, which came by two ways."""
         return self.names[:1] == other.names[:1] != () and self.question == other.question
 
 
@@ -72,7 +72,7 @@ _current: ContextVar[Trail] = ContextVar("trail", default=NO_TRAIL)
 
 
 def read_via(header: str, own_name: str) -> Trail:
-    """The trail in a Via header. Raises Malformed if it is longer than `MAX_NAMES`."""
+    """Return the trail in a Via header. Raises Malformed if it is longer than `MAX_NAMES`."""
     parts = (_NAME.fullmatch(part.strip()) for part in header.split(","))
     caches = [match for match in parts if match is not None]
     if len(caches) > MAX_NAMES:
@@ -82,17 +82,18 @@ def read_via(header: str, own_name: str) -> Trail:
 
 
 def distance() -> int:
-    """Through how many caches the work that runs now was asked for; at most `DISTANCES` - 1.
+    """Return the number of caches that the present question came through, at most `DISTANCES` - 1.
 
-    Two caches may ask each other for many things at once. If the questions of both took the same
-    few places, each would hold its places until the other one has a free place. So questions of
-    each distance have places of their own: a question waits only for those that have come further.
+    Two caches may ask each other for many things at the same time. If all these questions shared a
+    few places, each cache would hold its places until the other one has a free place. So questions
+    of each distance have places of their own. A question waits only for questions that have come
+    through more caches.
     """
     return min(len(_current.get().names), DISTANCES - 1)
 
 
 def via(own_name: str) -> str:
-    """The Via header of a question that this cache asks now."""
+    """Return the Via header of a question that this cache asks now."""
     trail = _current.get()
     first, *others = (*trail.names, own_name)
     numbered = f"{first}.{trail.question}" if trail.question else first
@@ -100,13 +101,13 @@ def via(own_name: str) -> str:
 
 
 def current() -> Trail:
-    """The trail of the work that runs now."""
+    """Return the trail of the work that runs now."""
     return _current.get()
 
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Give a number to the question that is asked within the block, unless it has a trail."""
+    """Give a number to the question of this block, unless it has a trail."""
     trail = _current.get()
     is_ours = not trail.names and not trail.question
     number = f"{_PROCESS}{next(_numbers):x}" if is_ours else trail.question
@@ -116,7 +117,7 @@ def asking() -> Iterator[None]:
 
 @contextmanager
 def following(trail: Trail) -> Iterator[None]:
-    """Give this trail to all work that is begun within the block."""
+    """Give this trail to all work that the block begins."""
     token = _current.set(trail)
     try:
         yield
