@@ -1,1 +1,1 @@
-"""Metrics, logs, traces, and the delay of the reactor, for operators."""
+"""Metrics, logs and traces for operators."""

@@ -11,13 +11,13 @@ RESULTS = ("ok", "unknown", "expired", "revoked", "invalid", "unavailable")
 
 
 class AuthMetrics(Registered):
-    """Credentials that clients bring, and the results of looking them up."""
+    """Credentials that clients send, and the results of their check."""
 
     def _add_auth(self) -> None:
         self.authentications = Labelled(
             self._counter(
                 "ncps_authentications_total",
-                "Credentials of clients that were looked at, by what knows them and the result.",
+                "Credentials of clients that ncps checked, by their source and the result.",
                 "source result",
             ),
             SOURCES,
@@ -26,7 +26,7 @@ class AuthMetrics(Registered):
         self.oidc_fetches = Labelled(
             self._counter(
                 "ncps_oidc_fetches_total",
-                "Fetches of the keys of an issuer of tokens, by whether they could be used.",
+                "Fetches of the keys of an issuer of tokens, by whether ncps could use them.",
                 "result",
             ),
             ("done", "failed"),

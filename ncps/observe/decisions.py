@@ -1,6 +1,6 @@
 """Whether ncps logs decisions of the core and their reasons, at level debug.
 
-There are several for each miss, so ncps does not even make them unless they are wanted.
+There are several for each miss, so the core does not even write their texts unless they are logged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _wanted: Final[set[bool]] = set()
 
 
 def log_decisions(wanted: bool) -> None:
-    """Have this process log decisions from now on, or not."""
+    """Set whether this process logs decisions from now on."""
     _wanted.clear()
     if wanted:
         _wanted.add(True)

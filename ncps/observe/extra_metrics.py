@@ -13,14 +13,14 @@ _KINDS: Final = ("log", "listing", "debuginfo", "symbols")
 
 
 class ExtraMetrics(Registered):
-    """Extras: served, kept and removed."""
+    """Extras that were served, kept and removed."""
 
     def _add_extras(self) -> None:
         self.extras_served = Labelled(
             self._counter(
                 "ncps_extras_served_total",
-                "Logs, listings, links to debug information and symbols asked for, by how ncps came"
-                " by them; a miss may be an absence.",
+                "Logs, listings, links to debug information and symbols that clients asked for, "
+                "by the result; a miss may be an absence.",
                 "kind result",
             ),
             _KINDS,
@@ -29,8 +29,8 @@ class ExtraMetrics(Registered):
         self.extra_size = Labelled(
             self._gauge(
                 "ncps_extra_size_bytes",
-                "Bytes of logs, listings and links in the store, by whether clients have brought"
-                " them.",
+                "Bytes of logs, listings and links in the store, by whether clients have uploaded "
+                "them.",
                 way="own",
                 labels="sort",
             ),

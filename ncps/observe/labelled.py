@@ -1,4 +1,4 @@
-"""Labelled: a metric with labels, whose series are quickly found."""
+"""Labelled: a metric with labels, whose series are found quickly."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 
 class Labelled(Generic[M]):
-    """A metric with labels, whose bound children are looked up in a plain dictionary.
+    """A metric with labels, whose children are looked up in a plain dictionary.
 
-    :param known: values of each label that are there from the start.
+    :param known: values of each label, for which the series exist from the start.
     """
 
     def __init__(self, metric: M, *known: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Levels of the log: which events an observer gets."""
+"""The levels of the log, which select the events for an observer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEVELS = {
 
 
 def _is_noise(event: LogEvent) -> bool:
-    """Whether an event is a step of Twisted's own: a factory starts, a port opens."""
+    """Whether an event is only a step of Twisted, such as the start of a factory."""
     if event.get("log_level") not in {LogLevel.info, LogLevel.debug}:
         return False
     namespace = str(event.get("log_namespace", ""))
@@ -37,9 +37,9 @@ def _is_noise(event: LogEvent) -> bool:
 @implementer(ILogObserver)
 @define(eq=False)
 class _Selecting:
-    """Passes on events of some levels.
+    """An observer that passes on events of some levels.
 
-    :param has_noise: whether Twisted's own steps are passed on, as debug messages.
+    :param has_noise: whether steps of Twisted are passed on, as debug messages.
     """
 
     levels: frozenset[object]
@@ -60,10 +60,10 @@ _selecting: Final[list[_Selecting]] = []
 
 
 def selecting(level: str, inner: ILogObserver, *, is_first: bool = False) -> ILogObserver:
-    """Make an observer that passes on events of a level and above, until `change_level`.
+    """Make an observer that passes on events of a level and above; `change_level` changes it.
 
     :param level: one of `LEVELS`.
-    :param is_first: whether it takes the place of all that were made before.
+    :param is_first: whether `change_level` forgets all observers that were made before.
     """
     if is_first:
         _selecting.clear()
@@ -78,12 +78,12 @@ def _from(level: str) -> frozenset[object]:
 
 
 def change_level(level: str) -> None:
-    """Let the latest observers write events of another level and above."""
+    """Make the latest observers pass on events of another level and above."""
     tell_decisions(level)
     for each in _selecting:
         each.levels, each.has_noise = _from(level), level == "trace"
 
 
 def tell_decisions(level: str) -> None:
-    """Have decisions logged if a level shows them."""
+    """Log decisions from now on if a level shows them."""
     log_decisions(LEVELS[level] is LogLevel.debug)

@@ -1,7 +1,7 @@
-"""Lines of a log, in the two shapes they have: for people, and as JSON.
+"""Lines of a log, in two forms: for people, and as JSON.
 
-`logs` makes them of the events of `twisted.logger`, the access log of its own records, which are
-too many for an event each.
+`logs` makes them from the events of `twisted.logger`. The access log makes them from its own
+records, which are too many for one event each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ quoted = json.encoder.encode_basestring_ascii
 
 
 Paint = Callable[[str, str], str]
-"""Gives a text the colour of a level, or of a kind of status such as `5xx`."""
+"""Colours a text for a level, or for a class of status such as `5xx`."""
 
 _COLOURS: Final[Mapping[str, str]] = {
     "debug": "2",
@@ -33,21 +33,21 @@ _COLOURS: Final[Mapping[str, str]] = {
 
 
 def plain(text: str, _kind: str) -> str:
-    """Give a text no colour."""
+    """Return the text without a colour."""
     return text
 
 
 def painted(text: str, kind: str) -> str:
-    """Give a text its colour, by sequences that every terminal of today knows."""
+    """Return the text with the escape sequences of a colour."""
     colour = _COLOURS.get(kind)
     return text if colour is None else f"\x1b[{colour}m{text}\x1b[0m"
 
 
 def paint_for(stream: TextIO, environ: Mapping[str, str]) -> Paint:
-    """Choose colours or none, for lines for people.
+    """Choose whether lines for people have colours.
 
-    NO_COLOR forbids colours, FORCE_COLOR wants them; else only a terminal has colours that can do
-    more than print (TERM).
+    NO_COLOR forbids colours, and FORCE_COLOR demands them. Otherwise only a terminal whose TERM is
+    not `dumb` gets colours.
     """
     forced = environ.get("FORCE_COLOR", "")
     if environ.get("NO_COLOR") or forced == "0":
@@ -61,16 +61,16 @@ def paint_for(stream: TextIO, environ: Mapping[str, str]) -> Paint:
 
 
 class Batch(Protocol):
-    """Many lines that come as one event, whose field `log_batch` it is.
+    """Many lines in one event, as its field `log_batch`.
 
-    Its text is the messages, one to a line, for observers that are not ours.
+    `str()` of it has one message a line, for observers of other programs.
     """
 
     def json_lines(self, last: str = "}") -> str:
-        """Return a line of JSON for each, with its end; `last` closes each object."""
+        """Return the lines as JSON, each with its end; `last` closes each object."""
 
     def human_lines(self, prefix: str, paint: Paint) -> str:
-        """Return a line for people for each, with its end; `prefix` is put in front of each."""
+        """Return the lines for people, each with its end and with `prefix` in front."""
 
 
 @lru_cache(maxsize=8)
@@ -79,9 +79,9 @@ def _second(seconds: int) -> str:
 
 
 def stamp(moment: object) -> str:
-    """Write a time as RFC 3339 has it: the second is written once for all its events.
+    """Write a time as in RFC 3339; the text of a second is cached.
 
-    :param moment: seconds since the epoch; anything else is the epoch itself.
+    :param moment: seconds since the epoch; any other value gives the epoch itself.
     """
     try:
         if isinstance(moment, int | float):
@@ -108,13 +108,13 @@ def human_head(moment: object, level: str, paint: Paint = plain) -> str:
 
 
 def encodable(text: str) -> str:
-    """Return the text with bytes outside of UTF-8, as in names of files, written out.
+    """Return the text with bytes that are not UTF-8, as names of files may have, escaped.
 
-    One such text in a batch makes an exporter lose all of the batch.
+    With one such text in a batch, an exporter loses the whole batch.
     """
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def harmless(text: str) -> str:
-    """Return the text without anything that could end a line or steer a terminal."""
+    """Return the text with characters escaped that end a line or control a terminal."""
     return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -1,4 +1,4 @@
-"""The order of the log: lines that wait to be written together come before any later line."""
+"""The order of the log: lines that wait in a batch are written before any later line."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from zope.interface import implementer
 
 
 class Settles(Protocol):
-    """Has lines that wait; it is one of the reactor's thread."""
+    """An object with waiting lines; it belongs to the reactor's thread."""
 
     def settle(self) -> object:
-        """Have them written."""
+        """Write the waiting lines."""
 
 
 _waiting: Final[WeakSet[Settles]] = WeakSet()
 
 
 def precede(lines: Settles) -> None:
-    """Have the waiting lines of this object written before any other line."""
+    """Write the waiting lines of this object before any later line."""
     _waiting.add(lines)
 
 
 @implementer(ILogObserver)
 @frozen
 class InOrder:
-    """Passes events on, after the lines that wait.
+    """An observer that first writes the waiting lines, then passes an event on.
 
-    An event of another thread than the reactor's cannot call for them, so it may come up to 0.25 s
-    before lines of requests that ended earlier.
+    An event of another thread cannot have them written. So it may come up to 0.25 s before the
+    lines of requests that ended earlier.
     """
 
     inner: ILogObserver

@@ -1,9 +1,9 @@
-"""The way of the log's lines to a descriptor that may take none, such as a pipe without a reader.
+"""A queue of log lines before a descriptor that may block, such as a pipe without a reader.
 
-A thread writes, so nothing else ever waits for the log. The lines that wait are bounded; lines
-beyond that are dropped, and where they are missing one line says how many they were.
+A thread writes, so no other code waits for the log. The queue is bounded: further lines are
+dropped, and one line in their place says how many are missing.
 
-The descriptor is written to directly: a thread that waits within Python's own buffered stream
+The thread writes to the descriptor directly: a thread that waits inside Python's buffered stream
 would keep the interpreter from ending.
 """
 
@@ -19,21 +19,21 @@ from collections.abc import Callable
 from typing import Final, Protocol, TextIO
 
 MAX_SIZE: Final = 4 * 1024 * 1024
-"""Bytes that may wait."""
+"""Bytes that may wait, at most."""
 END_S: Final = 1.0
-"""Seconds that a process waits at its end for its last lines to be taken."""
+"""Seconds for which a process waits at its end until its last lines are written."""
 LOOK_S: Final = 1.0
-"""Seconds between two looks at a descriptor that neither takes bytes nor blocks."""
+"""Seconds between two attempts at a full descriptor that does not block."""
 
 
 class Sink(Protocol):
-    """Takes lines: a stream, or an object before one."""
+    """A stream, or an object before one."""
 
     def write(self, text: str, /) -> object:
-        """Take lines, each with its end. Raises OSError or ValueError if that fails."""
+        """Write lines, each with its end. Raises OSError or ValueError if that fails."""
 
     def flush(self) -> object:
-        """Pass them on. Raises OSError or ValueError if that fails."""
+        """Pass the lines on. Raises OSError or ValueError if that fails."""
 
 
 def _spawn(run: Callable[[], object]) -> None:
@@ -43,12 +43,13 @@ def _spawn(run: Callable[[], object]) -> None:
 class LineQueue:
     """Lines that wait for a thread to write them.
 
-    Safe from any thread, and from within itself: a collection of garbage may log at any moment.
+    Any thread may call it, even from within one of its methods: a garbage collection may log at
+    any moment.
 
-    :param fd: where lines go; stays open.
+    :param fd: the descriptor to write to; the queue does not close it.
     :param told: makes the line, with its end, that says how many lines are missing.
-    :param spawn: runs a function in a thread.
-    :ivar dropped: lines that were never written, so far.
+    :param spawn: runs a function in a new thread.
+    :ivar dropped: number of lines that could not be written.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class LineQueue:
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._missing = 0
-        self._changed = threading.Condition()  # whose lock the same thread may take again
+        self._changed = threading.Condition()  # the same thread may take its lock twice
 
     def write(self, text: str) -> None:
-        """Have lines written in one piece, or drop them if too many bytes wait."""
+        """Queue lines to be written in one piece, or drop them if too many bytes wait."""
         piece = text.encode("utf-8", "backslashreplace")
         with self._changed:
             if self._size + len(piece) > self._max_size:
@@ -85,17 +86,17 @@ class LineQueue:
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """See `io.TextIOBase`: the thread does not wait for more."""
+        """Do nothing, since the thread writes without delay."""
 
     def close(self, deadline_s: float = END_S) -> None:
-        """Wait until all is written, at most `deadline_s`."""
+        """Wait until all lines are written, at most `deadline_s`."""
         until = time.monotonic() + deadline_s
         with self._changed:
             while self._size and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
 
     def step(self) -> None:
-        """Write the first piece that waits; for the thread."""
+        """Write the first waiting piece; called by the thread."""
         with self._changed:
             piece = self._waiting.popleft()
         is_written = self._write(piece)
@@ -124,18 +125,18 @@ class LineQueue:
         self._missing += lines
 
     def _tell_missing(self) -> None:
-        """Say how many lines are missing before the next one."""
+        """Queue the line that says how many lines are missing here, if any is."""
         missing, self._missing = self._missing, 0
         if missing:
             self._put(self._told(missing).encode("utf-8", "backslashreplace"))
 
     def _write(self, piece: bytes) -> bool:
-        """Write all of a piece, however long that takes; False if it cannot be written."""
+        """Write a whole piece, without a deadline; False if it cannot be written."""
         view = memoryview(piece)
         while view:
             try:
                 view = view[os.write(self._fd, view) :]
-            except BlockingIOError:  # another process has set it so
+            except BlockingIOError:  # another process has made the descriptor non-blocking
                 select.select([], [self._fd], [], LOOK_S)
             except OSError:
                 return False
@@ -161,18 +162,18 @@ def before(stream: TextIO, told: Callable[[int], str]) -> Sink:
 
 
 def say(text: str) -> bool:
-    """Have a text written among the lines of the log, as it is; return false if none is queued."""
+    """Write a text unchanged between lines of the log; return False if there is no queue."""
     if _queues:
         _queues[-1].write(text)
     return bool(_queues)
 
 
 def settle() -> None:
-    """Wait a second at most until the last lines are taken; for an end that runs no `atexit`."""
+    """Wait at most a second until the last lines are written, if `atexit` does not run."""
     for queue in _queues:
         queue.close()
 
 
 def dropped() -> int:
-    """Return how many lines this process could not write so far."""
+    """Return the number of lines that this process could not write."""
     return sum(queue.dropped for queue in _queues)

@@ -1,10 +1,10 @@
-"""Warnings and errors that repeat: the first is written at once, those after it are counted.
+"""Repeated warnings and errors: the first is written immediately, later ones are counted.
 
-The number comes in a line of its own when `WINDOW_S` seconds are over. While the same text goes on
-repeating, there is one such line for each window. Two events are the same if level, origin and text
-are, with all that is filled into it. An event of level info ends the windows of its origin: the
-part that was away answers again, so the next warning is news. An event with the field `log_always`
-is the answer to an act of the operator, and always written.
+After `WINDOW_S` seconds, one line says how many there were, and again after each further window in
+which the text is repeated. Two events are the same if they have the same level, origin and text,
+with all fields filled in. An event of level info ends the windows of its origin: it usually says
+that a part which was away answers again, so that the next warning is news. An event with the field
+`log_always` answers an act of the operator, and is always written.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 WINDOW_S: Final = 60.0
-"""Seconds for which events of one text are counted before a line says how many there were."""
+"""Seconds for which events of one text are counted before a line gives their number."""
 
 MOST: Final = 256
-"""Texts that are remembered, at most; beyond that the oldest is told early."""
+"""Texts that are remembered, at most; for a further one, the oldest is reported early."""
 
 _LONGEST: Final = 500
 _COUNTED: Final = (LogLevel.warn, LogLevel.error)
@@ -37,7 +37,7 @@ _PLAIN: Final = (str, int, float, bool)
 
 @define
 class _Repeated:
-    """An event that was written, and how many like it came since."""
+    """An event that was written, and the number of equal ones since."""
 
     event: LogEvent
     text: str
@@ -47,10 +47,12 @@ class _Repeated:
 
 @implementer(ILogObserver)
 class Repeats:
-    """Passes events on, those that repeat as a number. Safe from any thread, and from within.
+    """An observer that counts repeated events instead of passing them on.
 
-    :param text_of: the text of an event, of bounded length.
-    :param now: seconds of a clock that is never set.
+    Any thread may call it, even from within itself.
+
+    :param text_of: returns the text of an event, of bounded length.
+    :param now: returns the seconds of a monotonic clock.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Repeats:
         self._seen: OrderedDict[_Key, _Repeated] = OrderedDict()
 
     def __call__(self, event: LogEvent) -> None:
-        """Write an event, unless one of the same text was written a moment ago."""
+        """Write an event, unless an equal one was written within the window."""
         level = event.get("log_level")
         if level not in _COUNTED or event.get("log_always"):
             if level is LogLevel.info and self._seen and "log_batch" not in event:
@@ -91,7 +93,7 @@ class Repeats:
     def tell(self, *, all_: bool = False) -> None:
         """Write the number of repetitions of each text whose window is over.
 
-        :param all_: also those whose window is not over: the process ends.
+        :param all_: report all texts, since the process ends.
         """
         over: list[_Repeated] = []
         with self._lock:
@@ -102,7 +104,7 @@ class Repeats:
                     break
                 del self._seen[key]
                 over.append(oldest)
-                if oldest.count and not all_:  # it goes on, as far as is known
+                if oldest.count and not all_:  # it may be repeated further
                     self._seen[key] = _Repeated(oldest.event, oldest.text, now)
         for repeated in over:
             self._tell(repeated)
@@ -120,7 +122,7 @@ class Repeats:
             return
         seconds = max(1, round(self._now() - repeated.since))
         often = "once more" if repeated.count == 1 else f"{repeated.count} more times"
-        Context().run(  # the work that runs now, and its trace, have nothing to do with it
+        Context().run(  # outside the trace of the work that runs now
             self._inner,
             {
                 **repeated.event,
@@ -145,7 +147,7 @@ def _cause(event: LogEvent) -> str:
 
 
 def _facts(event: LogEvent) -> LogEvent:
-    """Return the fields of an event that may be kept: plain ones, and no traceback."""
+    """Return the fields of an event to keep: plain values, without a traceback."""
     kept: LogEvent = {
         name: value
         for name, value in event.items()

@@ -1,7 +1,8 @@
-"""Log output: one line an event, for people or as JSON, without secrets.
+"""Log output: one line for each event, for people or as JSON, without secrets.
 
-An event of `twisted.logger` is a dictionary: a template and its fields. People read the template
-filled in; programs read the fields. No value can break a line or take the place of another field.
+An event of `twisted.logger` is a dictionary: a template and its fields. Lines for people hold the
+filled-in template, and lines for programs also the fields. No value can break a line or replace
+another field.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ _encode = json.JSONEncoder().encode
 
 
 def _plain(value: object) -> str | int | float | bool | None:
-    """Return a value that JSON can say, of bounded length."""
+    """Return the value, or a text of bounded length if JSON cannot hold it."""
     if type(value) is str and len(value) <= _LONGEST_VALUE:
         return value
     if value is None or isinstance(value, bool):
@@ -101,7 +102,7 @@ def _level_name(event: LogEvent) -> str:
 
 @lru_cache(maxsize=1024)
 def _is_plain(template: str) -> bool:
-    """Whether a template holds names of fields alone, which Python's own formatting fills in."""
+    """Whether a template holds only names of fields, which `str.format_map` fills in."""
     return _PLAIN_TEMPLATE.fullmatch(template) is not None
 
 
@@ -155,7 +156,7 @@ def json_line(event: LogEvent) -> str:
 def human_line(event: LogEvent, prefix: str = "", paint: Paint = plain) -> str:
     """Return the event for people; a traceback follows in indented lines.
 
-    Client, hash and upstream come at the end of the line if the message does not have them.
+    Client, hash and upstream are added to the line if the message does not have them.
     """
     event = redacted(event)
     head = human_head(event.get("log_time"), _level_name(event), paint)
@@ -170,7 +171,7 @@ def human_line(event: LogEvent, prefix: str = "", paint: Paint = plain) -> str:
 
 
 def _besides(event: LogEvent, text: str) -> str:
-    """Return the fields for people that are missing in a text."""
+    """Return those fields for people that a text does not have."""
     values = [(name, str(_plain(event[name]))) for name in _FOR_PEOPLE if event.get(name)]
     told = ", ".join(f"{name} {value}" for name, value in values if value not in text)
     return f" ({told})" if told else ""
@@ -179,12 +180,12 @@ def _besides(event: LogEvent, text: str) -> str:
 @implementer(ILogObserver)
 @frozen
 class LineObserver:
-    """Writes the line of an event, or those of a batch.
+    """An observer that writes the line of an event, or the lines of a batch.
 
-    Never raises: a broken log must not break the cache.
+    It never raises: an error of the log must not break the cache.
 
-    :param is_shared: whether other processes write there, too: then no more goes out at once than
-        a pipe takes in one piece, so that no line gets into the middle of another.
+    :param is_shared: whether other processes write there, too. Then a batch is written in pieces
+        that a pipe accepts as a whole, so that lines are not mixed.
     """
 
     stream: Sink
@@ -205,12 +206,12 @@ class LineObserver:
                 self.stream.write(piece)
                 self.stream.flush()
         except (OSError, ValueError):
-            # The stream is gone or full, and there is no other place to say so.
+            # The stream is closed or full, and there is no other place for an error.
             return
 
 
 def _pieces(lines: str) -> Iterator[str]:
-    """Divide lines into pieces that a pipe takes whole; a line longer than that is one."""
+    """Divide lines into pieces that a pipe accepts as a whole; a longer line is one piece."""
     piece, size = "", 0
     for line in lines.split("\n")[:-1]:
         length = len(line.encode("utf-8", "replace")) + 1
@@ -234,8 +235,8 @@ def observer(
     """Make an observer that writes events of a level and above.
 
     :param level: one of `LEVELS`.
-    :param prefix: put in front of lines for people.
-    :param worker: number of this process among several; 0 for none.
+    :param prefix: text in front of lines for people.
+    :param worker: number of this process among several workers; 0 for none.
     :param is_queued: whether a thread writes, so that no caller waits for the stream.
     """
     if worker:
@@ -268,7 +269,7 @@ _repeating: WeakSet[Repeats] = WeakSet()
 
 
 def tell_repeats(*, all_: bool = False) -> None:
-    """Write how often warnings have repeated; see `Repeats.tell`."""
+    """Write the numbers of repeated warnings; see `Repeats.tell`."""
     for repeats in tuple(_repeating):
         repeats.tell(all_=all_)
 
@@ -279,7 +280,7 @@ def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
             "log_time": time(),
             "log_level": LogLevel.warn,
             "log_namespace": "ncps.observe.logs",
-            "log_format": "{lines} lines of the log are missing: nothing read them in time",
+            "log_format": "{lines} lines of the log are missing: no program read them in time",
             "lines": missing,
         }
         return f"{line_of(event)}\n"
@@ -301,10 +302,10 @@ def start_logging(
     is_queued: bool = False,
     beginner: LogBeginner = globalLogBeginner,
 ) -> None:
-    """Send all events of this process to a stream; called again, change level and stream.
+    """Write all events of this process to a stream; a further call changes level and stream.
 
     :param level: one of `LEVELS`.
-    :param human: lines for people instead of JSON.
+    :param human: whether to write lines for people instead of JSON.
     :param worker: see `observer`.
     :param is_queued: see `observer`.
     """
@@ -321,6 +322,6 @@ def start_logging(
 
 
 def log_warnings(warnings: Iterable[str]) -> None:
-    """Log the warnings that loading the settings has found."""
+    """Log the warnings of the settings."""
     for warning in warnings:
-        _log.warn("{notice}", notice=warning)  # `warning` is a field of Twisted's own
+        _log.warn("{notice}", notice=warning)  # Twisted has a field `warning` of its own

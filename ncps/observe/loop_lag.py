@@ -1,4 +1,4 @@
-"""Loop lag: how late the reactor runs its timers, since single calls have blocked it."""
+"""Loop lag: how late the reactor runs its timers because single calls block it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class LoopLag:
-    """Looks every `interval` seconds and reports how many seconds late that was.
+    """A timer of `interval` seconds that reports how many seconds late it runs.
 
-    :param observe: called on each look with the lag, 0 or more; must not raise.
+    :param observe: called with each lag, 0 or more; must not raise.
     """
 
     def __init__(
@@ -23,13 +23,13 @@ class LoopLag:
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Begin to look; once."""
+        """Start the timer; only once."""
         assert self._call is None, "already started"
         self._due = self._clock.seconds() + self._interval
         self._call = self._clock.callLater(self._interval, self._look)
 
     def stop(self) -> None:
-        """Look no more; harmless when repeated."""
+        """Stop the timer; a further call does nothing."""
         if self._call is not None:
             self._call.cancel()
             self._call = None

@@ -1,10 +1,9 @@
-"""All metrics, by name, on one object that each counting part receives.
+"""All metrics, as attributes of one object that each counting part receives.
 
-Names taken over from the Go program keep its names and labels exactly; ours follow the same
-pattern. A labelled metric is called with its label values and returns the bound child, which it
-remembers: `metrics.nar_served("hit", "success", "cache.nixos.org").inc()`. Label
-values that are known at the start exist with 0 from the start, so that a rate never misses the
-first event.
+Metrics of the Go program have exactly its names and labels; ours follow the same pattern. To call
+a labelled metric with its label values returns the child, which it remembers:
+`metrics.nar_served("hit", "success", "cache.nixos.org").inc()`. Series whose label values are
+known at the start begin with 0, so that a rate includes the first event.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ DOWNLOAD_OUTCOMES = ("published", "relayed", "unkept", "failed", "cancelled")
 
 
 LIMITS = tuple(setting.flag for setting in settings_of(Settings) if setting.counted)
-"""Limits are called by the settings that set them, so that one knows where to turn."""
+"""The flags of the settings that are limits; the label values of `ncps_limit_reached_total`."""
 
 _TRANSFER = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -64,7 +63,8 @@ class ServingMetrics(Registered):
         self.nar_served = Labelled(
             self._counter(
                 "ncps_nar_served_total",
-                "NARs asked for, by whether they were stored here and whether they were served.",
+                "NARs that clients asked for, by whether they were stored here and whether they "
+                "were served.",
                 "result status upstream_hostname",
             ),
             results,
@@ -74,7 +74,8 @@ class ServingMetrics(Registered):
         self.narinfo_served = Labelled(
             self._counter(
                 "ncps_narinfo_served_total",
-                "narinfos asked for, by whether they were known here and whether they were served.",
+                "Narinfos that clients asked for, by whether they were known here and whether "
+                "they were served.",
                 "result status source upstream_hostname",
             ),
             results,
@@ -91,7 +92,7 @@ class ServingMetrics(Registered):
         self.short_answers = Labelled(
             self._counter(
                 "ncps_short_answers_total",
-                "Answers that the connection gave by itself, since they lay ready, by route.",
+                "Ready answers that the connection sent by itself, by route.",
                 "route",
             ),
             ("/{hash}.narinfo", "/nar/{file}"),
@@ -108,20 +109,20 @@ class UpstreamMetrics(Registered):
         )
         self.nar_fetch_seconds = self._histogram(
             "ncps_upstream_nar_fetch_duration_seconds",
-            "Time until the headers of a NAR came from an upstream.",
+            "Time until the head of a NAR came from an upstream.",
         )
-        # Two gauges, though the first is called _total: the names are given.
+        # Both are gauges; the Go program calls the first one _total.
         self.upstream_count = self._gauge(
             "ncps_upstream_count_total", "Upstreams that are configured.", way="own"
         )
         self.upstream_count.set(len(upstreams))
         self.upstream_healthy = self._gauge(
-            "ncps_upstream_count_healthy", "Upstreams that are thought to be well.", way="least"
+            "ncps_upstream_count_healthy", "Upstreams that are considered healthy.", way="least"
         )
         self.upstream_left_out = Labelled(
             self._gauge(
                 "ncps_upstream_left_out",
-                "Whether an upstream is left out: it has been away for a while, or refuses us.",
+                "Whether an upstream is left out: it has been away for a while, or refuses ncps.",
                 way="most",
                 labels="upstream_hostname",
             ),
@@ -142,7 +143,7 @@ class UpstreamMetrics(Registered):
         self.upstream_errors = Labelled(
             self._counter(
                 "ncps_upstream_errors_total",
-                "Requests to upstreams that failed, by kind; an absence is no failure.",
+                "Requests to upstreams that failed, by kind; an absence is not a failure.",
                 "upstream_hostname kind",
             ),
             upstreams,
@@ -159,7 +160,7 @@ class UpstreamMetrics(Registered):
         self.short_ways = Labelled(
             self._counter(
                 "ncps_short_ways_total",
-                "Work that could go a short way, by its kind; the rest goes the long way.",
+                "Requests to upstreams and downloads of NARs that took a short way, by kind.",
                 "kind",
             ),
             SHORT_WAYS,
@@ -174,7 +175,7 @@ class UpstreamMetrics(Registered):
         )
         self.disagreements = self._counter(
             "ncps_upstream_disagreements_total",
-            "Store paths for which a second trusted narinfo named another NarHash.",
+            "Store paths for which a second trusted narinfo had another NarHash.",
         )
         self.downloads_in_flight = self._gauge(
             "ncps_downloads_in_flight", "Downloads of NARs that are running."
@@ -209,7 +210,7 @@ class LockMetrics(Registered):
         )
         self.lock_backend_up = self._gauge(
             "ncps_lock_backend_up",
-            "Whether the place where locks are kept can be reached.",
+            "Whether the backend of locks can be reached.",
             way="least",
         )
         self.lock_backend_up.set(1)
@@ -223,7 +224,7 @@ class LockMetrics(Registered):
         )
         self.lock_degraded = self._gauge(
             "ncps_lock_degraded",
-            "Whether locks are this process's own because their backend is away.",
+            "Whether this process uses local locks because the backend of locks is away.",
             way="most",
         )
 
@@ -235,7 +236,8 @@ class HttpMetrics(Registered):
         self.request_seconds = Labelled(
             self._histogram(
                 "http_server_request_duration_seconds",
-                "Time from a request's head to the end of its response, as far as Twisted sees it.",
+                "Time from the end of a request's head to the end of its response, as Twisted "
+                "sees it.",
                 "http_route http_request_method http_response_status_code",
                 _TRANSFER,
             ),
@@ -252,14 +254,14 @@ class HttpMetrics(Registered):
         )
         self.connections_refused = self._counter(
             "ncps_http_connections_refused_total",
-            "Connections of clients closed at once because too many were open.",
+            "Connections of clients that were closed immediately because too many were open.",
         )
 
     def _add_limits(self) -> None:
         self.limit_reached = Labelled(
             self._counter(
                 "ncps_limit_reached_total",
-                "Requests and data refused, cut or not kept because of a limit, by its setting.",
+                "Requests and objects refused, cut or not kept because of a limit, by its setting.",
                 "limit",
             ),
             LIMITS,
@@ -283,8 +285,8 @@ class Metrics(
 ):
     """All metrics of one process.
 
-    :param upstreams: names of the configured upstreams, for the series that carry them; the
-        empty name stands for "unknown".
+    :param upstreams: names of the configured upstreams, for the series with an upstream as label;
+        the empty name means an unknown one.
     """
 
     def __init__(self, upstreams: Iterable[str] = ()) -> None:

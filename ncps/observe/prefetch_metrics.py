@@ -1,4 +1,4 @@
-"""Metrics of what is fetched ahead."""
+"""Metrics of prefetch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PrefetchMetrics(Registered):
         self.prefetched = Labelled(
             self._counter(
                 "ncps_prefetched_total",
-                "Things that were fetched ahead, before any client had asked for them.",
+                "Narinfos and NARs that were fetched before a client asked for them.",
                 "kind",
             ),
             PREFETCH_KINDS,
@@ -24,23 +24,24 @@ class PrefetchMetrics(Registered):
         self.prefetched_used = Labelled(
             self._counter(
                 "ncps_prefetched_used_total",
-                "Those of them that a client has asked for since.",
+                "Prefetched narinfos and NARs that a client has asked for since.",
                 "kind",
             ),
             PREFETCH_KINDS,
         )
         self.prefetched_bytes = self._counter(
-            "ncps_prefetched_bytes_total", "Bytes of NARs that were fetched ahead."
+            "ncps_prefetched_bytes_total",
+            "Bytes of NARs that were fetched before a client asked for them.",
         )
         self.prefetch_dropped = Labelled(
             self._counter(
                 "ncps_prefetch_dropped_total",
-                "Things that were to be fetched ahead and are left to clients, by the reason.",
+                "Narinfos and NARs that were not fetched ahead after all, by the reason.",
                 "reason",
             ),
             DROP_REASONS,
         )
         self.prefetch_pending = self._gauge(
             "ncps_prefetch_pending",
-            "Things that wait for being fetched ahead, or are being fetched so.",
+            "Narinfos and NARs that wait to be fetched ahead, or are being fetched ahead.",
         )

@@ -9,7 +9,7 @@ OUTCOMES = ("made", "joined", "large", "taken", "busy", "failed", "remade")
 
 
 class RecompressMetrics(Registered):
-    """NARs that were compressed anew, and what that cost."""
+    """NARs that were compressed anew, and the processor time for this."""
 
     def _add_recompress(self) -> None:
         self.recompressions = Labelled(
@@ -24,15 +24,15 @@ class RecompressMetrics(Registered):
             "ncps_recompress_waiting", "NARs that wait to be compressed anew, about."
         )
         self.recompress_read = self._counter(
-            "ncps_recompress_read_bytes_total", "Bytes of the files that got another one."
+            "ncps_recompress_read_bytes_total", "Bytes of the files from which a new file was made."
         )
         self.recompress_written = self._counter(
-            "ncps_recompress_written_bytes_total", "Bytes of the files that were made from them."
+            "ncps_recompress_written_bytes_total", "Bytes of the new files."
         )
         self.recompress_freed = self._counter(
             "ncps_recompress_freed_bytes_total", "Bytes of the former files that were removed."
         )
         self.recompress_cpu = self._counter(
             "ncps_recompress_cpu_seconds_total",
-            "Seconds of a processor that compressing anew took, without this process.",
+            "Seconds of processor time that the transcoders used.",
         )

@@ -1,4 +1,4 @@
-"""Makes metrics on one registry, and says how those of several processes become one."""
+"""The registry of metrics, and how the gauges of several processes become one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class _Settling(Collector):
-    """Has no metrics, and is asked for them before all others are."""
+    """A collector without metrics, which is called before all others."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
@@ -34,7 +34,7 @@ class _Settling(Collector):
 class Registered:
     """Metrics on a registry of their own.
 
-    :ivar ways: how the gauges of several workers become one, by name.
+    :ivar ways: by name of a gauge, how the values of several workers become one.
     """
 
     def __init__(self) -> None:
@@ -42,13 +42,13 @@ class Registered:
         self.registry = CollectorRegistry(auto_describe=True)
         self.ways: dict[str, Way] = {}
         self._settling = _Settling()
-        self.registry.register(self._settling)  # before all others, which it brings up to date
+        self.registry.register(self._settling)  # before all others, which it updates
 
     def _counter(self, name: str, text: str, labels: str = "") -> Counter:
         return Counter(name, text, labels.split(), registry=self.registry)
 
     def _gauge(self, name: str, text: str, way: Way = "sum", labels: str = "") -> Gauge:
-        """Make a gauge; `way` is how those of several workers become one."""
+        """Make a gauge; `way` says how the values of several workers become one."""
         self.ways[name] = way
         return Gauge(name, text, labels.split(), registry=self.registry)
 
@@ -58,5 +58,5 @@ class Registered:
         return Histogram(name, text, labels.split(), buckets=tuple(buckets), registry=self.registry)
 
     def before_scrape(self, settle: Callable[[], object]) -> None:
-        """Have `settle` called before metrics are read: it counts what was not counted yet."""
+        """Call `settle` before each scrape, to count events that are not counted yet."""
         self._settling.calls.append(settle)

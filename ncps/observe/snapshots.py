@@ -1,7 +1,7 @@
 """Snapshot: all metrics of a registry at one moment, as a value that can be sent and added.
 
-Counters and histograms of several processes are summed. How gauges become one depends on their
-meaning; `ncps.observe.metrics` says it where it makes them.
+Counters and histograms of several processes are summed. For gauges it depends on their meaning:
+`ncps.observe.metrics` gives each gauge a `Way`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Sample = tuple[str, tuple[tuple[str, str], ...]]
 """A name and its labels."""
 
 Way = Literal["sum", "own", "least", "most"]
-"""How a gauge of several processes becomes one: added up, that of the one asked, an extreme."""
+"""How the values of several processes become one: the sum, the own value, or an extreme."""
 
 
 class Collector(Protocol):
     """The part of a registry that the exposition formats need."""
 
     def collect(self) -> Iterable[Metric]:
-        """All metrics, as they are now."""
+        """Return all metrics with their present values."""
 
 
 @define
@@ -40,7 +40,7 @@ class Family:
 
     @property
     def is_growing(self) -> bool:
-        """Whether its values only grow, so that the sums of scrapers keep them after a process."""
+        """Whether its values only grow, so that those of a process that ended must be kept."""
         return self.kind in {"counter", "histogram"}
 
 
@@ -63,7 +63,7 @@ class Snapshot:
 
     @classmethod
     def read(cls, data: bytes) -> Snapshot:
-        """Read the bytes that `render` wrote. Raises Malformed if they are something else."""
+        """Read the bytes that `render` wrote. Raises Malformed for other bytes."""
         found = cls()
         try:
             for name, kind, text, samples in json.loads(data):
@@ -73,11 +73,11 @@ class Snapshot:
                     family.samples[str(sample), pairs] = float(value)
                 found.families[family.name] = family
         except (ValueError, TypeError) as error:
-            raise Malformed("not figures of metrics") from error
+            raise Malformed("not a snapshot of metrics") from error
         return found
 
     def render(self) -> bytes:
-        """Write as JSON."""
+        """Write the snapshot as JSON."""
         rows = [
             (
                 family.name,
@@ -90,13 +90,13 @@ class Snapshot:
         return json.dumps(rows, separators=(",", ":")).encode()
 
     def growing(self) -> Snapshot:
-        """Return the metrics whose values outlive a process."""
+        """Return the metrics whose values only grow."""
         return Snapshot({f.name: f for f in self.families.values() if f.is_growing})
 
     def add(self, other: Snapshot, ways: Mapping[str, Way]) -> None:
-        """Take in the figures of another process.
+        """Add the metrics of another process.
 
-        :param ways: for gauges by name; those that are not named are summed.
+        :param ways: by name of a gauge; other gauges are summed.
         """
         for family in other.families.values():
             ours = self.families.get(family.name)

@@ -1,4 +1,4 @@
-"""The log of the standard library, which other libraries write to, on its way into ours."""
+"""The bridge from the log of the standard library, which other libraries use, to ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 
 class StandardLibraryBridge(logging.Handler):
-    """Passes warnings and worse of `logging`, which libraries use, to `twisted.logger`."""
+    """A handler that passes warnings and errors of `logging` to `twisted.logger`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass one record on."""

@@ -1,4 +1,4 @@
-"""Metrics of the store and of the catalog, of what is removed, and of pins."""
+"""Metrics of the store, the catalog, removals and pins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StoreMetrics(Registered):
             "ncps_store_total_size_bytes", "Bytes of all stored NARs.", way="own"
         )
         self.narinfo_count = self._gauge(
-            "ncps_narinfo_count", "narinfos in the catalog.", way="own"
+            "ncps_narinfo_count", "Narinfos in the catalog.", way="own"
         )
         self.nar_file_count = self._gauge("ncps_nar_file_count", "NARs in the store.", way="own")
 
@@ -42,15 +42,17 @@ class StoreMetrics(Registered):
         )
         self.utilization = self._gauge(
             "ncps_cache_utilization_ratio",
-            "Bytes of all stored NARs, divided by those that the store may hold.",
+            "Bytes of all stored NARs, divided by the bytes that the store may hold.",
             way="own",
         )
         self.lru_runs = self._counter(
             "ncps_lru_cleanup_runs_total", "Runs that removed old NARs, or tried to."
         )
-        self.lru_nars = self._counter("ncps_lru_nar_files_evicted_total", "NARs removed by them.")
+        self.lru_nars = self._counter(
+            "ncps_lru_nar_files_evicted_total", "NARs that such runs removed."
+        )
         self.lru_narinfos = self._counter(
-            "ncps_lru_narinfos_evicted_total", "narinfos whose NAR such runs removed."
+            "ncps_lru_narinfos_evicted_total", "Narinfos whose NAR such runs removed."
         )
         self.lru_freed = self._counter(
             "ncps_lru_bytes_freed_total", "Bytes that such runs removed."
@@ -67,25 +69,27 @@ class StoreMetrics(Registered):
 
     def _add_quarantine(self) -> None:
         self.quarantine_files = self._gauge(
-            "ncps_quarantine_files", "Files in the quarantine: stored and found wrong.", way="own"
+            "ncps_quarantine_files",
+            "Stored files that were found wrong and are in the quarantine.",
+            way="own",
         )
         self.quarantine_size = self._gauge(
             "ncps_quarantine_size_bytes", "Bytes of these files.", way="own"
         )
         self.quarantine_set_aside = self._counter(
-            "ncps_quarantine_set_aside_total", "Stored files that were put into the quarantine."
+            "ncps_quarantine_set_aside_total", "Stored files that were moved into the quarantine."
         )
         self.quarantine_discarded = Labelled(
             self._counter(
                 "ncps_quarantine_discarded_total",
-                "Files removed from the quarantine, or never put there, by the limit reached.",
+                "Files removed from the quarantine, or never moved there, by the limit reached.",
                 "bound",
             ),
             DISCARD_BOUNDS,
         )
 
     def set_totals(self, totals: Totals, max_size: int = 0) -> None:
-        """Show the counts of the catalog, and the bytes that the store may hold (0: any number)."""
+        """Set the gauges of the catalog and of the largest size of the store, 0 for any size."""
         self.max_size.set(max_size)
         self.utilization.set(totals.bytes_stored / max_size if max_size else 0)
         self.store_size.set(totals.bytes_stored)
@@ -93,7 +97,7 @@ class StoreMetrics(Registered):
         self.nar_file_count.set(totals.nars_stored)
 
     def set_quarantine(self, files: int, size: int) -> None:
-        """Show the files and bytes in the quarantine."""
+        """Set the gauges of the files and bytes in the quarantine."""
         self.quarantine_files.set(files)
         self.quarantine_size.set(size)
 
@@ -110,7 +114,7 @@ class StoreMetrics(Registered):
         )
 
     def set_pins(self, totals: PinTotals) -> None:
-        """Show the numbers of pins."""
+        """Set the gauges of pins."""
         self.pins.set(totals.pins)
         self.pinned_nars.set(totals.nars)
         self.pinned_size.set(totals.size)

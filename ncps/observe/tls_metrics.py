@@ -16,7 +16,7 @@ HANDSHAKES = (
     "closed",
     "other",
 )
-"""How handshakes of TLS end."""
+"""The results of TLS handshakes."""
 
 
 class TlsMetrics(Registered):
@@ -26,7 +26,7 @@ class TlsMetrics(Registered):
         self.handshakes = Labelled(
             self._counter(
                 "ncps_tls_handshakes_total",
-                "Handshakes of TLS with clients that ended, by result.",
+                "TLS handshakes with clients that ended, by result.",
                 "result",
             ),
             HANDSHAKES,
@@ -39,7 +39,7 @@ class TlsMetrics(Registered):
         self.certificate_loads = Labelled(
             self._counter(
                 "ncps_tls_certificate_loads_total",
-                "Times that the files of the certificate were new, by whether they could be used.",
+                "Loads of new files of the certificate, by whether ncps could use them.",
                 "result",
             ),
             ("used", "refused"),

@@ -16,7 +16,7 @@ class UploadMetrics(Registered):
         self.uploads = Labelled(
             self._counter(
                 "ncps_uploads_total",
-                "Uploads that ended, by what was uploaded and by outcome.",
+                "Uploads that ended, by kind of object and by outcome.",
                 "kind outcome",
             ),
             KINDS,

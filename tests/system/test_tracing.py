@@ -262,12 +262,12 @@ class BadCollectorTests(TracingStage):
         )
         daemon.start()
         self.assert_served(daemon, path)
-        self.wait_for_log(daemon, "the collector takes no traces")
+        self.wait_for_log(daemon, "the collector does not accept traces")
         wait_until(lambda: self.lost(daemon, "traces") > 0, "spans to be lost", daemon=daemon)
         self.assert_served(daemon, path)
         daemon.end(signal.SIGTERM)
         self.assertIn("ncps has stopped", daemon.log)
-        self.assertEqual(1, daemon.log.count("the collector takes no traces"))
+        self.assertEqual(1, daemon.log.count("the collector does not accept traces"))
         return daemon
 
     def deaf(self, says: bytes = b"") -> DeafCollector:
@@ -300,14 +300,14 @@ class BadCollectorTests(TracingStage):
         )
         daemon.start()
         self.ask(daemon, "/pubkey")
-        self.wait_for_log(daemon, "the collector takes no traces")
+        self.wait_for_log(daemon, "the collector does not accept traces")
         collector.start()
         wait_until(
             lambda: self.ask(daemon, "/pubkey") and collector.spans("GET /pubkey"),
             "spans after the collector has come",
             daemon=daemon,
         )
-        self.wait_for_log(daemon, "the collector takes traces again")
+        self.wait_for_log(daemon, "the collector accepts traces again")
 
     def test_wrong_variables_end_the_start(self) -> None:
         """With one line that names the variable."""

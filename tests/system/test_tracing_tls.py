@@ -35,7 +35,7 @@ class TlsTests(TracingStage):
                 before = len(collector.spans())
                 self.ask(daemon, "/pubkey", traceparent=TRACEPARENT)
                 if file == FILE:
-                    self.wait_for_log(daemon, "the collector takes no traces")
+                    self.wait_for_log(daemon, "the collector does not accept traces")
                     self.assertEqual(before, len(collector.spans()))
                 else:
                     self.wait_for_span(collector, "GET /pubkey", before + 1)

@@ -1,1 +1,1 @@
-"""OpenTelemetry's SDK: its spans, records and exporters. Imported only if telemetry is on."""
+"""Telemetry by OpenTelemetry's SDK, which is imported only if telemetry is on."""

@@ -1,7 +1,7 @@
-"""Complaints of OpenTelemetry's libraries: kept for one line of ours, not logged each time.
+"""Complaints: the log lines of OpenTelemetry's libraries, kept for one line of ours.
 
-The libraries log each failure of each batch, some with a traceback. A collector that is away for
-a day must not fill the log.
+The libraries log each failure of each batch, sometimes with a traceback. A collector that is away
+for a day must not fill the log.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final
 _LIBRARIES: Final = ("opentelemetry", "grpc")
 _LONGEST: Final = 300
 _SHARED: Final = ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry")
-"""Loggers that the store in S3 has, too: only what the threads of exporters log is kept."""
+"""Loggers that the store in S3 uses, too; only lines from threads of exporters are kept."""
 THREADS: Final = "otel-"
-"""The beginning of the names of exporters' threads."""
+"""The prefix of the names of exporters' threads."""
 
 
 class _Complaints(threading.local):
     """The first complaint about a batch, which has the cause, and the latest one.
 
-    Each exporter has a thread of its own, which complains.
+    They are kept for each thread, and each exporter has a thread of its own.
     """
 
     first = ""
@@ -32,7 +32,7 @@ _complaints: Final = _Complaints()
 
 
 class _Keeper(logging.Handler):
-    """Keeps complaints."""
+    """A handler that keeps complaints."""
 
     def __init__(self) -> None:
         super().__init__(level=logging.WARNING)
@@ -47,7 +47,7 @@ class _Keeper(logging.Handler):
         _complaints.first = _complaints.first or _complaints.latest
 
     def keep(self, record: logging.LogRecord) -> bool:
-        """Keep a record of an exporter's thread, which then goes no further."""
+        """Keep a record of an exporter's thread; return whether the record is to be logged."""
         is_exporters = (record.threadName or "").startswith(THREADS)
         if is_exporters:
             self.handle(record)
@@ -58,7 +58,7 @@ _keeper: Final = _Keeper()
 
 
 def keep_complaints() -> None:
-    """Keep the lines that the libraries log from now on, and let none of them through."""
+    """Keep the lines that the libraries log from now on, instead of logging them."""
     for name in _LIBRARIES:
         logger = logging.getLogger(name)
         logger.propagate = False
@@ -69,11 +69,11 @@ def keep_complaints() -> None:
 
 
 def forget_complaint() -> None:
-    """Forget the complaint of this thread: the next batch may be lost for another reason."""
+    """Forget the complaints of this thread: the next batch may be lost for another reason."""
     _complaints.first = _complaints.latest = ""
 
 
 def latest_complaint() -> str:
-    """Return the complaint of this thread since `forget_complaint`; empty if there is none."""
+    """Return the complaints of this thread since `forget_complaint`; empty if there are none."""
     first, latest = _complaints.first, _complaints.latest
     return first if first == latest else f"{first} {latest}"

@@ -1,8 +1,8 @@
-"""Exporters: of each signal, as the settings and the standard variables have it.
+"""The exporter of each signal, as the settings and OpenTelemetry's variables name it.
 
-Where our settings name no collector, the variables of OpenTelemetry may do so, such as
-OTEL_EXPORTER_OTLP_ENDPOINT. If nothing names one, traces and metrics go to standard output; logs
-are there already.
+If our settings name no collector, variables of OpenTelemetry may do so, such as
+OTEL_EXPORTER_OTLP_ENDPOINT. If neither names one, traces and metrics go to standard output; the
+logs are there already.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HEADERS: Final = "OTEL_EXPORTER_OTLP_{}HEADERS"
 
 
 class Exporter(Protocol):
-    """The part of the library's exporters that is used."""
+    """The part of the library's exporters that ncps uses."""
 
     def export(self, batch: Any, /) -> Any: ...
 
@@ -40,10 +40,10 @@ class Exporter(Protocol):
 
 @frozen(kw_only=True)
 class Way:
-    """Where the items of one signal go.
+    """The destination of one signal.
 
-    :param protocol: `NONE` for nowhere.
-    :param url: of the collector; empty for the one that the variables name.
+    :param protocol: `NONE` to send nothing.
+    :param url: of the collector; empty for the collector that the variables name.
     """
 
     protocol: str
@@ -55,7 +55,7 @@ class Way:
 
 
 def way_of(signal: str, settings: OpenTelemetrySettings, environ: Mapping[str, str]) -> Way:
-    """Return where a signal goes. Raises Refused if a variable of OpenTelemetry is wrong."""
+    """Return the destination of a signal. Raises Refused if a variable is wrong."""
     wanted = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip() or "otlp"
     if wanted not in {"otlp", CONSOLE, NONE}:
         raise Refused(f"OTEL_{signal.upper()}_EXPORTER should be otlp, console or none")
@@ -75,12 +75,12 @@ def way_of(signal: str, settings: OpenTelemetrySettings, environ: Mapping[str, s
 
 
 def _of_signal(name: str, signal: str, environ: Mapping[str, str]) -> str:
-    """The value of a variable for one signal, or else for all of them."""
+    """Return the value of a variable for one signal, else for all signals, else an empty text."""
     return environ.get(name.format(f"{signal.upper()}_")) or environ.get(name.format("")) or ""
 
 
 def exporter(signal: str, way: Way, settings: OpenTelemetrySettings) -> Exporter:
-    """Make the exporter of a signal; nothing is connected yet.
+    """Make the exporter of a signal; it connects later.
 
     Raises Refused if a setting or a variable of OpenTelemetry cannot be used.
     """
@@ -98,24 +98,25 @@ def exporter(signal: str, way: Way, settings: OpenTelemetrySettings) -> Exporter
         if (way.url or _of_signal(_ENDPOINT, signal, os.environ)).startswith("https:"):
             more |= _authorities(signal, way.protocol, os.environ)
         return _class(signal, way.protocol)(**more)
-    except Exception as error:  # noqa: BLE001 - the library raises many kinds for a bad variable
+    except Exception as error:  # noqa: BLE001 - the library raises many errors for a wrong variable
         raise Refused(
-            f"otel-enabled: no exporter of {signal} can be made: {str(error)[:200]}: see the"
+            f"otel-enabled: cannot make the exporter of {signal}: {str(error)[:200]}: see the"
             " variables OTEL_EXPORTER_OTLP_…"
         ) from None
 
 
 def _session() -> object:
     """Make the session that carries OTLP over HTTP; gRPC needs none."""
-    from ncps.observe.otel.session import BoundedSession  # noqa: PLC0415 - see above
+    from ncps.observe.otel.session import BoundedSession  # noqa: PLC0415 - only for HTTP
 
     return BoundedSession()
 
 
 def _authorities(signal: str, protocol: str, environ: Mapping[str, str]) -> dict[str, object]:
-    """Have an exporter trust the authorities that all of ncps trusts, if no variable names others.
+    """Return the arguments by which an exporter trusts the authorities that ncps trusts.
 
-    The library has a list of its own, which an authority of the operator is not on.
+    There are none if a variable names authorities. The library has a list of its own, without the
+    authorities of the operator.
     """
     file = system_file(environ)
     if file is None or _of_signal(_FILE.format("{}CERTIFICATE"), signal, environ):
@@ -127,13 +128,13 @@ def _authorities(signal: str, protocol: str, environ: Mapping[str, str]) -> dict
         for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE")
     ]
     key, chain = (Path(path).read_bytes() if path else None for path in own)
-    from grpc import ssl_channel_credentials  # noqa: PLC0415 - if it is needed
+    from grpc import ssl_channel_credentials  # noqa: PLC0415 - only for gRPC
 
     return {"credentials": ssl_channel_credentials(file.read_bytes(), key, chain)}
 
 
 def _see_files(signal: str, environ: Mapping[str, str]) -> None:
-    """Raise Refused if a variable names a file that cannot be read: the library goes on without."""
+    """Raise Refused if a variable names an unreadable file, which the library would ignore."""
     for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
         for signals in (f"{signal.upper()}_", ""):
             name = _FILE.format(f"{signals}{what}")
@@ -145,7 +146,7 @@ def _see_files(signal: str, environ: Mapping[str, str]) -> None:
 def _headers(signal: str, environ: Mapping[str, str]) -> tuple[Header, ...]:
     """Read the headers of a variable. Raises Refused, without a value, if they are wrong.
 
-    The library would leave a wrong one out, and log it with its value, which is a secret.
+    The library would ignore a wrong header, and log it with its secret value.
     """
     for name in (_HEADERS.format(f"{signal.upper()}_"), _HEADERS.format("")):
         if text := environ.get(name):
@@ -157,7 +158,7 @@ def _headers(signal: str, environ: Mapping[str, str]) -> tuple[Header, ...]:
 
 
 def _class(signal: str, protocol: str) -> Callable[..., Exporter]:
-    """Import an exporter, which the library registers by the names of signal and protocol."""
+    """Import an exporter by the names of signal and protocol, as the library registers it."""
     name = {GRPC: "otlp_proto_grpc", HTTP: "otlp_proto_http"}[protocol]
     (found,) = entry_points(group=f"opentelemetry_{signal}_exporter", name=name)
     made: Callable[..., Exporter] = found.load()
@@ -165,7 +166,7 @@ def _class(signal: str, protocol: str) -> Callable[..., Exporter]:
 
 
 class Console:
-    """Writes each item as a line of JSON to standard output, between two lines of the log."""
+    """An exporter that writes each item as a line of JSON to standard output."""
 
     def export(self, batch: Any, /) -> bool:
         """Write the items. Raises OSError if that fails."""
@@ -178,4 +179,4 @@ class Console:
         return True
 
     def shutdown(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""

@@ -1,8 +1,8 @@
-"""Outbox: telemetry that waits for a thread to hand it to an exporter.
+"""Outbox: telemetry that waits for a thread to send it.
 
-An exporter may take seconds, and fail, and hang. So one thread for each signal waits for it, and
-the reactor's thread does nothing but put items into a bounded queue. Items beyond the bound, and
-those that the exporter does not take, are counted and gone.
+An exporter may take seconds, fail, or hang. So each signal has a thread that waits for its
+exporter, and the reactor's thread only puts items into a bounded queue. Items beyond the bound, and
+items that the exporter fails to send, are counted and lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
 CLOSING_S: Final = 1.0
-"""Seconds that an exporter has to give up what it is doing, once the time for the end is over."""
+"""Seconds that an exporter has to stop, after the deadline of the end."""
 
 _LONGEST: Final = 600
 _log: Final = Logger(namespace="ncps.observe.otel")
@@ -31,11 +31,11 @@ _log: Final = Logger(namespace="ncps.observe.otel")
 
 @frozen(kw_only=True)
 class OutboxLimits:
-    """Bounds of an outbox.
+    """The limits of an outbox.
 
     :param size: items that may wait.
-    :param batch: items that are handed over at once, at most.
-    :param delay_s: seconds that an item waits for others, at most.
+    :param batch: items in one call of the sender, at most.
+    :param delay_s: seconds for which an item waits for others, at most.
     """
 
     size: int = 2048
@@ -44,20 +44,22 @@ class OutboxLimits:
 
 
 class Sender(Protocol[T_contra]):
-    """Takes items, in a thread; may take long."""
+    """Sends items in a thread, which may take long."""
 
     def send(self, items: Sequence[T_contra]) -> bool:
-        """Hand items over; False, or any error, if they are lost."""
+        """Send items; False, or any error, if they are lost."""
 
     def close(self) -> None:
-        """Give up what runs, and free everything; may be called while `send` runs."""
+        """Stop sending and free all resources; may be called while `send` runs."""
 
 
 class Outbox(Generic[T]):
-    """Items of one signal. `put` may be called in any thread, also while it runs in the same one.
+    """The waiting items of one signal.
+
+    Any thread may call `put`, even while it runs in the same thread.
 
     :param signal: names the items in the log: traces, metrics or logs.
-    :param lost: told how many items no collector will get.
+    :param lost: called with the number of items that are lost.
     """
 
     def __init__(
@@ -72,17 +74,17 @@ class Outbox(Generic[T]):
         self._lost = lost
         self._limits = limits
         self._items: deque[T] = deque()
-        self._changed = threading.Condition()  # a collection of garbage may log, and so call `put`
+        self._changed = threading.Condition()  # a garbage collection may log, and so call `put`
         self._is_closing = False
         self._is_away = False
         self._thread = threading.Thread(target=self._run, name=f"{THREADS}{signal}", daemon=True)
 
     def start(self) -> None:
-        """Begin to hand items over."""
+        """Begin to send items."""
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Have an item handed over, unless too many wait."""
+        """Queue an item, or count it as lost if too many wait."""
         with self._changed:
             is_full = self._is_closing or len(self._items) >= self._limits.size
             if not is_full:
@@ -93,12 +95,12 @@ class Outbox(Generic[T]):
             self._lost(1)
 
     def close_blocking(self, deadline_s: float) -> None:
-        """Hand over all items, for `deadline_s` seconds at most; then give up. For a thread."""
+        """Send all items, for `deadline_s` seconds at most; then stop the sender. For a thread."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
         self._thread.join(deadline_s)
-        with suppress(Exception):  # exporters raise what they like
+        with suppress(Exception):  # exporters may raise any error
             self._destination.close()
         self._thread.join(CLOSING_S)
 
@@ -111,7 +113,7 @@ class Outbox(Generic[T]):
                 return
 
     def _take(self) -> tuple[list[T], bool]:
-        """Wait for a batch, or for the time that its first item may wait."""
+        """Wait until a batch is full, or its first item has waited long enough; return it."""
         with self._changed:
             while not self._items and not self._is_closing:
                 self._changed.wait()
@@ -129,22 +131,22 @@ class Outbox(Generic[T]):
         forget_complaint()
         try:
             is_taken = self._destination.send(batch)
-        except Exception as error:  # noqa: BLE001 - exporters raise what they like
+        except Exception as error:  # noqa: BLE001 - exporters may raise any error
             is_taken, reason = False, f"{type(error).__name__}: {error}"
         if not is_taken:
             self._lost(len(batch))
         self._tell(is_away=not is_taken, reason=reason)
 
     def _tell(self, *, is_away: bool, reason: str) -> None:
-        """Log once that the collector takes nothing, and once that it does again."""
+        """Log once that the collector accepts nothing, and once that it does again."""
         if is_away == self._is_away:
             return
         self._is_away = is_away
         if is_away:
             _log.warn(
-                "the collector takes no {signal}, which are lost until it does: {reason}",
+                "the collector does not accept {signal}, which are lost until it does: {reason}",
                 signal=self._signal,
                 reason=(reason or latest_complaint() or "it did not say why")[:_LONGEST],
             )
         else:
-            _log.info("the collector takes {signal} again", signal=self._signal)
+            _log.info("the collector accepts {signal} again", signal=self._signal)

@@ -1,6 +1,6 @@
-"""Readings: our metrics at one moment, as OpenTelemetry has them.
+"""Readings: our metrics at one moment, in OpenTelemetry's form.
 
-The names are those of `/metrics`. Only the metrics of HTTP have names of OpenTelemetry's own.
+The names are those of `/metrics`. Only the metrics of HTTP have OpenTelemetry's names.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Labels = tuple[tuple[str, str], ...]
 class MetricsReading:
     """All metrics at one moment.
 
-    :param at_ns: the moment, since 1970.
+    :param at_ns: the moment, in nanoseconds since 1970.
     """
 
     at_ns: int
@@ -54,9 +54,9 @@ class MetricsReading:
 
 
 class MetricsSender:
-    """Hands readings to an exporter.
+    """Sends readings with an exporter.
 
-    :param since_ns: when the process began to count.
+    :param since_ns: the moment at which the process began to count, in nanoseconds since 1970.
     """
 
     def __init__(self, exporter: Exporter, resource: Resource, since_ns: int) -> None:
@@ -65,7 +65,7 @@ class MetricsSender:
         self._since_ns = since_ns
 
     def send(self, items: Sequence[MetricsReading]) -> bool:
-        """See `Sender`: of several, the latest says all."""
+        """See `Sender`; the latest reading includes all earlier ones."""
         return is_success(self._exporter.export(data_of(items[-1], self._resource, self._since_ns)))
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class MetricsSender:
 
 
 def data_of(reading: MetricsReading, resource: Resource, since_ns: int) -> MetricsData:
-    """Make the data that an exporter takes."""
+    """Make the data for an exporter."""
     families = reading.snapshot.families.values()
     metrics = [_metric(family, since_ns, reading.at_ns) for family in families if family.samples]
     scope = ScopeMetrics(scope=SCOPE, metrics=metrics, schema_url="")
@@ -113,7 +113,7 @@ def _attributes(labels: Labels) -> dict[str, str | int]:
 
 
 def _histograms(family: Family, since_ns: int, at_ns: int) -> Iterable[HistogramDataPoint]:
-    """Put the samples of each series together: its buckets, which grow, its count and its sum."""
+    """Join the samples of each series: its cumulative buckets, its count and its sum."""
     buckets: dict[Labels, list[tuple[float, float]]] = {}
     facts: dict[tuple[str, Labels], float] = {}
     for (name, labels), value in family.samples.items():

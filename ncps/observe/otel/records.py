@@ -1,4 +1,4 @@
-"""Records: events of the log as OpenTelemetry has them; made in the thread that sends them."""
+"""Records: log events in OpenTelemetry's form, made in the thread that sends them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ncps.observe.logs import json_line
 from ncps.observe.otel.exporters import Exporter
 
 BORROWED: Final = ("opentelemetry._logs", "opentelemetry.sdk._logs")
-"""Private names of the library, whose part for logs is not declared stable yet."""
+"""Private names of the library, whose part for logs is not stable yet."""
 SCOPE: Final = InstrumentationScope("ncps", __version__)
 _LIMITS: Final = LogRecordLimits(64, 32768, 64, 32768)
-"""All of its bounds, since the library reads others from variables for each record."""
+"""All limits of a record; for a missing one, the library would read a variable each time."""
 _OWN: Final = ("ncps.observe.otel", "opentelemetry", "grpc")
-"""Loggers whose events are not sent: a collector that is away would be told of itself."""
+"""Loggers whose events are not sent, since most say that the collector is away."""
 _SEVERITIES: Final = {
     "debug": SeverityNumber.DEBUG,
     "info": SeverityNumber.INFO,
@@ -48,21 +48,21 @@ _NAMES: Final = {
     "error": "exception.message",
     "traceback": "exception.stacktrace",
 }
-"""Names of fields by OpenTelemetry's conventions, where these have some; others begin with ncps."""
+"""Names of fields in OpenTelemetry's conventions, if there is one; others begin with ncps."""
 
 
 @implementer(ILogObserver)
 class LogTap:
-    """Puts events into an outbox: those with fields of their own as lines, batches as they are.
+    """An observer that puts single events into an outbox as lines, and batches unchanged.
 
-    The line is written at once, since a field may be another one a moment later.
+    It writes the line of an event immediately, since the fields may change later.
     """
 
     def __init__(self, put: Callable[[Callable[[], str]], object]) -> None:
         self._put = put
 
     def __call__(self, event: LogEvent) -> None:
-        """Take an event."""
+        """Put an event into the outbox."""
         if str(event.get("log_namespace", "")).startswith(_OWN):
             return
         batch = event.get("log_batch")
@@ -74,7 +74,7 @@ class LogTap:
 
 
 class LogSender:
-    """Hands lines to an exporter, as records."""
+    """Sends lines with an exporter, as records."""
 
     def __init__(self, exporter: Exporter, resource: Resource) -> None:
         self._exporter = exporter
@@ -101,12 +101,12 @@ def _read(lines: str) -> Iterator[dict[str, Any]]:
 
 
 def is_success(result: object) -> bool:
-    """Whether an exporter's result says that the items were taken."""
+    """Whether the result of an exporter is success."""
     return result is True or getattr(result, "name", "") == "SUCCESS"
 
 
 def record_of(fields: Mapping[str, Any]) -> LogRecord:
-    """Make a record of the fields of a line of the log."""
+    """Make a record from the fields of a log line."""
     rest = dict(fields)
     level, message = str(rest.pop("level", "info")), str(rest.pop("message", ""))
     moment = _nanoseconds(str(rest.pop("time", "")))
@@ -133,7 +133,7 @@ def _nanoseconds(stamp: str) -> int:
 
 
 def _context(trace_id: str, span_id: str) -> Context:
-    """Return a context with these ids, or an empty one, which is not that of the thread."""
+    """Return a context with these ids; without ids, an empty context that is not the thread's."""
     if not trace_id:
         return Context({"ncps": None})
     found = SpanContext(int(trace_id, 16), int(span_id, 16), False, TraceFlags(TraceFlags.SAMPLED))

@@ -35,7 +35,7 @@ P = ParamSpec("P")
 S = TypeVar("S", bound="SdkSpan")
 
 LONGEST_HEADER: Final = 512
-"""Characters of a traceparent, or of a whole tracestate, that are looked at (W3C asks for 512)."""
+"""Characters of a traceparent or a tracestate that are read, at most (512 in W3C's text)."""
 
 LIMITS: Final = SpanLimits(
     max_span_attributes=64,
@@ -47,7 +47,7 @@ LIMITS: Final = SpanLimits(
     max_span_attribute_length=512,
     max_attribute_length=512,
 )
-"""Bounds of what one span holds; all of them, since the library reads others from variables."""
+"""All limits of a span; for a missing one, the library would read a variable."""
 
 _KINDS: Final = {
     "internal": SpanKind.INTERNAL,
@@ -59,13 +59,13 @@ _LONGEST_REASON: Final = 256
 
 
 def _harmless(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
-    """Let no error of the library reach the traced work."""
+    """Count errors of the library instead of raising them in the traced work."""
 
     @wraps(method)
     def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
-        except Exception:  # noqa: BLE001 - a trace is worth no request
+        except Exception:  # noqa: BLE001 - no request may fail because of its trace
             self.tracer.failed()
 
     return call
@@ -74,7 +74,7 @@ def _harmless(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate
 class SdkSpan(Span):
     """A span of the SDK.
 
-    :ivar tracer: makes the spans of its steps.
+    :ivar tracer: makes the spans inside this one.
     """
 
     __slots__ = ("_span", "is_recording", "span_id", "trace_id", "tracer")
@@ -115,7 +115,7 @@ class SdkSpan(Span):
     def fail(self, error: BaseException) -> None:
         self._span.set_attribute("error.type", type(error).__name__)
         if isinstance(error, NotFound | CancelledError | GeneratorExit):
-            return  # an answer, or a caller that has left
+            return  # not an error: an absence, or a caller that has left
         self.failed(str(error))
 
     @_harmless
@@ -142,9 +142,9 @@ class SdkSpan(Span):
 
 
 class SdkTracer(Tracer):
-    """Begins traces of the SDK.
+    """Begins traces with the SDK.
 
-    :param failed: called for each error of the library.
+    :param failed: called after each error of the library.
     """
 
     is_on = True
@@ -164,21 +164,21 @@ class SdkTracer(Tracer):
         if caller.parent:
             try:
                 context = _continued(caller)
-            except Exception:  # noqa: BLE001 - a header is worth no request
+            except Exception:  # noqa: BLE001 - no request may fail because of a header
                 self.failed()
         return self.begin_in(context, name, kind, attributes)
 
     def begin_in(self, context: Context, name: str, kind: Kind, attributes: Attributes) -> Span:
-        """Begin a span below the one in a context of the library."""
+        """Begin a span inside the one in a context of the library."""
         try:
             return SdkSpan(self, self._tracer.start_span(name, context, _KINDS[kind], attributes))
-        except Exception:  # noqa: BLE001 - a trace is worth no request
+        except Exception:  # noqa: BLE001 - no request may fail because of its trace
             self.failed()
             return NO_SPAN
 
 
 def _continued(caller: TraceHeaders) -> Context:
-    """Return the context that headers name; an empty one if they are not as W3C has them."""
+    """Return the context that headers name; an empty one if they do not follow W3C's rules."""
     if len(caller.parent) != 1 or len(caller.parent[0]) > LONGEST_HEADER:
         return Context()
     carrier = {"traceparent": list(caller.parent)}
@@ -188,13 +188,13 @@ def _continued(caller: TraceHeaders) -> Context:
 
 
 class Ended(SpanProcessor):
-    """Passes each span that has ended to a function."""
+    """A processor that passes each ended span to a function."""
 
     def __init__(self, put: Callable[[ReadableSpan], object]) -> None:
         self._put = put
 
     def on_end(self, span: ReadableSpan) -> None:
-        """See `SpanProcessor`: spans that are not sampled do not come here."""
+        """See `SpanProcessor`; pass on spans that are sampled."""
         if span.context.trace_flags.sampled:
             self._put(span)
 
@@ -207,8 +207,8 @@ def sdk_tracer(
 ) -> SdkTracer:
     """Make a tracer.
 
-    :param sampler: None for the one that OTEL_TRACES_SAMPLER names.
-    :param put: takes the spans that have ended.
+    :param sampler: None for the sampler that OTEL_TRACES_SAMPLER names.
+    :param put: called with each ended span.
     """
     provider = TracerProvider(
         sampler=sampler, resource=resource, shutdown_on_exit=False, span_limits=LIMITS

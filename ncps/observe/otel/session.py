@@ -1,4 +1,4 @@
-"""Session: requests to a collector over HTTP whose answers are bounded in size and in time."""
+"""Session: HTTP requests to a collector, whose answers are bounded in size and time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from requests import Response, Session
 from requests.exceptions import ReadTimeout, RequestException
 
 MOST_BYTES: Final = 64 * 1024
-"""Bytes of an answer's body that are read; none of them is needed."""
+"""Bytes of an answer's body that are read and dropped, at most."""
 LONGEST_S: Final = 10.0
-"""Seconds for the body of an answer, where a request names none."""
+"""Seconds for the body of an answer, if the request has no timeout."""
 
 
 class BoundedSession(Session):
-    """Reads the body of an answer only so that the connection can be used again."""
+    """A session that reads the body of an answer only to use the connection again."""
 
     def request(self, *arguments: Any, **named: Any) -> Response:
-        """See `requests.Session`. Raises ReadTimeout or RequestException beyond the bounds."""
+        """See `requests.Session`. Raises ReadTimeout or RequestException if a limit is exceeded."""
         until = time.monotonic() + (named.get("timeout") or LONGEST_S)
         response = super().request(*arguments, **{**named, "stream": True})
         try:

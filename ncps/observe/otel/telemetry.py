@@ -1,4 +1,4 @@
-"""Telemetry: everything of OpenTelemetry in one process, made, started and stopped together."""
+"""Telemetry: all parts of OpenTelemetry in one process, started and stopped together."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _SAMPLERS: Final = frozenset(
 )
 _INTERVAL_MS: Final = "60000"
 _LEAST_INTERVAL_MS: Final = 100
-"""Milliseconds between two readings of all metrics, at least: the reactor's thread makes them."""
+"""Milliseconds between two readings, at least, since they take time of the reactor's thread."""
 _log: Final = Logger(namespace="ncps.observe.otel")
 
 
@@ -57,9 +57,9 @@ _log: Final = Logger(namespace="ncps.observe.otel")
 class Subject:
     """The subject of the telemetry: this process.
 
-    :param facts: attributes of this process, beside those of all programs.
-    :param ratio: None where OTEL_TRACES_SAMPLER decides.
-    :param level: of the least important events that are sent.
+    :param facts: attributes of this process, besides those that every program has.
+    :param ratio: part of the traces to record; None if OTEL_TRACES_SAMPLER decides.
+    :param level: level of the least important events that are sent.
     """
 
     facts: Mapping[str, str | int]
@@ -68,7 +68,7 @@ class Subject:
 
 
 class SpanSender:
-    """Hands spans to an exporter."""
+    """Sends spans with an exporter."""
 
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
@@ -86,7 +86,7 @@ class Telemetry:
     """Traces, metrics and logs of one process.
 
     :param reactor: `IReactorFromThreads` and `IReactorTime`.
-    :ivar tracer: begins traces; before `start` their spans wait.
+    :ivar tracer: begins traces; their spans wait until `start`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Telemetry:
         signal: str,
         sender: Callable[[Exporter], Any],
     ) -> Outbox[Any] | None:
-        """Make the outbox of a signal; None if it goes nowhere."""
+        """Make the outbox of a signal; None if the signal is not sent."""
         way = self._ways[signal]
         if way.protocol == NONE:
             return None
@@ -154,7 +154,7 @@ class Telemetry:
         _log.info("telemetry goes to {ways}", ways=_told(self._ways))
 
     async def read_metrics(self) -> None:
-        """Send the metrics again and again; meant for `Tasks.start`."""
+        """Send the metrics at each interval, without end; for `Tasks.start`."""
         while self._readings is not None:
             await sleep(self._reactor, self._interval_s)
             self._read()
@@ -165,7 +165,7 @@ class Telemetry:
             self._readings.put(MetricsReading(time.time_ns(), snapshot))
 
     async def stop(self, deadline_s: float) -> None:
-        """Send the items that wait, for `deadline_s` seconds at most; the rest is lost."""
+        """Send the waiting items, for `deadline_s` seconds at most; the rest is lost."""
         if self._tap is not None:
             globalLogPublisher.removeObserver(self._tap)
         self._read()
@@ -177,7 +177,7 @@ class Telemetry:
 
 
 def _told(ways: Mapping[str, Way]) -> str:
-    """Say where each signal goes."""
+    """Name the destination of each signal."""
     told = [f"{signal} to {way}" for signal, way in ways.items() if way.protocol != NONE]
     return ", ".join(told) or "nowhere"
 
@@ -195,7 +195,7 @@ def _resource(facts: Mapping[str, str | int]) -> Resource:
 
 
 def _sampler(ratio: float | None, environ: Mapping[str, str]) -> Sampler | None:
-    """Make the sampler; None for the one that the variables name. Raises Refused if wrong."""
+    """Make the sampler; None if a variable names it. Raises Refused if the variable is wrong."""
     if ratio is not None:
         return ParentBasedTraceIdRatio(ratio)
     name = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
@@ -209,7 +209,7 @@ def _sampler(ratio: float | None, environ: Mapping[str, str]) -> Sampler | None:
 
 
 def _limits(signal: str, environ: Mapping[str, str]) -> OutboxLimits:
-    """Return the bounds of an outbox, as the standard variables have them."""
+    """Return the limits of an outbox, as OpenTelemetry's variables set them."""
     if signal == METRICS:
         return OutboxLimits(size=4, batch=1)
     prefix = "OTEL_BSP_" if signal == TRACES else "OTEL_BLRP_"
@@ -221,7 +221,7 @@ def _limits(signal: str, environ: Mapping[str, str]) -> OutboxLimits:
 
 
 def _interval_s(environ: Mapping[str, str]) -> float:
-    """Return the seconds between two readings. Raises Refused if they are wrong or too few."""
+    """Return the seconds between two readings. Raises Refused if they are invalid or too few."""
     name = "OTEL_METRIC_EXPORT_INTERVAL"
     interval_ms = _number(environ, name, _INTERVAL_MS)
     if interval_ms < _LEAST_INTERVAL_MS:
@@ -230,7 +230,7 @@ def _interval_s(environ: Mapping[str, str]) -> float:
 
 
 def _number(environ: Mapping[str, str], name: str, default: str) -> float:
-    """Read a variable of OpenTelemetry. Raises Refused if it is no number of 0 or more."""
+    """Read a number of 0 or more from a variable. Raises Refused if it has another value."""
     text = environ.get(name, "").strip() or default
     try:
         value = float(text)

@@ -1,1 +1,1 @@
-"""Traces: spans, and how they follow the work. Needs nothing of OpenTelemetry."""
+"""Traces: spans, and how they follow the work, without any part of OpenTelemetry."""

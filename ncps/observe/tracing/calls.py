@@ -1,4 +1,4 @@
-"""Ports whose calls are spans; the assembly puts them around the adapters if traces are on."""
+"""Ports whose calls are spans; the assembly wraps the adapters in them if traces are on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class _Called:
-    """Passes everything on; each coroutine is a span."""
+    """A wrapper that passes all calls on, and makes a span for each coroutine."""
 
     def __init__(self, inner: object, name: str, attributes: Attributes) -> None:
         self._inner = inner
@@ -39,7 +39,7 @@ class _Called:
         if not iscoroutinefunction(found):
             return found
         call = _as_span(found, f"{self._name}.{name}", self._attributes)
-        setattr(self, name, call)  # the next look-up finds it at once
+        setattr(self, name, call)  # the next look-up does not come here
         return call
 
 
@@ -55,7 +55,7 @@ def _as_span(function: Callable[..., Any], name: str, attributes: Attributes) ->
 
 
 def _tell_subject(tell: Callable[[str, str], None], subject: object) -> None:
-    """Name the narinfo or the NAR that a call is about."""
+    """Set the attribute that names the narinfo or the NAR of a call."""
     if isinstance(subject, NarKey):
         tell("ncps.hash", subject.file_name)
     elif isinstance(subject, str):
@@ -69,8 +69,8 @@ def _tell_subject(tell: Callable[[str, str], None], subject: object) -> None:
 def called(port: T, name: str, attributes: Attributes = NO_ATTRIBUTES) -> T:
     """Return a port whose calls are spans.
 
-    :param name: of the port, before the names of the calls.
-    :param attributes: of each span.
+    :param name: of the port; prefix of the names of its spans.
+    :param attributes: attributes of each span.
     """
     return cast("T", _Called(port, name, attributes))
 
@@ -99,7 +99,7 @@ class CalledLeases(Leases):
 
 
 class _Watched:
-    """The chunks of a body, counted, and the span that ends with it."""
+    """The chunks of a body, which are counted, and the span that ends with the body."""
 
     def __init__(self, body: UpstreamBody, step: Span) -> None:
         self._body = body
@@ -123,7 +123,7 @@ class _Watched:
 
 
 class CalledUpstream(Upstream):
-    """An upstream each of whose answers is a span; that of a NAR lasts as long as its body."""
+    """An upstream with a span for each answer; the span of a NAR lasts as long as its body."""
 
     def __init__(self, inner: Upstream) -> None:
         self._inner = inner

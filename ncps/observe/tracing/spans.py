@@ -1,23 +1,23 @@
 """Spans: the steps of the work for a request, each of which knows the step that began it.
 
-The span of the work that runs now is in a context variable, so no function passes it on. This is
-how it follows the work:
+The span of the work that runs now is in a context variable, so no function passes it on. It follows
+the work in these ways:
 
     async def           A coroutine that Twisted runs (`Deferred.fromCoroutine`, and so `Tasks` and
-                        `respond`) has the context of the moment at which it was begun, through all
-                        of its awaits. A value set there is invisible outside.
+                        `respond`) keeps the context in which it was begun, through all its
+                        awaits. Code outside does not see a value that is set there.
     await               An awaited coroutine runs in the context of its caller.
     Deferred            A callback runs in the context of the code that fires the Deferred, which
-                        may be any: begin no span in one.
+                        may be any code: begin no span in a callback.
     timer               `callLater` begins its function without a span. Code that needs one carries
                         the context (`contextvars.copy_context`), as `aio.race` does.
     thread              `aio.threads` runs each call in a copy of the caller's context.
     async generator     It runs in the context of the code that asks for its next value, so it must
                         not make a span the current one across a `yield`.
-    shared work         A search or a download has one span: the first request that wants it is its
-                        parent, and the span of each other request that joins it has a link to it.
+    shared work         A search or a download has one span. Its parent is the first request that
+                        needs it, and the span of each further request has a link to it.
 
-If nothing is recorded, `span` looks up one variable and returns one object that is always the same.
+If traces are off, `span` only looks up one variable and returns one object that is always the same.
 No method of a span raises.
 """
 
@@ -35,13 +35,13 @@ Value = str | int | float | bool
 Attributes = Mapping[str, Value]
 NO_ATTRIBUTES: Final[Attributes] = MappingProxyType({})
 Kind = Literal["internal", "server", "client"]
-"""The part in a conversation over a network: none, the one who answers, the one who asks."""
+"""The role of a step in a request over a network: none, the server, the client."""
 
 
 class Span:
-    """One step of the work. This class records nothing; `observe.otel` has one that does.
+    """One step of the work. This class records nothing; `observe.otel` has a class that does.
 
-    :cvar is_recording: whether anything that it is told goes to a collector.
+    :cvar is_recording: whether the step goes to a collector.
     :cvar trace_id: of all steps that began with one request, in hexadecimal; empty for none.
     :cvar span_id: of this step.
     """
@@ -58,31 +58,31 @@ class Span:
         return self
 
     def set(self, name: str, value: Value) -> None:
-        """Note a fact."""
+        """Set an attribute."""
 
     def set_all(self, facts: Attributes) -> None:
-        """Note several facts, which is quicker than one after the other."""
+        """Set several attributes, faster than one after the other."""
 
     def link(self, other: Span) -> None:
-        """Note that this step waits for another one, which it did not begin."""
+        """Record that this step waits for another one, which it did not begin."""
 
     def event(self, name: str, attributes: Attributes = NO_ATTRIBUTES) -> None:
-        """Note that something happened at this moment."""
+        """Record an event at this moment."""
 
     def rename(self, name: str) -> None:
-        """Give it a name that was not known at its beginning."""
+        """Change the name, which may not be known at the beginning."""
 
     def fail(self, error: BaseException) -> None:
-        """Note the error that this step ends with; an absence and a caller that left are none."""
+        """Record the error that ends this step; an absence, or a caller that left, is no error."""
 
     def failed(self, reason: str) -> None:
-        """Note that this step has failed."""
+        """Record that this step has failed."""
 
     def end(self) -> None:
         """End the step; later calls do nothing."""
 
     def headers(self) -> dict[str, str]:
-        """Return the headers by which another program continues this trace; none without one."""
+        """Return the headers with which another program can continue this trace, if any."""
         return {}
 
 
@@ -102,9 +102,9 @@ NO_HEADERS: Final = TraceHeaders()
 
 
 class Tracer:
-    """Begins traces. This class begins none; `observe.otel` has one that does.
+    """Begins traces. This class begins none; `observe.otel` has a class that does.
 
-    :cvar is_on: whether any span may ever be recorded.
+    :cvar is_on: whether spans may be recorded.
     """
 
     is_on: bool = False
@@ -118,7 +118,7 @@ class Tracer:
     ) -> Span:
         """Begin a step that no other step of this process began.
 
-        :param caller: continues the trace of another program; headers that are wrong are left out.
+        :param caller: headers of another program, whose trace it continues; ignored if wrong.
         """
         return NO_SPAN
 
@@ -132,7 +132,7 @@ def current() -> Span:
 
 
 class Step:
-    """A block that a span is the current one in.
+    """A block in which a span is the current one.
 
     :param ends: whether the span ends with the block.
     """
@@ -155,7 +155,9 @@ class Step:
         traceback: TracebackType | None,
     ) -> None:
         if self._token is not None:
-            with suppress(ValueError):  # the end of a coroutine that is garbage, elsewhere
+            with suppress(
+                ValueError
+            ):  # a garbage collection may end a coroutine in another context
                 _current.reset(self._token)
         if self._ends:
             if error is not None:
@@ -164,7 +166,7 @@ class Step:
 
 
 class _Nothing(Step):
-    """The block of a step that is not recorded; one for all."""
+    """The block of a step that is not recorded; all such steps share one object."""
 
     __slots__ = ()
 
@@ -187,5 +189,5 @@ def span(name: str, attributes: Attributes = NO_ATTRIBUTES, kind: Kind = "intern
 
 
 def within(span: Span) -> Step:
-    """Return a block in which a span is the current one; it goes on after the block."""
+    """Return a block in which a span is the current one; the span does not end with it."""
     return _NOTHING if span is NO_SPAN else Step(span, ends=False)
