@@ -1,5 +1,5 @@
-"""Assembly: the parts of the program put together from settings, in the order of their needs.
+"""Assembly: makes all parts of the program from the settings, and joins them.
 
-Everything here is construction: nothing waits, listens or fetches. `runtime` starts and
-stops the parts.
+To make a part starts nothing: it does not wait, listen or fetch. `runtime` starts and stops the
+parts.
 """

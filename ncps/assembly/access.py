@@ -1,4 +1,4 @@
-"""Access, as the settings name it: the sources of credentials, the guard, and warnings."""
+"""Access, as the settings define it: the sources of credentials, the guard, and warnings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _log = Logger()
 
 @frozen(kw_only=True)
 class AccessControl:
-    """The parts that decide which client may do what.
+    """The parts that decide what a client may do.
 
-    :ivar tokens: those of the database; `look` and `flush` are to be called again and again.
-    :ivar vouched: clients that issuers, authorities and proxies know; to be closed at the end.
+    :ivar tokens: those of the database; tickers call its `look` and `flush`.
+    :ivar vouched: clients that issuers, authorities and proxies know; the owner closes it.
     :ivar pages: the guard of the routes.
     """
 
@@ -38,18 +38,18 @@ class AccessControl:
     pages: CredentialGuard
 
     async def begin(self) -> None:
-        """Read the tokens, and warn of what is open."""
+        """Read the tokens, and warn of verbs that are open to everybody."""
         await self.tokens.look()
         for line in self.warnings():
             _log.warn("{told}", told=line)
 
     def warnings(self) -> list[str]:
-        """Tell troubles with which the cache can serve, but that an operator should mend."""
+        """Return what an operator should fix, although the cache can serve."""
         trouble = [self.tokens.trouble] if self.tokens.trouble else []
         return [*self._open_verbs(), *trouble, *self.vouched.warnings()]
 
     def take(self, settings: Settings) -> list[str]:
-        """Decide by other settings from now on; return the new warnings."""
+        """Use other settings from now on; return the new warnings."""
         before = self.warnings()
         self.tokens.max_age_s = settings.auth.token_max_age_s
         self.vouched.take(settings)
@@ -68,11 +68,11 @@ class AccessControl:
     def _is_open(self, scope: Scope) -> bool:
         try:
             return self.guard.is_open(scope)
-        except Unavailable:  # not known: then it is closed
+        except Unavailable:  # ncps does not know, so the verb counts as closed
             return False
 
     def told(self) -> dict[str, str]:
-        """Say which clients may read and write, for the page about readiness."""
+        """Return which clients may read, write and delete, for `/readyz`."""
         needs = "nobody" if self.guard.is_configured is False else "token"
         return {
             "reads": "everybody" if self._is_open(Scope.READ) else "token",
@@ -82,7 +82,7 @@ class AccessControl:
 
 
 def access_control(base: Foundation, tasks: Tasks) -> AccessControl:
-    """Make it; nothing is read yet."""
+    """Make the access control; it reads nothing yet."""
     settings = base.settings
     tokens = DatabaseTokens(
         base.parts.tokens, base.reactor, tasks, max_age_s=settings.auth.token_max_age_s
@@ -108,7 +108,7 @@ def _sources(
 
 
 def rules_of(settings: Settings) -> AccessRules:
-    """Return what the settings say of clients without credentials."""
+    """Return the rights of clients without credentials."""
     cache = settings.cache
     verbs = ((Scope.WRITE, cache.allow_put_verb), (Scope.DELETE, cache.allow_delete_verb))
     return AccessRules(

@@ -1,4 +1,4 @@
-"""The stores in a bucket of S3; imported only where one is configured, since boto3 takes long."""
+"""The stores in an S3 bucket; imported only if one is configured, since boto3 loads slowly."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ QUEUE: Final = 10_000
 """Requests, and uploads, that may wait for a thread. Each belongs to a client or to a
 download, and the numbers of both have limits of their own."""
 UPLOAD_PATIENCE_S: Final = 600.0
-"""How long a finished download may wait to be uploaded before it is dropped."""
+"""Seconds for which a finished download may wait for its upload before it is dropped."""
 
 
 def access(settings: S3Settings) -> BucketAccess:
-    """Return how to reach the bucket."""
+    """Return the access to the bucket."""
     return BucketAccess(
         bucket=settings.bucket,
         endpoint=settings.endpoint,
@@ -60,7 +60,7 @@ def access(settings: S3Settings) -> BucketAccess:
 def holds_blocking(settings: S3Settings, base: str) -> bool:
     """Whether the bucket has an object whose key begins with `base`.
 
-    Raises Unavailable or Refused if the bucket does not tell.
+    Raises Unavailable or Refused if the bucket cannot be listed.
     """
     way = access(settings)
     bucket = Bucket(connect(way), way)
@@ -72,9 +72,9 @@ def holds_blocking(settings: S3Settings, base: str) -> bool:
 
 
 def in_bucket(reactor: Any, settings: Settings) -> Stores:
-    """Make the stores and open nothing.
+    """Make the stores; they open nothing yet.
 
-    Raises Unavailable if AWS's own files of settings make no sense.
+    Raises Unavailable if AWS's own configuration files cannot be read.
     """
     s3 = settings.cache.storage.s3
     assert settings.cache.temp_path is not None, "decided when the settings were read"

@@ -1,4 +1,4 @@
-"""Checks before anything runs, so that a start fails early and says why."""
+"""Checks before anything runs, so that a start fails early with a reason."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _log = Logger()
 
 
 class Locks:
-    """The locks of a process that is in charge of a store and of a database."""
+    """The locks of a process on its store and its database."""
 
     def __init__(self) -> None:
         self._held: list[StoreLock | DatabaseLock] = []
 
     def acquire(self, lock: StoreLock | DatabaseLock | None) -> None:
-        """Take a lock, if there is one to take. Raises Refused if another process holds it."""
+        """Take a lock, unless it is None. Raises Refused if another process holds it."""
         if lock is not None:
             lock.acquire()
             self._held.append(lock)
 
     @property
     def fds(self) -> list[int]:
-        """Their descriptors, for processes that shall hold them, too."""
+        """The descriptors of the locks, for child processes that also hold them."""
         return [lock.fd for lock in self._held]
 
     def release(self) -> None:
-        """Let another process have the store and the database; idempotent."""
+        """Release all locks; a further call does nothing."""
         while self._held:
             self._held.pop().release()
 
 
 def check(settings: Settings, parts: Adapters, locks: Locks) -> None:
-    """Take the locks, probe the storage, bring the schema up to date.
+    """Take the locks, probe the storage, update the schema.
 
-    Raises Refused, StorageFull or Unavailable, which say what is wrong and what would be right.
+    Raises Refused, StorageFull or Unavailable, whose text says what is wrong and what is right.
     """
     refuse_former(settings)
     if (files := certificate_files(settings)) is not None:
@@ -72,7 +72,7 @@ def check(settings: Settings, parts: Adapters, locks: Locks) -> None:
 
 
 def _unless_full(probe: Callable[[], object]) -> None:
-    """Look whether a place can be written; a full one still holds what can be served."""
+    """Call a probe, and only warn if the place is full: ncps can still serve what it holds."""
     try:
         probe()
     except StorageFull as error:

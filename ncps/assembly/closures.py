@@ -1,4 +1,4 @@
-"""Pins and removals, put together."""
+"""Pins and removals, joined from their parts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LOOK_S = 60.0
 class Closures:
     """Pins and removals of a process.
 
-    :ivar kept: their copy in the store.
-    :ivar room: how much of the store the pins take.
+    :ivar kept: the copy of pins and blocked paths in the store.
+    :ivar room: the part of the store that pinned NARs use.
     """
 
     kept: KeptPins
@@ -35,14 +35,14 @@ class Closures:
     room: PinnedRoom
 
     def tickers(self, world: World) -> Iterator[Ticker]:
-        """Make the background jobs; the owner of the tasks runs them."""
+        """Yield the background jobs, which the owner of the tasks runs."""
         upkeep = alone(world.leases, "pins", self.pinning.look_after)
         yield Ticker(world.clock, "pins", upkeep, LOOK_S)
         yield Ticker(world.clock, "count of pins", self.room.look, LOOK_S)
 
 
 def closures(world: World, base: Foundation, core: Core) -> Closures:
-    """Make them; nothing runs yet."""
+    """Make pins and removals; nothing runs yet."""
     limits = bounds(base.settings)
     kept = KeptPins(world, base.parts.stores.config)
     return Closures(

@@ -1,4 +1,4 @@
-"""The other processes of this cache: where they are, and how they know this one."""
+"""The other processes of this cache, and the address at which they reach this one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def peer_clients(base: Foundation) -> PeerClients:
 
 
 def cluster(base: Foundation, leases: Leases, peers: PeerClients) -> Cluster:
-    """Put together what a process needs of the others."""
+    """Make the value that holds what the core needs of the other processes."""
     settings, is_traced = base.settings, base.tracer.is_on
     return Cluster(
         leases=CalledLeases(leases) if is_traced else leases,
@@ -35,5 +35,5 @@ def cluster(base: Foundation, leases: Leases, peers: PeerClients) -> Cluster:
 
 
 def address_of(settings: Settings, role: Role) -> str:
-    """Where the other processes of this cache reach this one; empty if they cannot."""
+    """Return the address at which other processes of this cache reach this one; empty for none."""
     return "#".join(filter(None, (settings.cluster.advertise_url, role.address)))

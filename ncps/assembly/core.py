@@ -1,4 +1,4 @@
-"""The cache core, put together."""
+"""The cache core, joined from its parts."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from ncps.settings.schema.tree import Settings
 
 @frozen(kw_only=True)
 class WorkingCache:
-    """The cache, and the parts that look after it.
+    """The cache, and the parts that maintain it.
 
-    :ivar cache: answers the pages.
-    :ivar uploads: answers the pages for uploads.
-    :ivar bulk: answers the pages about many paths.
+    :ivar cache: for the pages of narinfos and NARs.
+    :ivar uploads: for the pages of uploads.
+    :ivar bulk: for the pages of queries about many paths.
     """
 
     cache: PullThrough
@@ -71,7 +71,7 @@ def working_cache(
     locking: Locking,
     agreement: Agreement,
 ) -> WorkingCache:
-    """Put the cache together; nothing runs yet."""
+    """Make the cache; nothing runs yet."""
     settings, parts = base.settings, base.parts
     vetting = narinfo_verifier(settings, identity, parts.workers)
     core = core_of(world, base, vetting)
@@ -126,7 +126,7 @@ def _jobs(
 def _troubles_of_store(
     parts: Adapters, uploads: CacheUploads, kept: Closures
 ) -> dict[str, Callable[[], str]]:
-    """Return the warnings of `/readyz` about the store: it is slow, or takes nothing new."""
+    """Return the warnings of `/readyz` about a store that is slow or accepts nothing new."""
     return {
         "speed": parts.stores.trouble,
         "room": lambda: parts.stores.room.trouble,
@@ -136,7 +136,7 @@ def _troubles_of_store(
 
 
 def _inspection(base: Foundation, core: Core) -> Inspection:
-    """Make the job that reads stored NARs that nobody has read yet."""
+    """Make the job that verifies stored NARs that were not verified yet."""
     return Inspection(
         catalog=base.parts.catalog,
         verifier=core.verifier,
@@ -147,7 +147,7 @@ def _inspection(base: Foundation, core: Core) -> Inspection:
 def extras_of(
     world: World, base: Foundation, core: Core, cache: PullThrough, uploads: CacheUploads
 ) -> ExtraVerbs:
-    """Make the verbs for logs, listings and debug information as the settings have it."""
+    """Make the verbs for logs, listings and debug information from the settings."""
     settings = base.settings.cache
     rules = ExtraRules(
         bounds=ExtraBounds(
@@ -167,7 +167,7 @@ def extras_of(
 
 
 def core_of(world: World, base: Foundation, verifier: NarInfoVerifier) -> Core:
-    """Make the core as the settings have it."""
+    """Make the core from the settings."""
     cache = base.settings.cache
     state = state_of(
         world,
@@ -198,10 +198,9 @@ def core_of(world: World, base: Foundation, verifier: NarInfoVerifier) -> Core:
 
 
 def ahead_rules(settings: Settings) -> AheadRules:
-    """Return what is fetched ahead, as the settings have it.
+    """Return the rules of prefetch from the settings.
 
-    A store that is more than half on its way from the low mark to its limit takes nothing that no
-    client has asked for.
+    Above the middle between the low mark and the limit of the store, nothing is fetched ahead.
     """
     cache = settings.cache
     size = bounds(settings) if cache.max_size_bytes else None
@@ -225,14 +224,14 @@ _LOOKS: Final = {
 
 
 def memory_shares(settings: Settings) -> tuple[int, int]:
-    """Divide the memory for narinfos: bytes for their texts, and for answers that lie ready."""
+    """Divide the memory for narinfos: bytes for their texts, and bytes for ready answers."""
     size = settings.cache.narinfo_memory_size_bytes
     hot = size * 3 // 8
     return size - hot, hot
 
 
 def _catalog_name(settings: Settings) -> str:
-    """Return a name that no other catalog has: several machines or containers may share theirs."""
+    """Return a unique name of the catalog, even if machines or containers have the same paths."""
     url = settings.cache.database_url
     if not url.is_file:
         return str(url)

@@ -1,6 +1,6 @@
 """A database server for the catalog, as the settings name it.
 
-Apart from `databases`, so that a daemon with SQLite imports none of it.
+It is apart from `databases`, so that a daemon with SQLite does not import it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ncps.observe.metrics import Metrics
 from ncps.settings.schema.tree import Settings
 
 CONNECTIONS: Final = 10
-"""To a server, where the settings do not say."""
+"""Connections to a server, if the settings give no number."""
 
 
 def server_dialect(settings: Settings) -> ServerDialect:

@@ -19,7 +19,7 @@ def dialect(settings: Settings) -> Dialect:
     where = settings.cache.database_url
     if where.is_file:
         return SQLite(where.path)
-    from ncps.assembly.database_servers import server_dialect  # noqa: PLC0415 - SQLite has no use
+    from ncps.assembly.database_servers import server_dialect  # noqa: PLC0415 - only for servers
 
     return server_dialect(settings)
 
@@ -35,13 +35,13 @@ def database(reactor: Any, settings: Settings, metrics: Metrics) -> Database:
 
 
 def database_lock(settings: Settings) -> DatabaseLock | None:
-    """The lock of a database that is for one daemon alone; None for one that is for many."""
+    """Return the lock of a database for one daemon only; None for a database server."""
     where = settings.cache.database_url
     return DatabaseLock(where.path) if where.is_file else None
 
 
 def remake(settings: Settings) -> None:
-    """Give a worker's SQLite file its schema again, if it was removed since the supervisor began.
+    """Make the schema again for a worker, if its SQLite file was removed after the start.
 
     Blocks. Raises Refused, StorageFull or Unavailable if that fails.
     """

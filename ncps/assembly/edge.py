@@ -1,4 +1,4 @@
-"""The HTTP layer, put together."""
+"""The HTTP layer, joined from its parts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _log = Logger()
 
 
 def inner_pages(base: Foundation, cache: PullThrough) -> PeerPages:
-    """Make the pages on which siblings find NARs on their way."""
+    """Make the pages on which siblings find arriving NARs."""
     verifier = _verifier(base.settings, base.role.address)
     return PeerPages(cache, verifier, wall_of(base.reactor))
 
@@ -53,7 +53,7 @@ def inner_pages(base: Foundation, cache: PullThrough) -> PeerPages:
 def _verifier(settings: Settings, audience: str) -> TicketVerifier:
     """Make the verifier of requests from the other processes of this cache.
 
-    :param audience: the address at which they reach this one; empty if they cannot.
+    :param audience: the address at which they reach this one; empty for none.
     """
     return TicketVerifier(settings.cluster.secret, [audience] if audience else [])
 
@@ -71,10 +71,10 @@ def site(
 ) -> NcpsSite:
     """Make the HTTP layer.
 
-    :param access: decides who may do what.
-    :param uploads: takes what clients upload.
+    :param access: decides what a client may do.
+    :param uploads: accepts uploads.
     :param closures: pins and removals.
-    :param warnings: tells what the page about readiness should warn of.
+    :param warnings: returns warnings for `/readyz`.
     :param more: further routes.
     """
     settings, metrics, role = base.settings, base.metrics, base.role
@@ -104,8 +104,8 @@ def site(
 
 
 def let_read(site: NcpsSite, access: AccessControl) -> None:
-    """Give answers that lie ready to the clients that may read."""
-    is_open = access.guard.rules.reads_are_open  # then the answer is always yes
+    """Let the site send ready answers to the clients that may read."""
+    is_open = access.guard.rules.reads_are_open  # then every client may read
     site.read_by(None if is_open else access.pages.reader)
 
 
@@ -115,7 +115,7 @@ def extra_routes(base: Foundation, verbs: Extras) -> Iterator[Route]:
 
 
 def _cluster_pages(base: Foundation, cache: PullThrough, peers: Peers) -> PeerPages:
-    """Make the pages on which other replicas find NARs on their way."""
+    """Make the pages on which other replicas find arriving NARs."""
     return PeerPages(
         cache,
         _verifier(base.settings, base.settings.cluster.advertise_url),
@@ -162,7 +162,7 @@ def _readiness(
 
 
 def bulk_routes(base: Foundation, bulk: Bulk) -> list[Route]:
-    """Make the routes of questions about many paths."""
+    """Make the routes of queries about many paths."""
     return [query(QueryPage(bulk, base.parts.workers)), closures(ClosurePages(bulk))]
 
 
@@ -181,7 +181,7 @@ def certificates(base: Foundation) -> Certificates | None:
 
 
 def certificate_files(settings: Settings) -> CertificateFiles | None:
-    """Return where the server's certificate lies, if it has one."""
+    """Return the files of the server's certificate; None if it has none."""
     tls = settings.server.tls
     if tls.cert_file is None or tls.key_file is None:
         return None
@@ -189,7 +189,7 @@ def certificate_files(settings: Settings) -> CertificateFiles | None:
 
 
 def let_fit(settings: Settings, site: NcpsSite) -> None:
-    """Take no more connections than there are descriptors for."""
+    """Accept no more connections than there are descriptors for."""
     descriptors = raise_limit()
     wanted = settings.server.max_connections
     fits = connections_that_fit(settings, descriptors)
@@ -207,7 +207,7 @@ def let_fit(settings: Settings, site: NcpsSite) -> None:
 
 
 def connections_that_fit(settings: Settings, descriptors: int) -> int:
-    """Return how many connections of clients fit beside everything else that may be open.
+    """Return the number of client connections that fit besides all other descriptors.
 
     :param descriptors: the limit of this process.
     """

@@ -1,4 +1,4 @@
-"""The upstreams, their HTTP clients, and what their health lives on."""
+"""The upstreams, their HTTP clients, and the probes of their health."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _log = Logger()
 
 @frozen
 class _Made:
-    """An upstream and its client; both stay as long as all that they were made from is the same."""
+    """An upstream and its client; a reload keeps both if their recipe is the same."""
 
     recipe: tuple[object, ...]
     client: Client
@@ -44,9 +44,9 @@ class _Made:
 
 
 class Upstreaming:
-    """The upstreams, their HTTP clients, and what their health lives on.
+    """The upstreams, their HTTP clients, and the probes of their health.
 
-    :param names: looks up their hosts.
+    :param names: looks up the hosts of upstreams.
     """
 
     def __init__(self, base: Foundation, tasks: Tasks, names: HostNames) -> None:
@@ -57,8 +57,8 @@ class Upstreaming:
             self._netrc = read_netrc(settings.cache.netrc_file, is_expected=_is_expected(settings))
         except (Malformed, Unavailable) as error:
             _log.warn(
-                "netrc-file: {reason}; upstreams are asked without user name and password until"
-                " ncps reads a right file (set by: {origin})",
+                "netrc-file: {reason}; ncps asks upstreams without user name and password until it"
+                " can read the file (set by: {origin})",
                 reason=str(error),
                 origin=_origin(settings),
             )
@@ -80,7 +80,7 @@ class Upstreaming:
         return [made.cache for made in self._made.values()]
 
     def _make(self, settings: Settings) -> list[str]:
-        """Make the upstreams that are new or changed; return the names of those."""
+        """Make new and changed upstreams; return their names."""
         before, self._made = self._made, {}
         for setting in settings.cache.upstream.upstreams:
             credentials = _credentials(setting, self._netrc)
@@ -95,11 +95,11 @@ class Upstreaming:
             self._made[setting.url] = made
         for url, former in before.items():
             if self._made.get(url) is not former:
-                former.client.discard()  # answers that are under way go on
+                former.client.discard()  # running answers go on
         return [made.cache.name for url, made in self._made.items() if before.get(url) is not made]
 
     async def take(self, settings: Settings) -> list[str]:
-        """Ask the upstreams of other settings from now on, with the credentials of today.
+        """Ask the upstreams of other settings from now on, and read the netrc file again.
 
         Returns lines about changes that the settings do not show.
         """
@@ -114,7 +114,7 @@ class Upstreaming:
 
     async def _read_netrc(self, settings: Settings) -> list[str]:
         try:
-            # A file that was missing before is no news: the start has warned of it.
+            # Do not warn again of a file that was missing at the start.
             is_expected = _is_expected(settings) and self._netrc != Netrc()
             path = settings.cache.netrc_file
             read = partial(read_netrc, is_expected=is_expected)
@@ -122,7 +122,7 @@ class Upstreaming:
             reading = self._base.parts.workers.run(read, path)
             self._netrc = await within(self._base.reactor, PART_S, reading, late)
         except (Malformed, Unavailable) as error:
-            return [f"{TROUBLE}the netrc file is wrong, its former contents still hold: {error}"]
+            return [f"{TROUBLE}the netrc file is wrong, ncps keeps its former contents: {error}"]
         return []
 
 
@@ -140,7 +140,7 @@ def metrics(settings: Settings) -> Metrics:
 
 
 def _name(url: str) -> str:
-    """Name of an upstream in logs and metrics: its URL without the scheme."""
+    """Return the name of an upstream in logs and metrics: its URL without the scheme."""
     return url.partition("://")[2]
 
 
@@ -164,7 +164,7 @@ def _client(
 def _cache(
     base: Foundation, settings: Settings, setting: UpstreamSetting, client: Client
 ) -> RemoteCache:
-    """Make the cache that a client reaches."""
+    """Make the upstream that a client asks."""
     return RemoteCache(
         client,
         RemoteAddress(name=_name(setting.url), base_url=setting.url, priority=setting.priority),
@@ -179,7 +179,7 @@ def _cache(
 
 
 def _show(metrics: Metrics, upstreams: Upstreams) -> None:
-    """Let the metrics show the upstreams that there are, and their health."""
+    """Show the number and the health of upstreams in the metrics."""
     metrics.upstream_count.set(len(upstreams.candidates))
     metrics.upstream_healthy.set_function(
         lambda: sum(candidate.health.is_healthy for candidate in upstreams.candidates)
@@ -216,12 +216,12 @@ def _is_left_out(health: Health) -> bool:
 
 
 def _origin(settings: Settings) -> str:
-    """Say where the name of the netrc file came from."""
+    """Return the source of the setting of the netrc file."""
     return settings.origins.get("cache.netrc-file", "default")
 
 
 def _is_expected(settings: Settings) -> bool:
-    """Whether the netrc file was named, so that it should be there."""
+    """Whether a setting names the netrc file, so that it should exist."""
     return _origin(settings) != "default"
 
 

@@ -1,8 +1,8 @@
-"""Refuses the data of the Go program of the same name, which no version of ours takes over yet.
+"""The refusal of data of the Go program of the same name, which ncps cannot import yet.
 
-Since its version 0.5 the narinfos lie in its database alone, and so does the signing key. A cache
-that began anew over its store would lose what was uploaded, and sign with a key nobody knows. So
-the start, and `ncps rebuild`, end before anything is written.
+Since its version 0.5, only its database holds the narinfos and the signing key. A new cache in its
+store would lose the uploads, and sign with a key that no client knows. So the start and
+`ncps rebuild` fail before they write anything.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from ncps.storage.lock import StoreLock
 
 _ENDINGS: Final = frozenset({".sqlite", ".sqlite3", ".db"})
 _MOST: Final = 1000
-"""Names that are looked at in each directory."""
+"""Names that are read in each directory, at most."""
 
 
 def refuse_former(settings: Settings) -> None:
-    """Look for a database of the Go program, as the settings name it or beside the store.
+    """Look for a database of the Go program, in the settings or beside the store.
 
-    Blocks, and changes nothing. Raises Refused if there is one, unless this program has used the
-    store or the catalog before.
+    Blocks, and changes nothing. Raises Refused if there is one, unless ncps has used the store or
+    the catalog before.
     """
     try:
         is_used = migrate.is_used(dialect(settings))
     except Unavailable:
-        return  # which is told where the database is needed
+        return  # the first use of the database reports it
     root = settings.cache.storage.local
     if is_used or (root is not None and StoreLock(root).path.exists()):
         return
@@ -42,7 +42,7 @@ def refuse_former(settings: Settings) -> None:
 
 
 def _candidates(settings: Settings) -> Iterator[Path]:
-    """Yield files that may be a database, in the usual places of the Go program."""
+    """Yield files that may be databases, in the usual directories of the Go program."""
     root, url = settings.cache.storage.local, settings.cache.database_url
     directories = [] if root is None else [*_below(root), *_below(root.parent)]
     if url.is_file:
@@ -62,7 +62,7 @@ def _below(directory: Path) -> tuple[Path, ...]:
 
 
 def _is_of(path: Path, root: Path | None) -> bool:
-    """Whether a database belongs to the store: it lies in it, or knows some of its files."""
+    """Whether a database belongs to the store: it is inside, or has rows of files in it."""
     if root is None or root in path.parents:
         return True
     nars, chunks = former.files_of(path)

@@ -1,4 +1,4 @@
-"""The line that each start logs, and the text that a first start writes to a terminal."""
+"""The log line of each start, and the text that the first start writes to a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = Logger()
 
 
 def tell(settings: Settings, identity: CacheIdentity, entrances: Sequence[Entrance]) -> None:
-    """Log where this cache serves, by which key; greet on the terminal of a first start."""
+    """Log addresses and key of this cache; on a terminal, greet at the first start."""
     key = str(identity.key.public)
     _log.info(
         "ncps {version} serves {hostname} on {addresses}, public key {key}, cluster {cluster}",
@@ -49,7 +49,7 @@ def is_terminal() -> bool:
 
 
 def greeting(settings: Settings, key: str, entrances: Sequence[Entrance]) -> str:
-    """Return the text, which no later start repeats."""
+    """Return the text for the first start."""
     cache = settings.cache
     s3 = cache.storage.s3
     root = cache.storage.local
@@ -64,7 +64,7 @@ def greeting(settings: Settings, key: str, entrances: Sequence[Entrance]) -> str
         f"  Upstream  {', '.join(map(_shown, cache.upstream.urls))}",
         f"  Size      {_size(settings)}",
         "",
-        "Give Nix these two lines, in /etc/nix/nix.conf:",
+        "Add these two lines to /etc/nix/nix.conf:",
         "",
         f"    substituters = {_address(entrances)}",
         f"    trusted-public-keys = {key}",
@@ -92,7 +92,7 @@ def _size(settings: Settings) -> str:
 
 
 def _address(entrances: Sequence[Entrance]) -> str:
-    """Return the address for clients; the machine's name stands for all its addresses."""
+    """Return the address for clients, with the machine's name if it is for all interfaces."""
     addresses = [entrance.address for entrance in entrances]
     found = [address for address in addresses if address.startswith("http")]
     if not found:

@@ -16,7 +16,7 @@ from ncps.settings.schema.tree import Settings
 from ncps.settings.showing import existing
 
 _LARGEST: Final = 64 * 1024
-"""Bytes of a file that are read for a key."""
+"""Bytes of a key file that are read, at most."""
 _log = Logger()
 
 
@@ -25,7 +25,7 @@ def narinfo_verifier(
 ) -> NarInfoVerifier:
     """Make the verifier of narinfos.
 
-    :param workers: for narinfos with many references.
+    :param workers: threads for narinfos with many references.
     """
     trusted = TrustedKeys(trusted_keys(settings))
     if not trusted:
@@ -44,12 +44,12 @@ def narinfo_verifier(
 
 
 def trusted_keys(settings: Settings) -> tuple[PublicKey, ...]:
-    """Return the keys that may vouch for narinfos."""
+    """Return the trusted keys of upstreams' narinfos."""
     return tuple(PublicKey.parse(text) for text in settings.cache.upstream.public_keys)
 
 
 def imported_key(settings: Settings) -> str | None:
-    """Return the text of the key file, if one is named. Raises Refused if it cannot be used."""
+    """Return the key in the key file of the settings, if any. Raises Refused if it is wrong."""
     path = settings.cache.secret_key_path
     if path is None:
         return None
@@ -59,7 +59,7 @@ def imported_key(settings: Settings) -> str | None:
 def key_in(path: Path, what: str = "") -> SecretKey:
     """Read the secret key in a file. Raises Refused if it cannot be used.
 
-    :param what: stands before the name of the file in the message.
+    :param what: text before the name of the file in the message.
     """
     try:
         with path.open("rb") as file:

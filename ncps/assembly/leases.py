@@ -17,14 +17,14 @@ from ncps.locks.shared import SharedLeases
 from ncps.ports import Leases, Notices
 
 FILE_POLLS = Backoff(first_s=0.02, longest_s=0.2)
-"""No process announces that its lease is free; an attempt costs a few microseconds."""
+"""Pauses between attempts: no process announces a free lease, and an attempt takes microseconds."""
 
 
 @frozen(kw_only=True)
 class Locking:
     """The leases and notices of this process.
 
-    :ivar shared: the leases, if they have to be started and stopped.
+    :ivar shared: the leases if they need a start and a stop; else None.
     """
 
     leases: Leases
@@ -33,7 +33,7 @@ class Locking:
 
     @property
     def trouble(self) -> str:
-        """Why leases cannot be had now; empty if they can."""
+        """Why this process can get no leases now; empty if it can."""
         return "" if self.shared is None else self.shared.trouble
 
     async def start(self) -> None:
@@ -42,13 +42,13 @@ class Locking:
             await self.shared.start()
 
     async def stop(self, deadline_s: float) -> None:
-        """Wait for releases under way, then disconnect."""
+        """Wait for running releases, then disconnect."""
         if self.shared is not None:
             await self.shared.stop(deadline_s)
 
 
 def locking(base: Foundation) -> Locking:
-    """Make leases and notices; connect nothing yet.
+    """Make leases and notices; they connect later.
 
     Raises Refused if a file of the settings cannot be used.
     """
@@ -81,13 +81,13 @@ def locking(base: Foundation) -> Locking:
 def alone(
     leases: Leases, name: str, work: Callable[[], Awaitable[None]]
 ) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Return a function that does the work unless another process of this cache does it now."""
+    """Return a function that does the work, unless another process of this cache is doing it."""
 
     async def unless_held() -> None:
         try:
             lease = await leases.try_hold(name)
         except Unavailable:
-            return  # logged elsewhere; the work is due again later
+            return  # the backend logs it; the ticker comes again
         if lease is None:
             return
         try:

@@ -26,11 +26,11 @@ from ncps.settings.schema.tree import Settings
 
 
 def by_server(base: Foundation, address: str) -> tuple[SharedLeases, Notices]:
-    """Make leases and notices over the server of the settings; connect nothing yet.
+    """Make leases and notices over the server of the settings; they connect later.
 
     Raises Refused if a file of the settings cannot be used.
 
-    :param address: where the other processes of this cache reach this process.
+    :param address: the address at which other processes of this cache reach this one.
     """
     reactor, settings = base.reactor, base.settings
     if settings.cache.lock.backend == "redis":
@@ -97,14 +97,14 @@ def _ttl(settings: Settings, name: str) -> float:
 
 
 def _without(settings: Settings) -> str:
-    """Say for the log what ncps cannot do while the backend is away."""
+    """Return, for the log, the effect while the backend is away."""
     if settings.cache.lock.allow_degraded_mode:
-        return "instances fetch without knowing of each other (cache-lock-allow-degraded-mode)"
+        return "several instances may fetch the same object (cache-lock-allow-degraded-mode)"
     return "NARs that are not stored cannot be fetched"
 
 
 def redis_addresses(redis: RedisSettings) -> list[RedisAddress]:
-    """Return the address of each server: of the one that Sentinels know, or of all that are named.
+    """Return the address of each Redis server; the Sentinels lead to one server.
 
     Raises Refused if a TLS file cannot be used.
     """

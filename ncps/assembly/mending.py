@@ -1,6 +1,6 @@
-"""Mending: directories that something has removed while ncps runs are made again.
+"""Mending: makes directories again that another program has removed while ncps runs.
 
-Programs that clean `/tmp` or `/run` do that. `/readyz` names a missing directory until it is back.
+Programs that clean `/tmp` or `/run` remove them. `/readyz` names a directory until it exists again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ LOOK_S: Final = 5.0
 
 
 class Mending:
-    """Makes removed directories again, and tells which it cannot make.
+    """Makes removed directories again.
 
-    :param threads: look at the directory of unfinished downloads.
-    :ivar trouble: why something cannot be made again; empty if all is there.
+    :param threads: check the directory of unfinished downloads.
+    :ivar trouble: why a directory cannot be made again; empty if none is missing.
     """
 
     _log = Logger()
@@ -33,12 +33,12 @@ class Mending:
         self._role = role
 
     async def look(self) -> None:
-        """Make again what is gone. Never raises: a failure is logged once, and is in `trouble`."""
+        """Make missing directories. Never raises: a failure is logged once, and is in `trouble`."""
         found = []
         try:
             if await self._threads.run(self._stores.mend):
                 self._log.warn(
-                    "the directory of unfinished downloads was removed and is made again: {path}",
+                    "the directory of unfinished downloads was removed; ncps made it again: {path}",
                     path=str(self._stores.spools.directory),
                 )
         except NcpsError as error:

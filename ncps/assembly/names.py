@@ -1,6 +1,6 @@
-"""How host names are looked up: threads for it, and a resolver for each upstream.
+"""The look-up of host names: its threads, and a resolver for each upstream.
 
-Another one, which becomes the reactor's, is for everything else: peers and Redis.
+One more resolver, which the reactor uses, is for all other hosts: peers and Redis.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ncps.settings.schema.tree import Settings
 from ncps.settings.schema.upstream import UpstreamSetting
 
 PATIENCE_S = 3.0
-"""For names of hosts that are no upstreams."""
+"""Seconds for the look-up of a host that is not an upstream."""
 
 
 class HostNames:
     """The resolvers of a process; `Runtime` starts and stops them.
 
-    :ivar threads: the most threads that look-ups can have.
+    :ivar threads: the largest number of threads for look-ups.
     """
 
     def __init__(self, reactor: Any, settings: Settings) -> None:
@@ -34,7 +34,7 @@ class HostNames:
         self._replaced: Any = None
 
     def start(self) -> None:
-        """Look names up from now on."""
+        """Begin to look up names."""
         self._workers.start()
         self._replaced = self._reactor.installNameResolver(self._usual)
 
@@ -48,7 +48,7 @@ class HostNames:
         )
 
     async def stop(self) -> None:
-        """Give the reactor its own resolver back; look-ups that hang are left behind."""
+        """Give the reactor its former resolver back; do not wait for look-ups that hang."""
         if self._replaced is not None:
             self._reactor.installNameResolver(self._replaced)
             self._replaced = None
@@ -56,7 +56,7 @@ class HostNames:
 
 
 def _hosts(setting: UpstreamSetting) -> set[str]:
-    """Return the hosts that the operator named for an upstream: its own, and those of proxies."""
+    """Return the hosts in the settings of an upstream: its own, and those of its proxies."""
     proxies = (setting.proxies.http, setting.proxies.https)
     own = urlsplit(setting.url).hostname or ""
     return {own, *(proxy.host for proxy in proxies if proxy is not None)}

@@ -1,4 +1,4 @@
-"""Issuers of tokens, put together; imported only where one is configured."""
+"""Issuers of tokens, joined from their parts; imported only if one is configured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ncps.upstream.documents import DEADLINE_S, TIMEOUTS, HttpDocuments
 
 @frozen
 class _Made:
-    """An issuer and its client; both stay as long as all that they were made from is the same."""
+    """An issuer and its client; a reload keeps both if their recipe is the same."""
 
     recipe: tuple[IssuerSetting, UpstreamsSettings]
     client: Client
@@ -31,9 +31,9 @@ class _Made:
 class IssuerClients:
     """The source of clients with tokens of an issuer, and the HTTP clients that it needs.
 
-    Knows nobody before `take`.
+    Before `take`, it knows no clients.
 
-    :ivar tokens: the source; `take` makes another one.
+    :ivar tokens: the source; `take` replaces it.
     """
 
     def __init__(self, base: Foundation, tasks: Tasks) -> None:
@@ -43,7 +43,7 @@ class IssuerClients:
         self.tokens = self._source(OidcSettings())
 
     def take(self, settings: Settings) -> None:
-        """Know the clients of other settings from now on; an issuer that stays keeps its keys."""
+        """Use other settings from now on; an issuer that is in both keeps its keys."""
         oidc, before, self._made = settings.auth.oidc, self._made, {}
         bounds = evolve(settings.cache.upstream, upstreams=(), public_keys=())
         for issuer in oidc.issuers:
@@ -61,7 +61,7 @@ class IssuerClients:
         return OidcTokens(issuers, oidc.audiences, ScopeRules(oidc.rules), self._base.reactor)
 
     def _make(self, setting: IssuerSetting, bounds: UpstreamsSettings) -> _Made:
-        """Make an issuer; its server is told nothing of us but that we are ncps."""
+        """Make an issuer; its server learns only that ncps asks it."""
         base = self._base
         destination = Destination(
             base_url=setting.url, timeouts=TIMEOUTS, proxies=proxies_of(setting.proxies)

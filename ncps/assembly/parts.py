@@ -1,4 +1,4 @@
-"""The adapters of one machine, and the foundation of all that runs here."""
+"""The adapters of one process, and the foundation of all its parts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ THREADS = 4
 
 @frozen(kw_only=True)
 class Adapters:
-    """The adapters of one machine; `Runtime` opens and closes them."""
+    """The adapters of one process; `Runtime` opens and closes them."""
 
     workers: Workers
     stores: Stores
@@ -44,10 +44,10 @@ class Adapters:
 
 @frozen(kw_only=True)
 class Foundation:
-    """The values that every part of a process is made from.
+    """The values from which every part of a process is made.
 
-    :ivar metrics: those of this process.
-    :ivar tracer: begins its traces.
+    :ivar metrics: the metrics of this process.
+    :ivar tracer: begins the traces of this process.
     """
 
     reactor: Any
@@ -59,7 +59,7 @@ class Foundation:
 
 
 def adapters(reactor: Any, settings: Settings, metrics: Metrics) -> Adapters:
-    """Make the adapters; nothing is opened yet."""
+    """Make the adapters; they open nothing yet."""
     workers = Workers(reactor, "disk", THREADS)
     connected = database(reactor, settings, metrics)
     return Adapters(

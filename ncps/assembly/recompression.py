@@ -1,4 +1,4 @@
-"""Recompression, put together as the settings have it."""
+"""Recompression, joined from its parts."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from ncps.process.transcoder import ChildTranscoder
 
 
 def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[Ticker]:
-    """Give the background jobs of twins, and let the core make lost ones again.
+    """Yield the background jobs of twins, and let the core make lost twins again.
 
-    Twins that were made stay twins, also if no more are to be made.
+    If recompression is off, existing twins are still maintained.
     """
     settings = base.settings.cache.recompress
     new_file = partial(base.parts.stores.spools.create, "spool")
@@ -61,7 +61,7 @@ def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[T
 
 
 def idleness(base: Foundation, core: Core) -> Idleness:
-    """Make what finds out whether there is time for that."""
+    """Make the part that decides whether the machine is idle."""
     settings = base.settings.cache.recompress
     return Idleness(
         base.reactor,

@@ -1,7 +1,7 @@
-"""Reload: the settings are read again while everything runs.
+"""Reload: reads the settings again while the process runs.
 
-A running process takes some changes; it names those that need a restart. If anything is wrong with
-the new settings, nothing changes at all.
+A running process applies some changes, and logs those that need a restart. If the new settings have
+any problem, the process keeps all old ones.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from ncps.settings.problems import InvalidSettings
 from ncps.settings.schema.tree import Settings
 
 LOAD_S: Final = 30.0
-"""Seconds that reading the files of the settings may take."""
+"""Longest time to read the files of the settings."""
 PART_S: Final = 10.0
-"""Seconds that a part may take to read a file, or an object of the store, for a reload.
+"""Longest time for one part to read a file, or an object of the store, for a reload.
 
-Without this limit a file that hangs would end all reloads for good. All parts together stay below
-`TAKE_S` of the crew.
+Without this limit, a file that hangs would block all later reloads. All parts together need less
+than `TAKE_S` of the crew.
 """
 TROUBLE: Final = "trouble: "
-"""The beginning of a line about something that could not be taken."""
+"""Prefix of a line about a change that could not be applied."""
 _FAILED: Final = "nothing is reloaded, all settings stay as they are: {reason}"
 
 
 class Reload:
-    """Reads the settings again for all calls of `ask`, one run at a time.
+    """Reads the settings again after calls of `ask`, one reload at a time.
 
-    :param take: goes on with other settings; returns lines about changes that they do not show.
-    :param tell: tells the service manager.
-    :param status: makes the line of status for it.
-    :ivar settings: those that hold.
+    :param take: applies other settings; returns lines about changes that these do not show.
+    :param tell: sends lines to the service manager.
+    :param status: returns the line of status for the service manager.
+    :ivar settings: the present settings.
     """
 
     _log = Logger()
@@ -68,20 +68,20 @@ class Reload:
         self._is_asked = False
 
     def ask(self) -> None:
-        """Read the settings again: now, or once the process serves. At its end nothing happens."""
+        """Reload now, or once the process serves; after `stop`, do nothing."""
         if self._is_open:
             self._job.ask()
         else:
             self._is_asked = True
 
     def start(self) -> None:
-        """Begin: the process serves."""
+        """Begin, since the process serves now."""
         self._is_open = True
         if self._is_asked:
             self._job.ask()
 
     async def stop(self) -> None:
-        """Read nothing any more; harmless when repeated."""
+        """Reload nothing any more; a further call does nothing."""
         self._is_open = False
         await self._tasks.stop(0.0)
         workers, self._workers = self._workers, None
@@ -90,7 +90,7 @@ class Reload:
 
     async def _run(self) -> None:
         self._tell(*reloading())
-        self._log.info("reading the settings again")  # a warning that comes again is news now
+        self._log.info("reading the settings again")  # ends the windows of repeated warnings
         try:
             await self._reload()
         except CancelledError:
@@ -128,13 +128,14 @@ class Reload:
 
 
 def _load_blocking(given: Mapping[str, Sequence[str]]) -> Settings:
-    """Load the settings. Raises NcpsError if anything is wrong with them, or with what they name.
+    """Load the settings. Raises NcpsError if they, or the authorities of clients, are wrong.
 
-    The access must not follow from a part of the new settings alone.
+    The authorities are checked first, so that the rights of clients never follow from a part of the
+    new settings.
     """
     found = load(given)
     if found.server.tls.client_ca_file is not None:
-        from ncps.aio.certificate import check_authorities_blocking  # noqa: PLC0415 - if needed
+        from ncps.aio.certificate import check_authorities_blocking  # noqa: PLC0415 - for few settings
 
         check_authorities_blocking(found.server.tls.client_ca_file)
     return found

@@ -1,7 +1,7 @@
-"""Reloaders: each has one part of a running process go on with other settings.
+"""Reloaders: each applies other settings to one part of a running process.
 
-A setting that one of them takes says `reloads=True` in the schema. Running work goes on with the
-settings that it began with.
+A setting that one of them applies has `reloads=True` in the schema. Running work keeps the settings
+with which it began.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from ncps.web.routes import Routes
 from ncps.web.site import NcpsSite
 
 Reloader = Callable[[Settings], Awaitable[list[str]]]
-"""Takes settings, and returns lines about changes that these do not show."""
+"""Applies settings, and returns lines about changes that these do not show."""
 
 LINGER_S: Final = 60.0
-"""Seconds after which no search runs any more that began with a key that is trusted no longer."""
+"""Seconds after which all searches have ended that began before a reload of the keys."""
 _log = Logger()
 
 
 def of_process(ending: Ending, site: NcpsSite) -> tuple[Reloader, ...]:
-    """Make the reloaders of the log, of the end, and of the limits of clients."""
+    """Make the reloaders of the log, of the stop, and of the limits of clients."""
 
     async def log(settings: Settings) -> list[str]:
         log_levels.change_level(settings.log.level)
@@ -60,7 +60,7 @@ def of_process(ending: Ending, site: NcpsSite) -> tuple[Reloader, ...]:
 
 
 def of_core(world: World, core: Core, agreement: Agreement) -> tuple[Reloader, ...]:
-    """Make the reloaders of the limits of downloads, and of the keys that vouch for narinfos."""
+    """Make the reloaders of the limits of downloads, and of the trusted keys."""
 
     async def downloads(settings: Settings) -> list[str]:
         world.admission.take(settings.cache.download)
@@ -85,7 +85,7 @@ def of_core(world: World, core: Core, agreement: Agreement) -> tuple[Reloader, .
 
 
 def of_uploads(rules: UploadRules, core: Core) -> Reloader:
-    """Make the reloader of the limits of uploads, and of the keys that vouch for them."""
+    """Make the reloader of the limits of uploads, and of the trusted keys of uploads."""
 
     async def uploads(settings: Settings) -> list[str]:
         rules.take(settings.cache)
@@ -112,7 +112,7 @@ def of_clients(base: Foundation, access: AccessControl, site: NcpsSite) -> Reloa
 
 
 def of_certificates(certificates: Certificates | None) -> Reloader:
-    """Make the reloader of the authorities that vouch for clients."""
+    """Make the reloader of the authorities of client certificates."""
 
     async def authorities(settings: Settings) -> list[str]:
         files = certificate_files(settings)
@@ -128,13 +128,13 @@ def of_certificates(certificates: Certificates | None) -> Reloader:
 
 
 async def apply(reloaders: Iterable[Reloader], settings: Settings) -> list[str]:
-    """Have all of them take the settings, also if one of them fails; return all their lines."""
+    """Call all reloaders, even if one of them fails; return all their lines."""
     lines: list[str] = []
     for reloader in reloaders:
         try:
             lines += await reloader(settings)
         except CancelledError:
             raise
-        except Exception:  # noqa: BLE001 - a fault of ours; the others still take theirs
-            _log.failure("a part could not take the new settings")
+        except Exception:  # noqa: BLE001 - a fault in one reloader must not stop the others
+            _log.failure("a part could not apply the new settings")
     return lines

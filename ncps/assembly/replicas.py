@@ -1,4 +1,4 @@
-"""The identity of this daemon among the replicas: its key, and the facts that it tells them."""
+"""The identity of this daemon among the replicas: its key, and its facts on the roll."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ncps.ports import Replica
 from ncps.settings.schema.tree import Settings
 
 LONGEST: Final = 300
-"""Characters of one fact."""
+"""Characters of one fact, at most."""
 _SALT: Final = b"ncps: fingerprint of the cluster secret"
 _DEFAULT: Final = "default"
 
@@ -29,7 +29,7 @@ _DEFAULT: Final = "default"
 async def identity_of(parts: Adapters, settings: Settings, role: Role | None) -> CacheIdentity:
     """Decide on the key, and enter this daemon on the roll; see `cache.upkeep.identity.identify`.
 
-    :param role: None to enter nobody.
+    :param role: None to enter no daemon.
     """
     own = None if role is None else own_facts(settings, role)
     return await identity_as(parts, settings, key_wish(settings), own)
@@ -38,7 +38,7 @@ async def identity_of(parts: Adapters, settings: Settings, role: Role | None) ->
 async def identity_as(
     parts: Adapters, settings: Settings, wish: KeyWish, own: Replica | None
 ) -> CacheIdentity:
-    """Do the same with facts that were read before."""
+    """Do the same as `identity_of`, with facts that were read before."""
     return await identify(
         parts.stores.config,
         SqlReplicas(parts.database),
@@ -49,7 +49,7 @@ async def identity_as(
 
 
 def agreement_of(parts: Adapters, settings: Settings, identity: CacheIdentity) -> Agreement:
-    """Make the comparison of this daemon with the others."""
+    """Make the comparison of this daemon with the other replicas."""
     return Agreement(
         SqlReplicas(parts.database),
         parts.stores.config,
@@ -70,7 +70,7 @@ def key_wish(settings: Settings) -> KeyWish:
 
 
 def own_facts(settings: Settings, role: Role) -> Replica:
-    """Return the facts of this daemon, except those that lie in the store."""
+    """Return the facts of this daemon, except those in the store."""
     store, store_at = _store(settings)
     redis = settings.cache.redis
     backend = settings.cache.lock.backend
@@ -103,7 +103,7 @@ def _store(settings: Settings) -> tuple[str, str]:
 
 
 def told_keys(keys: tuple[str, ...]) -> str:
-    """Return the text by which other replicas compare the keys that this one trusts."""
+    """Return a text by which replicas compare their trusted keys."""
     if not keys:
         return "none"
     digest = hashlib.sha256("\n".join(sorted(set(keys))).encode()).hexdigest()[:8]
@@ -112,18 +112,19 @@ def told_keys(keys: tuple[str, ...]) -> str:
 
 
 def _secret(settings: Settings) -> str:
-    """A fingerprint from which nobody finds the secret: 32 bits, each guess at 16 MiB of memory."""
+    """Return a fingerprint that hides the secret: 32 bits, and each guess takes 16 MiB."""
     if settings.origin("cluster.secret") == _DEFAULT or not settings.cluster.secret:
-        return ""  # workers have one of their own making
+        return ""  # workers without the setting generate a secret
     secret = settings.cluster.secret.encode()
     return hashlib.scrypt(secret, salt=_SALT, n=2**14, r=8, p=1, dklen=4).hex()
 
 
 def former_lives(settings: Settings, own: Replica | None) -> Callable[[Replica], bool]:
-    """Make the test whether a replica on the roll is this daemon before it was killed.
+    """Make the test whether a replica on the roll is a former process of this daemon.
 
-    The holder of the lock of an SQLite file or of a directory is alone there. Elsewhere it is a
-    replica of the same host and address whose process is gone, or has the number of ours.
+    With the lock of an SQLite file or of a store, this daemon is alone there, so all others with
+    the same file or store are. Otherwise it is a replica with the same host and URL whose process
+    has ended, or has our process id.
     """
     is_alone = database_lock(settings) is not None
     is_local = settings.cache.storage.local is not None
@@ -143,7 +144,7 @@ def former_lives(settings: Settings, own: Replica | None) -> Callable[[Replica],
 
 
 def _is_running(pid: int) -> bool:
-    """Whether there is such a process; True if that cannot be told."""
+    """Whether a process exists; True if that is not known."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

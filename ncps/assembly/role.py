@@ -1,6 +1,6 @@
-"""Role: how a process of ncps stands to others on its machine: alone, or one of several workers.
+"""Role: whether a process runs alone on its machine, or is one of several workers.
 
-The differences are here and in `process/worker`; everything else is the same program.
+All differences between the two are here and in `process/worker`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ncps.web.site import NcpsSite
 
 
 def new_name() -> str:
-    """Make up the name of a cache in Via headers."""
+    """Return a random name of a cache for Via headers."""
     return f"ncps-{uuid4().hex[:12]}"
 
 
 @frozen
 class Entrance:
-    """A port at which clients come in.
+    """A listening port for clients.
 
     :ivar is_encrypted: whether it speaks TLS.
     """
@@ -44,25 +44,25 @@ class Entrance:
 
     @property
     def address(self) -> str:
-        """Say where it listens, for logs."""
+        """The address of the port, for logs."""
         return address_of(self.port, is_encrypted=self.is_encrypted)
 
 
 class Role(Protocol):
-    """The place of a process among others.
+    """The relation of a process to the other workers of its daemon.
 
     Its methods are called in the order `begin`, `enter`, `open`, `tell`, ..., `leave`.
 
-    :ivar via: name in Via headers, which all workers of one daemon share, and no other has.
+    :ivar via: name in Via headers, the same for all workers of one daemon and for no other.
     :ivar pid: process id of the daemon: of this process, or of the supervisor.
-    :ivar address: where siblings reach this process; empty where it has none.
-    :ivar siblings: where this process reaches each of them.
-    :ivar is_in_charge: whether locks, schema and leftovers are seen to here, and not by a
-        supervisor.
+    :ivar address: the address at which siblings reach this process; empty without siblings.
+    :ivar siblings: the addresses of all siblings.
+    :ivar is_in_charge: whether this process, and not a supervisor, handles locks, schema and
+        unfinished files.
     :ivar notices: messages among siblings; None without siblings.
-    :ivar leases: directory in which siblings lease; None without siblings.
-    :ivar gather: collects the metrics of all siblings, from `begin` on; None without any.
-    :ivar watchdog: restarts this process if its reactor stands still.
+    :ivar leases: directory of the siblings' lease files; None without siblings.
+    :ivar gather: collects the metrics of all siblings, from `begin` on; None without siblings.
+    :ivar watchdog: restarts this process if its reactor stalls.
     """
 
     via: str
@@ -76,7 +76,7 @@ class Role(Protocol):
     watchdog: Watchdog
 
     def begin(self, metrics: Metrics) -> None:
-        """Get ready to hear siblings, before anything is remembered.
+        """Begin to receive notices of siblings, before this process remembers anything.
 
         Raises Unavailable if that fails.
         """
@@ -84,28 +84,28 @@ class Role(Protocol):
     async def enter(self, peers: NarAnswers, tracer: Tracer = NO_TRACER) -> None:
         """Let siblings ask this process. Raises Refused if it cannot listen.
 
-        :param peers: answers for NARs on their way.
+        :param peers: answers for arriving NARs.
         :param tracer: begins the spans of these answers.
         """
 
     def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[Entrance]:
-        """Let clients ask, where the settings say. Raises Refused if an address cannot be used."""
+        """Listen for clients at the addresses of the settings. Raises Refused if one is wrong."""
 
     def tell(self, *lines: str) -> None:
-        """Report in the words of sd_notify(3), such as READY=1. Never fails; see `systemd`."""
+        """Send lines of sd_notify(3), such as READY=1. Never fails; see `systemd`."""
 
     async def mend(self) -> None:
-        """Make again what something has removed: files by which siblings find each other.
+        """Make removed files again by which siblings find each other.
 
         Raises Refused or Unavailable if they cannot be made.
         """
 
     async def leave(self, ending: Ending) -> None:
-        """Hear and answer siblings no more; those that are being answered have until the end."""
+        """Stop receiving and answering siblings; running answers have until the end."""
 
 
 class Alone(Role):
-    """One process that looks after everything itself."""
+    """The role of a process without siblings."""
 
     def __init__(self, reactor: Any) -> None:
         self.via = new_name()
@@ -141,14 +141,14 @@ class Alone(Role):
         notify(*lines)
 
     async def mend(self) -> None:
-        """See `Role`: it needs none."""
+        """See `Role`; there is nothing to make."""
 
     async def leave(self, ending: Ending) -> None:
         """See `Role`."""
 
 
 def address_of(port: IListeningPort, *, is_encrypted: bool = False) -> str:
-    """Say where a port listens, for logs."""
+    """Return the address of a port, for logs."""
     scheme = "https" if is_encrypted else "http"
     where = port.getHost()
     host, number = getattr(where, "host", None), getattr(where, "port", 0)
@@ -158,11 +158,11 @@ def address_of(port: IListeningPort, *, is_encrypted: bool = False) -> str:
 
 
 async def closed(port: Any) -> None:
-    """Stop listening, at an `IListeningPort`; return when it is done."""
+    """Stop listening at an `IListeningPort`; return when that is done."""
     ended = port.stopListening()
     try:
         if ended is not None:
             await ended
     except OSError:
-        # Twisted removes the file of a UNIX socket first, and comes no farther where it is gone.
+        # Twisted first removes the file of a UNIX socket, and stops there if it is missing.
         port.socket.close()

@@ -1,4 +1,4 @@
-"""The keys of a daemon that runs, read again after a rotation."""
+"""The signing keys of a running daemon, which it reads again after a rotation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ncps.settings.schema.tree import Settings
 
 
 async def signing(base: Foundation, working: WorkingCache, settings: Settings) -> list[str]:
-    """Sign with the keys of now; return a line if these are others, or cannot be used."""
+    """Sign with the present keys; return a line if they have changed or cannot be used."""
     before = working.cache.public_key
     try:
         key = await reload_keys(base, working, settings)
@@ -28,10 +28,10 @@ async def signing(base: Foundation, working: WorkingCache, settings: Settings) -
 async def reload_keys(base: Foundation, working: WorkingCache, settings: Settings) -> str:
     """Sign with the keys that store and settings have now; return the present public key.
 
-    Narinfos that are held in memory are read, and signed, anew. Raises Refused, Corrupt,
-    StorageFull or Unavailable if the keys cannot be used: then this process signs as before.
+    Narinfos in memory are read and signed again. Raises Refused, Corrupt, StorageFull or
+    Unavailable if the keys cannot be used: then this process goes on signing with the old ones.
 
-    :param settings: those of now; only the ones of keys count.
+    :param settings: the present settings, of which only those of keys are used.
     """
 
     def read() -> tuple[KeyWish, Replica]:
@@ -40,13 +40,13 @@ async def reload_keys(base: Foundation, working: WorkingCache, settings: Setting
             own = own_facts(base.settings, base.role)
             return key_wish(settings), evolve(own, trusted=trusted)
         except OSError as error:
-            raise Unavailable(f"the storage cannot be looked at: {error.strerror}") from error
+            raise Unavailable(f"the storage cannot be read: {error.strerror}") from error
 
     async def identify() -> CacheIdentity:
         wish, own = await base.parts.workers.run(read)
         return await identity_as(base.parts, base.settings, wish, own)
 
-    late = f"they cannot be read within {PART_S:g} s"
+    late = f"ncps cannot read them within {PART_S:g} s"
     identity = await within(base.reactor, PART_S, identify(), late)
     key = str(identity.key.public)
     if key == working.cache.public_key and tuple(identity.former) == tuple(working.vetting.former):

@@ -61,15 +61,15 @@ if TYPE_CHECKING:
     from ncps.observe.otel.telemetry import Telemetry
 
 CERTIFICATES_S: Final = 5.0
-"""Seconds between two looks at the files of the certificate."""
+"""Seconds between two checks of the files of the certificate."""
 
 
 class Runtime:
     """Starts all parts of a process, and stops those that were started.
 
     :param ending: the time that running work has at the end.
-    :ivar status: the line that systemd shows of this process.
-    :ivar reloaders: take new settings, one after the other; none before the end of the start.
+    :ivar status: the line that `systemctl status` shows.
+    :ivar reloaders: apply new settings, one after the other; empty before the end of the start.
     """
 
     _log = Logger()
@@ -93,7 +93,7 @@ class Runtime:
         self.reloaders: tuple[Reloader, ...] = ()
 
     async def start(self) -> None:
-        """Start everything; return when clients are served. Raises NcpsError if that fails."""
+        """Start all parts; return when clients are served. Raises NcpsError if that fails."""
         base = self._base
         self._open()
         identity = await identity_of(base.parts, base.settings, base.role)
@@ -135,7 +135,7 @@ class Runtime:
         tell(base.settings, identity, self._entrances)
 
     def _open(self) -> None:
-        """Start threads, open the database, and let metrics show lost log lines."""
+        """Start threads, open the database, and count lost log lines in the metrics."""
         parts, metrics = self._base.parts, self._base.metrics
         parts.workers.start()
         self._names.start()
@@ -151,7 +151,7 @@ class Runtime:
         access: AccessControl,
         secured: Certificates | None,
     ) -> NcpsSite:
-        """Let siblings ask, then clients."""
+        """Listen for siblings, then for clients."""
         base = self._base
         warnings: Callable[[], list[str]] = list
         if secured is not None:
@@ -184,7 +184,7 @@ class Runtime:
         return entrance
 
     async def stop(self) -> None:
-        """Stop what was started; return when everything has ended."""
+        """Stop all parts that were started; return when they have ended."""
         ending = self._ending
         if self._core is not None:
             self._core.core.ahead.stop()
@@ -208,7 +208,7 @@ class Runtime:
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        """Leave the cluster, and close connections to other servers, files and threads."""
+        """Leave the cluster, close connections to servers and files, and stop the threads."""
         ending, parts = self._ending, self._base.parts
         if self._agreement is not None:
             await self._agreement.leave()
@@ -241,9 +241,9 @@ class Runtime:
         )
 
     async def _end_tasks(self) -> None:
-        """Let downloads end until the deadline; tickers never end by themselves.
+        """Wait for downloads until the deadline, then cancel all tasks, tickers included.
 
-        A download that no client has asked for is ended at once.
+        A download that no client has asked for is not waited for.
         """
         core = self._core
         while core is not None and core.core.running.wanted and self._ending.left_s > 0:

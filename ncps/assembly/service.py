@@ -1,4 +1,4 @@
-"""NcpsService: everything started in order, ready only when it can serve, stopped in order.
+"""NcpsService: one process of ncps, which starts and stops its parts in order.
 
 start   settings -> storage -> locks -> schema -> Runtime.start -> READY
 stop    STOPPING -> Runtime.stop -> locks
@@ -39,13 +39,13 @@ from ncps.settings.schema.tree import Settings
 class NcpsService(Service):
     """One process of ncps as a service of Twisted.
 
-    :param reactor: runs everything; stopped when the start fails.
-    :param role: how this process stands to others; by default it is alone.
-    :param logs_failure: whether to log a start that failed; False where the caller reports it.
+    :param reactor: runs everything; stopped if the start fails.
+    :param role: the relation to other workers; by default there are none.
+    :param logs_failure: whether to log a failed start; False if the caller reports it.
     :ivar failure: why the start failed, for the exit code.
     :ivar started: called once, at the end of the start, with the reason of a failure or with "".
-    :ivar ending: the time that running work has at the end; `cut` shortens it.
-    :ivar reload: reads the settings again when it is asked to.
+    :ivar ending: the time that running work has at the end; `cut` ends it.
+    :ivar reload: reads the settings again on request.
     """
 
     _log = Logger()
@@ -88,10 +88,10 @@ class NcpsService(Service):
         self._pulse = Pulse(reactor, self._role.watchdog.pulse_s, self._beat)
 
     def check(self) -> None:
-        """Take the locks, probe the storage, bring the schema up to date; before the reactor runs.
+        """Take the locks, probe the storage, update the schema; before the reactor runs.
 
-        A worker leaves that to its supervisor, but for an SQLite file removed meanwhile. Raises
-        Refused, StorageFull or Unavailable, which say what is wrong and what would be right.
+        A worker leaves this to its supervisor, but makes a removed SQLite file again. Raises
+        Refused, StorageFull or Unavailable, whose text says what is wrong and what is right.
         """
         refuse_without_library(self._settings)
         self._parts = adapters(self._reactor, self._settings, self._metrics)
@@ -102,7 +102,7 @@ class NcpsService(Service):
         check(self._settings, self._parts, self._locks)
 
     def privilegedStartService(self) -> None:
-        """See `IService`: make all checks that can stop the start before anything runs."""
+        """See `IService`: make all checks that can fail before anything runs."""
         try:
             if self._parts is None:
                 self.check()
@@ -114,14 +114,14 @@ class NcpsService(Service):
 
     def startService(self) -> None:
         """See `IService`."""
-        self.privilegedStartService()  # `twist` does not
+        self.privilegedStartService()  # `twist` does not call it
         super().startService()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._start_failed)
 
     def _start_failed(self, failure: Any) -> None:
         if not self.running:
-            return  # told to stop meanwhile
+            return  # a stop has cancelled the start
         error = failure.value
         if isinstance(error, NcpsError):
             if self._logs_failure:
@@ -153,7 +153,7 @@ class NcpsService(Service):
         in_background(self._parts.workers, codec.import_all)
 
     async def take(self, settings: Settings) -> list[str]:
-        """Go on with other settings, once the start is over; see `reloaders`.
+        """Apply other settings once the start is over; see `reloaders`.
 
         Returns lines about changes that the settings do not show.
         """
@@ -164,12 +164,12 @@ class NcpsService(Service):
         self._role.tell("WATCHDOG=1")
 
     def stopService(self) -> Deferred[None]:
-        """See `IService`: fires when everything has ended."""
+        """See `IService`; fires when all parts have ended."""
         super().stopService()
         if self._starting is not None:
-            self._starting.cancel()  # harmless when it has ended
+            self._starting.cancel()  # does nothing if the start has ended
         stopped = Deferred.fromCoroutine(self._stop())
-        # The reactor waits for its triggers, and says nothing of those that fail.
+        # The reactor waits for its triggers, but does not report those that fail.
         return stopped.addErrback(lambda failure: self._log.failure("cannot stop", failure))
 
     async def _stop(self) -> None:
@@ -190,12 +190,12 @@ class NcpsService(Service):
         return self._locks.fds
 
     def release_locks(self) -> None:
-        """Let another process have the store and the database; idempotent."""
+        """Release the locks of store and database; a further call does nothing."""
         self._locks.release()
 
 
 def serve(settings: Settings) -> int:
-    """Run alone until told to stop; return the exit code. Raises NcpsError if the start fails."""
+    """Run one process until a signal; return the exit code. Raises NcpsError if the start fails."""
     run = chosen_reactor()
     service = NcpsService(settings, run, logs_failure=False)
     ignore_others(run, service.reload.ask)

@@ -1,4 +1,4 @@
-"""The workers of one machine, as one of them asks the others for their figures."""
+"""The client with which a worker asks its siblings for their metrics."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
 class SiblingClient:
-    """Asks one sibling at its UNIX socket; its owner closes it.
+    """The client of one sibling at its UNIX socket; its owner closes it.
 
-    :param deadline_s: how long an answer may take, all in all.
+    :param deadline_s: seconds for a whole answer.
     """
 
     def __init__(self, reactor: Any, path: Path, deadline_s: float) -> None:
@@ -41,7 +41,7 @@ class SiblingClient:
         )
 
     async def ask(self, target: str) -> bytes:
-        """Return the body of a 200. Raises Unavailable for all else, or after `deadline_s`."""
+        """Return the body of a 200. Raises Unavailable for other answers and after `deadline_s`."""
         try:
             return await within(self._reactor, self._deadline_s, self._ask(target))
         except DeferredTimeout as error:

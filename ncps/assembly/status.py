@@ -1,4 +1,4 @@
-"""The line that `systemctl status` shows: addresses, NARs in the store, troubles."""
+"""The line that `systemctl status` shows: addresses, NARs in the store, problems."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _GIB = 1024**3
 class StatusLine:
     """The status of one process.
 
-    :ivar addresses: where it serves; empty until it does.
-    :ivar totals: the last counts of the catalog; None before the first.
+    :ivar addresses: the addresses at which it serves; empty before.
+    :ivar totals: the last counts of the catalog; None before the first count.
     """
 
     role: Role
@@ -29,7 +29,7 @@ class StatusLine:
 
     @property
     def line(self) -> str:
-        """The line that sets the status."""
+        """The line of sd_notify(3) that sets the status."""
         parts = [f"Serving {self.addresses}" if self.addresses else "Starting"]
         if self.totals is not None:
             size = self.totals.bytes_stored / _GIB
@@ -37,7 +37,7 @@ class StatusLine:
         return status("; ".join([*parts, self.trouble or "all is well"]))
 
     async def tell(self, cache: Cache) -> None:
-        """Tell systemd, if anything has changed."""
+        """Send the line to systemd if it has changed."""
         parts = (await cache.readiness()).parts
         self.trouble = "; ".join(f"{part}: {state}" for part, state in parts.items() if state != OK)
         if self.line != self._told:

@@ -1,4 +1,4 @@
-"""The storage as one value, whether it is a directory or a bucket."""
+"""The storage as one value, for a directory as well as for a bucket."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ncps.storage.temps import Temps
 
 @frozen(kw_only=True)
 class Stores:
-    """The storage ports, and where unfinished downloads lie.
+    """The storage ports, and the directory of unfinished downloads.
 
-    :param room: where a download must fit.
-    :param odd: blocks; says what is odd about the place of unfinished downloads.
+    :param room: the file systems in which a download must fit.
+    :param odd: blocks; returns what is odd about the directory of unfinished downloads.
     :param probe: blocks; checks that the storage can be used, and makes missing directories.
     :param sweep: blocks; removes files of dead processes that are older than the given seconds, and
-        returns their number. 0 seconds are right only before anything else runs.
-    :param mend: blocks; makes the directory of unfinished downloads again, and returns whether a
-        program had removed it. Raises StorageFull if nothing may be written, Unavailable if it
-        fails now.
-    :param lock: against another daemon; None if several may share the storage.
-    :param threads: of the storage's own.
-    :param trouble: says what is wrong with a storage that can be used; empty if nothing is.
+        returns their number. Pass 0 seconds only before anything else runs.
+    :param mend: blocks; makes the directory of unfinished downloads again if a program has removed
+        it, and returns whether it did. Raises StorageFull if nothing may be written, Unavailable
+        if it fails now.
+    :param lock: keeps other daemons away; None if several may share the storage.
+    :param threads: the threads that only the storage uses.
+    :param trouble: returns a problem of a storage that can still be used; empty for none.
     :param disconnect: closes idle connections.
     """
 
@@ -62,9 +62,9 @@ class Stores:
 
 
 def volume(settings: Settings, directory: Path, beside: Path | None = None) -> Volume:
-    """Say how much stays free where bytes are written.
+    """Return the room that stays free on the file system of a directory.
 
-    :param beside: the storage, if this is another directory: the setting is for its neighbours.
+    :param beside: the storage, if `directory` is another one: there, the setting is only a hint.
     """
     is_given = settings.origin("cache.storage.min-free") != "default"
     return Volume(

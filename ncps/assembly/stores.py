@@ -24,20 +24,20 @@ from ncps.storage.temps import Temps
 from ncps.storage.tree import Tree
 
 THREADS = 12
-"""Threads that write into a directory. They wait for the disk, which syncs many at a time."""
+"""Threads that write into a directory and wait for the disk, which syncs several at a time."""
 
 READERS = 16
-"""Threads that read bytes that are not in memory: a file that hangs blocks no write."""
+"""Threads that read bytes from the disk, so that a file that hangs blocks no write."""
 
 
 def stores(reactor: Any, settings: Settings) -> Stores:
-    """Make the stores and open nothing.
+    """Make the stores; they open nothing yet.
 
-    Raises Unavailable if AWS's own files of settings make no sense.
+    Raises Unavailable if AWS's own configuration files cannot be read.
     """
     root = settings.cache.storage.local
     if root is None:
-        from ncps.assembly.bucket import in_bucket  # noqa: PLC0415 - half a second for boto3
+        from ncps.assembly.bucket import in_bucket  # noqa: PLC0415 - boto3 takes half a second
 
         return in_bucket(reactor, settings)
     return _in_directory(reactor, settings, root)
@@ -46,7 +46,7 @@ def stores(reactor: Any, settings: Settings) -> Stores:
 def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
     temp_path = settings.cache.temp_path
     tree = Tree(root)
-    # Threads of its own: bytes that arrive shall not wait for those that are being synced.
+    # Threads of its own, so that arriving bytes do not wait for a sync.
     workers = Workers(reactor, "store", THREADS)
     readers = Workers(reactor, "read", READERS)
     where = f"the storage {root}"
@@ -61,7 +61,7 @@ def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
         calls.took(calls.now() - began)
 
     def mend() -> bool:
-        tree.check_present()  # else the disk is not there, and nothing is to be made
+        tree.check_present()  # raises if the disk is not mounted: then make no directories
         return sum(temps.mend() for temps in {spools, tree.temps}) > 0
 
     return Stores(

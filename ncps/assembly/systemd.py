@@ -1,11 +1,11 @@
 """Messages to the service manager of systemd: states, a line of status, and a pulse.
 
-    READY=1, RELOADING=1, STOPPING=1    its state
-    STATUS=...                          one line for `systemctl status`
-    WATCHDOG=1                          the reactor runs; without it systemd restarts the service
+READY=1, RELOADING=1, STOPPING=1    its state
+STATUS=...                          one line for `systemctl status`
+WATCHDOG=1                          the reactor runs; without it systemd restarts the service
 
-sd_notify(3) describes the protocol: a datagram has one or several lines. Any other service manager
-with such a socket will do.
+sd_notify(3) describes the protocol: a datagram has one or several lines. Another service manager
+with such a socket works, too.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 LEAST_S: Final = 10.0
-"""Seconds without a pulse that a process on a busy machine may need, though nothing is wrong."""
+"""Seconds without a pulse that a healthy process on a busy machine may need."""
 TELL_S: Final = 0.2
-"""Seconds that systemd has to take a message: the reactor's thread waits."""
+"""Longest time to send a message to systemd, for which the reactor's thread waits."""
 _FASTEST_S: Final = 0.1
 _log = Logger()
 
 
 def notify(*lines: str) -> None:
-    """Tell systemd, if it asked to be told; never fails, waits `TELL_S` at most."""
+    """Send lines to systemd if it wants any; never fails, and waits `TELL_S` at most."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
@@ -73,7 +73,7 @@ class Watchdog:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], pid: int) -> Watchdog:
-        """Read the environment; there is none if it is for another process, or makes no sense."""
+        """Read the environment; without a watchdog if it is for another process or wrong."""
         text, owner = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
         if owner not in {"", str(pid)} or not (text.isascii() and text.isdigit()):
             return cls()
@@ -90,20 +90,20 @@ class Watchdog:
         return max(LEAST_S, self.asked_s) if self.asked_s else 0.0
 
     def prepare(self) -> tuple[str, ...]:
-        """Get ready for a restart; return the lines that belong to `READY=1`.
+        """Prepare for SIGABRT; return the lines to send with `READY=1`.
 
-        systemd ends a stalled process with SIGABRT. Then Python writes where each thread was.
-        A time that is too short for a busy machine is raised.
+        systemd ends a stalled process with SIGABRT; Python then prints the stack of each thread. A
+        time that is too short for a busy machine is raised.
         """
         if not self.asked_s:
             return ()
         if sys.stderr is not None and not faulthandler.is_enabled():
-            with suppress(OSError, ValueError, AttributeError):  # standard error is no file
+            with suppress(OSError, ValueError, AttributeError):  # standard error is not a file
                 faulthandler.enable()
         if self.patience_s == self.asked_s:
             return ()
         _log.warn(
-            "WatchdogSec= is {asked} s: a busy machine could keep a healthy process from a sign of"
+            "WatchdogSec= is {asked} s: on a busy machine, a healthy process may give no sign of"
             " life for that long, so ncps has raised it to {raised} s; set WatchdogSec=30",
             asked=self.asked_s,
             raised=self.patience_s,
@@ -112,10 +112,10 @@ class Watchdog:
 
 
 class Pulse:
-    """Gives a sign of life again and again, as long as the reactor runs.
+    """A sign of life at each interval, as long as the reactor runs.
 
-    :param pulse_s: seconds from one to the next; 0 for no sign at all.
-    :param beat: called for each; must not raise.
+    :param pulse_s: seconds from one sign to the next; 0 for no signs.
+    :param beat: called for each sign; must not raise.
     """
 
     def __init__(self, clock: IReactorTime, pulse_s: float, beat: Callable[[], object]) -> None:
@@ -125,14 +125,14 @@ class Pulse:
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Begin, with a first sign at once; once."""
+        """Begin with a first sign now; only once."""
         assert self._call is None, "already started"
         if self._pulse_s:
             self._call = self._clock.callLater(self._pulse_s, self._again)
             self._beat()
 
     def stop(self) -> None:
-        """End; harmless when repeated."""
+        """End; a further call does nothing."""
         if self._call is not None:
             self._call.cancel()
             self._call = None

@@ -1,4 +1,4 @@
-"""Telemetry, as the settings name it; nothing of it is imported where it is off."""
+"""Telemetry, as the settings define it; if it is off, its libraries are not imported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PACKAGES_TO_INSTALL: Final = (
 
 
 def is_wanted(settings: Settings) -> bool:
-    """Whether anything is to be sent; OTEL_SDK_DISABLED is the standard way to say no."""
+    """Whether telemetry is on; the standard variable OTEL_SDK_DISABLED turns it off."""
     is_disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     return settings.opentelemetry.enabled and not is_disabled
 
@@ -53,7 +53,7 @@ def refuse_without_library(settings: Settings) -> None:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ImportError:  # not even the packages above it
+    except ImportError:  # a parent package is missing
         return False
 
 
@@ -65,7 +65,7 @@ def telemetry_of(base: Foundation, identity: CacheIdentity) -> Telemetry | None:
     settings = base.settings
     if not is_wanted(settings):
         return None
-    from ncps.observe.otel.telemetry import Subject, Telemetry  # noqa: PLC0415 - where it is on
+    from ncps.observe.otel.telemetry import Subject, Telemetry  # noqa: PLC0415 - only if it is on
 
     wanted = settings.opentelemetry
     is_s3 = settings.cache.storage.local is None
@@ -94,7 +94,7 @@ def _names_service(environ: Mapping[str, str]) -> bool:
 
 
 def begin(base: Foundation, telemetry: Telemetry | None, tasks: Tasks) -> Foundation:
-    """Begin to send, and return a foundation whose adapters make spans, if traces are on."""
+    """Start the telemetry; return a foundation whose adapters make spans, if traces are on."""
     if telemetry is None:
         return base
     telemetry.start()

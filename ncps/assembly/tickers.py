@@ -1,4 +1,4 @@
-"""Tickers: the jobs that a process repeats, and how often."""
+"""Tickers: the jobs that a process repeats, and their intervals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOM_S = 2.0
 REPEATS_S = 5.0
 USES_S = 60.0
 EXPIRY_S = 60.0
-"""How long memory may be out of date after a notice of another process was lost."""
+"""Seconds for which memory may be outdated after a notice of another process was lost."""
 INSPECTION_S = 10.0
 CLOCK_S = 60.0
 SHARING_S = 15.0
@@ -39,7 +39,7 @@ def tickers(
     access: AccessControl,
     status: StatusLine,
 ) -> Iterator[Ticker]:
-    """Make them; nothing runs yet."""
+    """Yield all tickers; the owner of the tasks runs them."""
     settings, parts = base.settings, base.parts
 
     async def count() -> None:

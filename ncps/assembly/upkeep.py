@@ -1,4 +1,4 @@
-"""Upkeep of the store: the jobs that keep it small and its counters right, and their times."""
+"""Upkeep of the store: the jobs that limit its size and correct its counters."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from ncps.settings.kinds.schedule import LOCAL, ScheduleSetting
 from ncps.settings.schema.tree import Settings
 
 CHECK_S = 60.0
-"""Seconds between two looks at the size: other processes store NARs, too."""
+"""Seconds between two checks of the size, since other processes store NARs, too."""
 SWEEP = "sweep"
-"""Name of the lease of the process that goes through the whole store."""
+"""Name of the lease of the process that searches the whole store."""
 LEFTOVERS_S = 900.0
 """Seconds between two searches for unfinished files of workers and replicas that have died."""
 LEFT_FOR_S = 600.0
-"""How long such a file must have lain there."""
+"""Age from which such a file is removed, in seconds."""
 _log = Logger()
 _LOCALTIME = Path("/etc/localtime")
 
@@ -44,9 +44,9 @@ def upkeep(
 ) -> tuple[Ticker, ...]:
     """Return the background jobs of the store; the owner of the tasks runs them.
 
-    Raises Refused if the machine's time zone cannot be told.
+    Raises Refused if the machine's time zone is not known.
 
-    :param may_sweep: whether an object that the catalog does not know belongs to no other catalog.
+    :param may_sweep: whether no other catalog uses the store, so that unknown objects are orphans.
     """
     clock = world.clock
     orphans = _orphans(world, base, core)
@@ -112,15 +112,15 @@ def _eviction(world: World, base: Foundation, core: Core) -> Eviction:
 
 
 async def sweep_leftovers(parts: Adapters) -> None:
-    """Remove unfinished files of processes that died. Raises Unavailable if that cannot be done."""
-    *_, threads = parts.workers, *parts.stores.threads  # the store's own, where it has some
+    """Remove unfinished files of processes that died. Raises Unavailable if that fails."""
+    *_, threads = parts.workers, *parts.stores.threads  # the store's own threads, if it has any
     count = await threads.run(parts.stores.sweep, LEFT_FOR_S)
     if count:
         _log.info("removed {count} unfinished files of dead processes", count=count)
 
 
 def bounds(settings: Settings) -> Bounds:
-    """Return how large the store may be."""
+    """Return the limits of the size of the store."""
     high = settings.cache.max_size_bytes
     lru = settings.cache.lru
     return Bounds(
@@ -138,9 +138,9 @@ def schedule_of(
     environ: Mapping[str, str] = os.environ,
     localtime: Path = _LOCALTIME,
 ) -> Schedule:
-    """Make the schedule of a setting. Raises Refused if the machine's time zone cannot be told.
+    """Make the schedule of a setting. Raises Refused if the machine's time zone is not known.
 
-    :param timezone: counts where the setting itself names none.
+    :param timezone: used if the setting itself names none.
     """
     if not setting.cron:
         return Every(setting.every_s)
@@ -149,13 +149,13 @@ def schedule_of(
 
 
 def local_zone(environ: Mapping[str, str], localtime: Path) -> tzinfo:
-    """Return the machine's time zone, summer time included. Raises Refused if it cannot be told."""
+    """Return the machine's time zone, with its summer time. Raises Refused if it is not known."""
     name = environ.get("TZ")
     try:
         if name is not None:
             name = name.removeprefix(":")
             return UTC if not name else _zone(name)
-        if not localtime.exists():  # so says glibc
+        if not localtime.exists():  # glibc then uses UTC, too
             return UTC
         with localtime.open("rb") as file:
             return ZoneInfo.from_file(file, LOCAL)

@@ -1,4 +1,4 @@
-"""Uploads, put together as the settings have them."""
+"""Uploads, joined from their parts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUOTA_S: Final = 60.0
 """Seconds between two counts of the uploads that no upstream has."""
 
 ABANDONED_S: Final = 600.0
-"""Seconds between two looks for uploads without a narinfo, at most."""
+"""Seconds between two searches for uploads without a narinfo, at most."""
 
 
 def uploads_of(world: World, base: Foundation, core: Core) -> CacheUploads:
@@ -56,7 +56,7 @@ def upload_rules(cache: CacheSettings, metrics: Metrics) -> UploadRules:
 
 
 def upload_jobs(world: World, core: Core, uploads: CacheUploads) -> Iterator[Ticker]:
-    """Give the background jobs of uploads."""
+    """Yield the background jobs of uploads."""
     rules = uploads.rules
     abandoned = AbandonedUploads(world, core.narinfos, core.state.uses, grace_s=rules.grace_s)
 
@@ -72,5 +72,5 @@ def upload_jobs(world: World, core: Core, uploads: CacheUploads) -> Iterator[Tic
 async def _count(quota: Quota) -> None:
     try:
         await quota.check()
-    except NcpsError:  # an upload counts, too, and says why it cannot
+    except NcpsError:  # an upload counts, too, and reports the error
         return

@@ -1,4 +1,4 @@
-"""Clients that an issuer of tokens, an authority or a proxy vouches for."""
+"""Clients that an issuer of tokens, an authority or a proxy has authenticated."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class VouchedClients:
-    """The sources of such clients, for the guard; what a setting does not ask for is left out.
+    """The sources of such clients that the settings configure.
 
-    :ivar sources: in the order in which they are asked; those of our own tokens go before them.
+    :ivar sources: in the order in which the guard asks them, after our own tokens.
     :ivar logins: limits wrong credentials of all sources.
-    :ivar proxied: reads from requests whom a trusted proxy names.
+    :ivar proxied: reads the user whom a trusted proxy names in a request.
     """
 
     def __init__(self, base: Foundation, tasks: Tasks) -> None:
@@ -41,10 +41,10 @@ class VouchedClients:
         self.take(base.settings)
 
     def take(self, settings: Settings) -> None:
-        """Know the clients of other settings from now on."""
+        """Use other settings from now on."""
         auth, sources = settings.auth, list[CredentialSource]()
         if auth.oidc.issuers and self._issuers is None:
-            from ncps.assembly.oidc import IssuerClients  # noqa: PLC0415 - only if one is there
+            from ncps.assembly.oidc import IssuerClients  # noqa: PLC0415 - only if there are issuers
 
             self._issuers = IssuerClients(self._base, self._tasks)
         if self._issuers is not None:
@@ -60,7 +60,7 @@ class VouchedClients:
         self.logins.take(most=auth.max_failed_logins, window_s=auth.failed_logins_window_s)
 
     def warnings(self) -> list[str]:
-        """Tell troubles that an operator should mend."""
+        """Return what an operator should fix."""
         return [] if self._issuers is None else self._issuers.tokens.warnings()
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The World of the cache core, as the settings and the adapters make it."""
+"""The World of the cache core, made from the settings and the adapters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ncps.cache.world import World
 from ncps.ports import SMALL, Notices
 
 MEMORY: Final = 64 * 1024 * 1024
-"""Bytes of small files that lie in memory, at most; others lie in spools then."""
+"""Bytes of small files in memory, at most; further ones get a spool on disk."""
 
 
 def world(
@@ -28,7 +28,7 @@ def world(
     notices: Notices,
     upstreams: Upstreams,
 ) -> World:
-    """Put together what the core needs of the world."""
+    """Make the World of the core."""
     parts = base.parts
     return World(
         clock=base.reactor,
@@ -54,7 +54,7 @@ def world(
 
 
 def admission(base: Foundation) -> Admission:
-    """Make the admission of downloads, and show in the metrics what it has let in."""
+    """Make the admission of downloads, and show the bytes that it has admitted in the metrics."""
     made = Admission(
         base.reactor,
         limits=base.settings.cache.download,
@@ -69,16 +69,16 @@ def admission(base: Foundation) -> Admission:
 
 
 def new_spool(parts: Adapters, total: int | None, digests: tuple[Digest, ...], why: str) -> Spool:
-    """Make a spool; without room for its file it is made without one.
+    """Make a spool, with a file unless there is a reason against it.
 
-    :param why: a reason not to have a file.
+    :param why: the reason to have no file, such as a full disk; empty for none.
     """
     file = None if why else partial(parts.stores.spools.create, "spool")
     return Spool(file=file, workers=parts.workers, digests=digests, total=total, keep_error=why)
 
 
 class SmallSpools:
-    """Makes the spools of small files, which lie in memory, within a budget."""
+    """Makes the spools of small files in memory, within a budget."""
 
     def __init__(self, base: Foundation) -> None:
         self._clock = base.reactor
@@ -88,7 +88,7 @@ class SmallSpools:
         self._count = base.metrics.short_ways("nar").inc
 
     def make(self, size: int, digests: tuple[Estimated, ...]) -> SmallSpool | None:
-        """Make a spool for so many bytes; None if they are too many, or there is no room."""
+        """Make a spool for `size` bytes; None if they are too many, or the budget is used up."""
         if size > self._most or not self._budget.take(size):
             return None
         self._count()

@@ -156,7 +156,7 @@ class ReloadTests(ReloadStage):
         sent = origin.visits(f"/{path.digest}.narinfo")[-1].request.headers["authorization"]
         self.assertEqual(b"nix:hidden", base64.b64decode(sent.removeprefix("Basic ")))
         self.netrc.write_text("machine 127.0.0.1 login\n")
-        self.assertEqual(1, len(self.reload(daemon, "the netrc file is wrong, its former")))
+        self.assertEqual(1, len(self.reload(daemon, "the netrc file is wrong, ncps keeps")))
         path = self.cache.add(1000)
         self.cache.mount(origin)
         self.assertEqual(200, self.narinfo(daemon, path).status)
@@ -165,7 +165,7 @@ class ReloadTests(ReloadStage):
         self.assertNotIn("hidden", daemon.log)
 
     def test_a_file_that_hangs(self) -> None:
-        """Its former contents hold, all else is taken, and the next reload works."""
+        """ncps keeps its former contents, applies all else, and the next reload works."""
         self.write(self.mounted(), self.cache.key)
         with Manager(self.directory) as manager:
             daemon = self.configured(manager)
