@@ -304,7 +304,7 @@ def _sync_blocking(path: str) -> Unavailable | None:
     except OSError as error:
         return Unavailable(f"{path} cannot be synced: {error.strerror}")
     try:
-        os.fsync(fd)
+        os.fdatasync(fd)  # its size is brought to disk, too; its times are of no use
     except OSError as error:
         return Unavailable(f"{path} cannot be synced: {error.strerror}")
     finally:

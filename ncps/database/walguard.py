@@ -42,7 +42,7 @@ class WalGuard:
     def __init__(self, path: Path) -> None:
         self._database = path
         self._known: tuple[int, int] | None = None
-        self._log = f"{path}-wal"
+        self._log = Path(f"{path}-wal")
         self._index = f"{path}-shm"
         self._index_fd = -1
         self._inode = 0
@@ -54,7 +54,7 @@ class WalGuard:
         """
         self._known = _identity(self._database)
         self._has_index()
-        log = _identity(Path(self._log))
+        log = _identity(self._log)
         self._inode = 0 if log is None else log[1]
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class WalGuard:
         *_, page_size, frames, _ = _HEADER.unpack(header)
         page_size = 65536 if page_size == 1 else page_size
         try:
-            facts = Path(self._log).stat()
+            facts = self._log.stat()
         except FileNotFoundError:
             raise WalCut(f"{self._log} was removed") from None
         self._inode = self._inode or facts.st_ino
@@ -103,7 +103,7 @@ class WalGuard:
         if found == self._known:
             return
         # The log first: a new index is made from the log that lies there.
-        self._put_aside(self._log, self._inode)
+        self._put_aside(str(self._log), self._inode)
         if self._index_fd >= 0:
             self._put_aside(self._index, os.fstat(self._index_fd).st_ino)
         what = "removed (`ncps rebuild` makes it anew)" if found is None else "replaced"

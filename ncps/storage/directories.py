@@ -43,6 +43,7 @@ class Directories:
 
     def __init__(self, root: Path) -> None:
         self._prefix = f"{root}/"
+        self._base = Path(self._prefix + keys.NARS)
         self._durable: set[str] = set()  # directories whose own names are known to be on disk
 
     def path(self, key: str) -> str:
@@ -51,18 +52,17 @@ class Directories:
 
     def check_present(self) -> None:
         """Raise Unavailable unless the tree is there: an unmounted disk has lost no object."""
-        base = self._prefix + keys.NARS
-        if not Path(base).is_dir():
-            raise Unavailable(f"{base} is not there: the disk may not be mounted")
+        if not self._base.is_dir():
+            raise Unavailable(f"{self._base} is not there: the disk may not be mounted")
 
-    def install(self, operation: Callable[[Path, str], None], source: Path, key: str) -> None:
+    def install(self, operation: Callable[[str, str], None], source: str, key: str) -> None:
         """Rename or link a sealed file to its key, durably."""
         unsynced = Unsynced()
         self.place(operation, source, key, unsynced)
         self.sync(unsynced)
 
     def place(
-        self, operation: Callable[[Path, str], None], source: Path, key: str, unsynced: Unsynced
+        self, operation: Callable[[str, str], None], source: str, key: str, unsynced: Unsynced
     ) -> None:
         """Rename or link a sealed file to its key; the name is durable after `sync`."""
         path = self.path(key)
@@ -71,7 +71,7 @@ class Directories:
                 self._make_parents(path, unsynced)
                 operation(source, path)
             except FileNotFoundError:
-                if not source.exists():
+                if not Path(source).exists():
                     raise
                 self.check_present()  # if the tree is there, another thread has pruned the shard
                 self._durable.difference_update(self._parents(path))  # or another process has

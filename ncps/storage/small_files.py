@@ -87,7 +87,7 @@ class _Writing:
         if self._temp is not None:
             if self._file.aside:
                 self.has_replaced = self._tree.keep_aside(self._file.key, self._file.aside)
-            self._tree.directories.place(os.rename, self._temp.path, self._file.key, unsynced)
+            self._tree.directories.place(os.rename, self._temp.name, self._file.key, unsynced)
             self._is_placed = True
 
     def close(self) -> None:

@@ -26,11 +26,19 @@ _ATTEMPTS = 100
 
 
 class TempFile:
-    """An open, locked, unfinished file, 0600; meets `ncps.aio.spool.SpoolFile`."""
+    """An open, locked, unfinished file, 0600; meets `ncps.aio.spool.SpoolFile`.
 
-    def __init__(self, fd: int, path: Path) -> None:
+    :param name: its path; as a text, because most are used once, for a rename.
+    """
+
+    def __init__(self, fd: int, name: str) -> None:
         self._fd: int | None = fd
-        self.path = path
+        self.name = name
+
+    @property
+    def path(self) -> Path:
+        """Where it is until it is published."""
+        return Path(self.name)
 
     @property
     def fd(self) -> int:
@@ -74,18 +82,21 @@ class Temps:
 
         :param kind: "spool" for a download, "temp" for a short-lived copy.
         """
-        with writing(str(self.directory)):
+        with writing(self._prefix[:-1]):
             for _ in range(_ATTEMPTS):
-                path = self.name(kind)
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                name = self._name(kind)
+                fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 if _lock(fd) and os.fstat(fd).st_nlink:
-                    return TempFile(fd, path)
+                    return TempFile(fd, name)
                 os.close(fd)  # a sweep was quicker and has unlinked it
         raise Unavailable(f"{self.directory} loses each new file at once")
 
     def name(self, kind: str) -> Path:
         """Return a path that no file has; a sweep removes a file there that is not locked."""
-        return Path(f"{self._prefix}{kind}-{os.getpid()}-{secrets.token_hex(8)}")
+        return Path(self._name(kind))
+
+    def _name(self, kind: str) -> str:
+        return f"{self._prefix}{kind}-{os.getpid()}-{secrets.token_hex(8)}"
 
     def sweep(self, age_s: float = 0.0) -> int:
         """Remove files that dead processes left behind; return their number.

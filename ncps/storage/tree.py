@@ -98,7 +98,7 @@ class Tree:
         """Make a small file; return False if there is one."""
         with writing(self.path(key)), sealed(self.temps, lambda temp: temp.write(data)) as temp:
             try:
-                self._install(os.link, temp.path, key)
+                self._install(os.link, temp.name, key)
             except FileExistsError:
                 # The thread or process that won may not have synced the name yet.
                 sync_directory(self.path(key).rpartition("/")[0])
@@ -119,13 +119,13 @@ class Tree:
                 facts = seal_file(source, size)
                 self.keep_aside(key, aside)
                 try:
-                    self._install(os.rename, source, key)
+                    self._install(os.rename, str(source), key)
                 except OSError as error:
                     if error.errno != errno.EXDEV:
                         raise
                     with sealed(self.temps, partial(copy_checked, source, digest=digest)) as temp:
                         facts = os.fstat(temp.fd)
-                        self._install(os.rename, temp.path, key)
+                        self._install(os.rename, temp.name, key)
             with suppress(FileNotFoundError):
                 source.unlink()
         return facts
@@ -174,7 +174,7 @@ class Tree:
             try:
                 if not is_same(temp.stat()):
                     raise Corrupt(f"{self.path(key)} was replaced")
-                self._install(os.rename, temp, target)
+                self._install(os.rename, str(temp), target)
             finally:
                 # If both names are those of one file already, rename leaves both.
                 temp.unlink(missing_ok=True)
@@ -204,7 +204,7 @@ class Tree:
         with writing(path):
             try:
                 os.lstat(path)
-                self._install(os.rename, Path(path), target)
+                self._install(os.rename, path, target)
             except (FileNotFoundError, NotADirectoryError):
                 self.check_present()
                 return False

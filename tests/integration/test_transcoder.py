@@ -151,7 +151,7 @@ class ChildTranscoderTests(TranscoderContract, TestCase):
         def full() -> TempFile:
             path = self.directory / "full"
             path.touch()
-            return TempFile(os.open("/dev/full", os.O_RDWR), path)
+            return TempFile(os.open("/dev/full", os.O_RDWR), str(path))
 
         for create in (refuse, full):
             transcoder = self.make(create=create)
