@@ -1,1 +1,1 @@
-"""Adapters of the upstream port: binary caches reached over HTTP."""
+"""Adapters of the upstream port: binary caches over HTTP."""

@@ -1,7 +1,7 @@
 """The HTTP client of one upstream: connections, deadlines, credentials and redirects.
 
-Redirects are followed here: those of treq leak connections and resolve relative locations against
-the wrong URL (twisted issue 6752 and others).
+This module follows redirects itself: treq leaks connections at redirects, and resolves relative
+locations against the wrong URL (twisted issue 6752 and others).
 """
 
 from __future__ import annotations
@@ -58,13 +58,12 @@ class _Cut(Unavailable):
 
 @frozen(kw_only=True)
 class Answer:
-    """The head of an answer, and its body to be read to the end or closed.
+    """The head of an answer, and its body. The caller reads the body to its end or closes it.
 
-    :param url: where the answer came from in the end.
-    :param values: gives all values of a header, by its name in lower case.
-    :param encoding: its Content-Encoding in lower case, empty for none.
-    :param content_length: bytes of the body on the wire, or what they would be for HEAD; None if
-        unknown.
+    :param url: the URL of the answer, after all redirects.
+    :param values: returns all values of a header, by its name in lower case.
+    :param encoding: its Content-Encoding in lower case; empty for none.
+    :param content_length: Content-Length, also of an answer to HEAD; None if unknown.
     """
 
     url: str
@@ -75,13 +74,13 @@ class Answer:
     body: BodyReader
 
     def header(self, name: str) -> str:
-        """The last value of a header, empty if absent."""
+        """Return the last value of a header; empty if it is absent."""
         values = self.values(name.encode("ascii"))
         return values[-1].decode("latin-1").strip() if values else ""
 
     @property
     def retry_after_s(self) -> float | None:
-        """Retry-After in seconds from now (RFC 9110 section 10.2.3), if it makes sense."""
+        """Retry-After in seconds from now (RFC 9110 section 10.2.3); None unless it is valid."""
         text = self.header("retry-after")
         if text.isascii() and text.isdigit():
             return float(text[:9])
@@ -95,14 +94,14 @@ _USUAL = UpstreamsSettings()
 
 
 class Client:
-    """Requests to one upstream.
+    """Sends requests to one upstream.
 
     :param reactor: for connections and deadlines.
     :param bounds: connections, places in queues and sizes that one upstream may use.
-    :param metrics: count requests turned away for a bound; None if no setting sets the bounds.
+    :param metrics: count requests refused for a bound; None if no setting sets the bounds.
     :param via: our name in the Via header (RFC 9110 section 7.6.3), by which we recognize our own
         questions.
-    :param endpoints: how to connect, if not as URLs say.
+    :param endpoints: makes the connections; None connects as the URLs say.
     """
 
     def __init__(
@@ -129,7 +128,7 @@ class Client:
 
     @staticmethod
     def host_of(url: str) -> str:
-        """Host name in a URL, without port."""
+        """Return the host name in a URL, without port."""
         return urlsplit(url).hostname or ""
 
     async def close(self) -> None:
@@ -137,7 +136,7 @@ class Client:
         await self._requesters.close()
 
     def discard(self) -> None:
-        """Close the idle connections, whenever that is done."""
+        """Begin to close the idle connections."""
         self._requesters.close()
 
     async def request(
@@ -150,13 +149,13 @@ class Client:
         follows: bool = True,
         is_nar: bool = False,
     ) -> Answer:
-        """Send a request, follow redirects, return the answer when its head has arrived.
+        """Send a request, follow redirects, and return the answer when its head has arrived.
 
         The caller reads the body to its end or closes it. Raises Unavailable or Corrupt if no
-        answer comes, or a redirect that may not be followed.
+        answer comes, or if a redirect may not be followed.
 
-        :param follows: whether redirects are followed; else they are answers as any.
-        :param is_nar: whether the answer may take as long as that of a NAR may.
+        :param follows: whether to follow redirects; if not, they are answers like any other.
+        :param is_nar: whether the answer has the longer deadline of a NAR.
         """
         times = self._timeouts
         wait_s = times.connect_s + (times.nar_s if is_nar else times.first_byte_s)
@@ -187,7 +186,7 @@ class Client:
 
         try:
             return await traced(method, url, ask)
-        except _Cut:  # before any byte of the answer: once more, as for a stale connection
+        except _Cut:  # no byte of the answer came: try again, as after a stale connection
             return await traced(method, url, ask, resent=1)
 
     async def _once(
@@ -224,10 +223,10 @@ class Client:
         return self._answer(url, head)
 
     def _headers(self, url: str, extra: dict[str, str]) -> Headers:
-        """The headers of a request. Raises ValueError if the URL is none."""
+        """Return the headers of a request. Raises ValueError if the URL is none."""
         fields = {"user-agent": AGENT, "via": trail.via(self._via), **extra}
         sent = Headers({name.encode(): [value.encode()] for name, value in fields.items()})
-        if origin_of(url) == self._origin:  # the rest is for the upstream itself alone
+        if origin_of(url) == self._origin:  # only the upstream itself gets the others
             if self._credentials is not None:
                 sent.setRawHeaders(b"authorization", [self._credentials.header()])
             for name, value in trace_headers().items() if self._is_told_traces else ():
@@ -235,7 +234,7 @@ class Client:
         return sent
 
     def _lines(self, extra: dict[str, str], accept_encoding: str) -> bytes:
-        """The same for a plain request, as lines of its head."""
+        """Return the headers of a plain request, as lines of its head."""
         fields = {"accept-encoding": accept_encoding, "via": trail.via(self._via), **extra}
         text = "".join([f"{name.title()}: {value}\r\n" for name, value in fields.items()])
         lines = self._own_lines + text.encode()
@@ -244,10 +243,10 @@ class Client:
         return lines
 
     async def _sent(self, send: Callable[[], Deferred[AnswerHead]], wait_s: float) -> AnswerHead:
-        """Send one request and wait for the head of its answer, for `wait_s` seconds at most.
+        """Send one request; wait for the head of its answer, at most `wait_s` seconds.
 
-        A request that is called off fails in many ways, few of which `addTimeout` knows, and
-        most of which look like a connection that broke.
+        A cancelled request fails in many ways. `addTimeout` knows few of them, and most look like a
+        broken connection.
         """
         called_off: list[Exception] = []
 
@@ -291,7 +290,7 @@ class Client:
 
 
 def _own_lines(credentials: BasicCredentials | None) -> bytes:
-    """Lines in the head of each plain request."""
+    """Return the lines in the head of each plain request."""
     told = b"" if credentials is None else b"Authorization: %b\r\n" % credentials.header()
     return b"User-Agent: %b\r\n" % AGENT.encode() + told
 
@@ -310,12 +309,12 @@ def _redirected(url: str, location: str) -> str:
 
 
 def _unnamed(error: NameTrouble) -> Unavailable:
-    """The error for a name that could not be looked up."""
+    """Return the error for a host name whose look-up failed."""
     return Busy(str(error)) if error.is_ours else Unavailable(str(error), timed_out=error.timed_out)
 
 
 def _reasons(error: Exception) -> list[Exception]:
-    """The failures that a failure wraps, or the failure itself."""
+    """Return the failures inside a failure, or the failure itself if it wraps none."""
     return [reason.value for reason in getattr(error, "reasons", None) or []] or [error]
 
 

@@ -1,8 +1,8 @@
-"""Connections to an upstream, whose heads are bounded in bytes.
+"""Connections to an upstream, with a bound on the bytes of an answer's head.
 
-Twisted bounds a line of a head and not the number of lines, so that a server could send headers
-until memory ends. Here every byte is counted from the request up to the empty line before the
-body, interim answers (1xx) included.
+Twisted bounds a line of a head, but not the number of lines, so that a server could send headers
+until memory is full. This module counts each byte from the request up to the empty line before the
+body, also those of interim answers (1xx).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ BORROWED: Final = (
 class BoundedConnection(HTTP11ClientProtocol):
     """One connection.
 
-    Twisted keeps the parser of an answer to itself; `tests/unit/upstream/test_connection.py` finds
-    out when it does that otherwise.
+    Twisted's parser of an answer is private; `tests/unit/upstream/test_connection.py` fails if a
+    release changes it.
 
     :param head_size: bytes of a head, at most.
     """
@@ -47,7 +47,7 @@ class BoundedConnection(HTTP11ClientProtocol):
         """See `IProtocol`."""
         parser: Any = self._parser
         if parser is None:
-            self.abort_now()  # the bytes answer no request
+            self.abort_now()  # there is no request for these bytes
             return
         if parser.state not in {STATUS, HEADER}:
             super().dataReceived(data)
@@ -60,16 +60,16 @@ class BoundedConnection(HTTP11ClientProtocol):
         super().dataReceived(first)
         still: Any = self._parser
         if still is not parser or not rest:
-            return  # what follows a whole answer belongs to none
+            return  # the bytes after a complete answer belong to none
         if parser.state in {STATUS, HEADER}:
             self._refuse()
         else:
             super().dataReceived(rest)
 
     def _finishResponse(self, rest: bytes) -> None:
-        """Do as Twisted does, but keep no connection on which more came than the answer."""
+        """Do as Twisted does, but close a connection if bytes follow the answer."""
         super()._finishResponse(rest)
-        if rest:  # a request that was sent on it meanwhile is sent again, on another one
+        if rest:  # a request that was sent on it already is sent again, on another one
             self.abort_now()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -78,7 +78,7 @@ class BoundedConnection(HTTP11ClientProtocol):
         super().connectionLost(reason)
 
     def abort_now(self) -> None:
-        """Abort: a polite end would wait, over TLS, until the peer has sent everything."""
+        """Abort, because a normal end would wait, over TLS, until the peer has sent everything."""
         transport: Any = self.transport
         transport.abortConnection()
 

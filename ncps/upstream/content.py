@@ -1,4 +1,4 @@
-"""Content: bodies of answers, freed of their Content-Encoding; web pages are told from NARs."""
+"""Content: decodes the Content-Encoding of answers' bodies, and detects web pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CODECS: Final = {
 }
 _PAGE: Final = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _PAGE_HEAD: Final = 64
-"""Bytes that tell a web page from a NAR, blanks before it included."""
+"""Number of first bytes, with leading blanks, by which a web page is detected."""
 
 
 def _decoder(encoding: str) -> Decoder:
@@ -37,12 +37,12 @@ def _decoder(encoding: str) -> Decoder:
 async def decoded(
     answer: Answer, fetched: Callable[[int], object], ratio: Ratio | None = None
 ) -> AsyncIterator[bytes]:
-    """The body of an answer without its Content-Encoding.
+    """Yield the body of an answer without its Content-Encoding.
 
-    Raises Unavailable if it breaks off, Corrupt if it cannot be decoded, Unconfirmed if nothing
-    tells that its end is the right one. An encoding that ends by itself confirms the end.
+    Raises Unavailable if the connection breaks, Corrupt if the body cannot be decoded, Unconfirmed
+    if nothing shows that the end is the right one. An encoding that marks its end confirms the end.
 
-    :param fetched: told of each number of bytes as they came.
+    :param fetched: called with the number of received bytes of each chunk.
     :param ratio: bounds the bytes that are decoded from them.
     """
     if not answer.encoding:
@@ -70,9 +70,9 @@ async def decoded(
 
 
 async def no_page(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Pass the bytes on. Raises Corrupt if they begin as a web page does, and no NAR.
+    """Pass the bytes on. Raises Corrupt if they begin like a web page.
 
-    The Content-Type tells nothing: some servers call a NAR text/html.
+    This ignores Content-Type, because some servers call a NAR text/html.
     """
     head: bytes | None = b""
     broken: Unavailable | None = None
@@ -94,7 +94,7 @@ async def no_page(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def is_page(text: bytes) -> bool:
-    """Whether a text begins as a web page does."""
+    """Return whether a text begins like a web page."""
     return _PAGE.match(text) is not None
 
 

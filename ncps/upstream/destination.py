@@ -1,4 +1,4 @@
-"""Destination: one upstream, with the deadlines, credentials and proxies towards it."""
+"""Destination: one upstream, with the deadlines, credentials and proxies for its requests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ncps.upstream.proxies import NO_PROXIES, Proxies
 
 @frozen(kw_only=True)
 class Timeouts:
-    """Deadlines towards one upstream, in seconds.
+    """Deadlines of requests to one upstream, in seconds.
 
-    :param connect_s: until the connection stands (TLS included).
+    :param connect_s: until the connection is made, with TLS.
     :param first_byte_s: from then until the head of the answer has arrived.
-    :param nar_s: the same for a NAR, which some upstreams have to fetch or put together first.
+    :param nar_s: the same for a NAR, which some upstreams must fetch or build first.
     :param idle_s: between two pieces of a body.
     """
 
@@ -35,7 +35,7 @@ class BasicCredentials:
     password: str = ""
 
     def header(self) -> bytes:
-        """The value of the Authorization header (RFC 7617)."""
+        """Return the value of the Authorization header (RFC 7617)."""
         return b"Basic " + b64encode(f"{self.user}:{self.password}".encode())
 
     def __repr__(self) -> str:
@@ -46,9 +46,10 @@ class BasicCredentials:
 class Destination:
     """One upstream.
 
-    :param resolver: looks host names up; None for the reactor's.
+    :param resolver: looks host names up; None for the reactor's resolver.
     :param proxies: choose the proxy for a URL.
-    :param is_told_traces: whether it gets the headers by which it can continue our traces.
+    :param is_told_traces: whether the upstream gets the headers by which it can continue our
+        traces.
     """
 
     base_url: str
@@ -60,18 +61,18 @@ class Destination:
 
     @property
     def origin(self) -> tuple[str, str, int | None]:
-        """Scheme, host and port."""
+        """Scheme, host and port of the upstream."""
         return origin_of(self.base_url)
 
     @property
     def is_proxied(self) -> bool:
-        """Whether the upstream's own origin is asked through a proxy."""
+        """Whether requests to the upstream's own origin go through a proxy."""
         scheme, host, port = self.origin
         return self.proxies.choose(scheme, host, port or 0) is not None
 
 
 def origin_of(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of a URL. Raises ValueError if it is no URL."""
+    """Return scheme, host and port of a URL. Raises ValueError if it is no URL."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, parts.hostname or "", port

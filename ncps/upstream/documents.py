@@ -1,4 +1,4 @@
-"""HttpDocuments: small documents, fetched over HTTP with a deadline and a bound."""
+"""HttpDocuments: fetches small documents over HTTP, with a deadline and a bound."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_SIZE: Final = 256 * 1024
 class HttpDocuments(Documents):
     """Fetches documents; see `ncps.ports.documents`.
 
-    :param client: of the server; decides which addresses and proxies are used.
+    :param client: sends the requests; decides on addresses and proxies.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class HttpDocuments(Documents):
 
 
 def _check(answer: Answer) -> None:
-    """Raise the error that the head of an answer means; 200 passes."""
+    """Raise the error for the status of an answer, unless it is 200."""
     if 300 <= answer.status < 400:
         raise Corrupt(f"{answer.url} leads elsewhere, which is not followed", kind="status")
     if answer.status != 200:

@@ -1,8 +1,8 @@
 """Reads netrc files: user names and passwords for upstreams, by host name.
 
 The format is that of curl, which Nix itself uses: words, `"quoted words"` with backslashes, and
-comments from a word that starts with `#` where a keyword is due. The standard library's module is
-not used, because its errors quote the content of the file.
+comments, which begin with `#` in the place of a keyword. The standard library's module is not used,
+because its errors quote the content of the file.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class _Entry:
 
 @frozen
 class Netrc:
-    """The entries of a file; the first one of a host counts. The repr shows no password."""
+    """The entries of a file; the first entry of a host counts. The repr shows no password."""
 
     machines: Mapping[str, _Entry] = Factory(dict)
     default: _Entry | None = None
 
     def credentials(self, host: str) -> tuple[str, str] | None:
-        """Return user (may be empty) and password for a host, without port; None if unknown."""
+        """Return user (may be empty) and password for a host without port; None if unknown."""
         entry = self.machines.get(host.lower(), self.default)
         if entry is None or (entry.password is None and not entry.user):
             return None
@@ -56,7 +56,7 @@ def _unescape(text: str) -> str:
 
 
 class _Words:
-    """The words of the text, with the lines they stand on."""
+    """The words of the text, with their line numbers."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -88,12 +88,12 @@ class _Words:
         return _Word(line, match[2])
 
     def skip_line(self) -> None:
-        """Go to the end of this line."""
+        """Skip to the end of this line."""
         end = self._text.find("\n", self._position)
         self._advance(len(self._text) if end < 0 else end)
 
     def skip_macro(self) -> None:
-        """Go behind the next empty line, where a macro ends."""
+        """Skip a macro, which ends after the next empty line."""
         end = re.compile(r"\n[ \t\r]*(?=\n)|\Z").search(self._text, self._position)
         self._advance(end.end() if end else len(self._text))
 
@@ -106,7 +106,7 @@ def _value(words: _Words, keyword: _Word) -> str:
 
 
 def _entries(words: _Words) -> Iterator[tuple[str | None, _Entry]]:
-    """Give host (None for the default) and entry, in order."""
+    """Yield each host (None for the default) with its entry, in order."""
     host: str | None = None
     facts: dict[str, str] | None = None
     while (word := words.take()) is not None:
@@ -137,9 +137,9 @@ def _entry(facts: Mapping[str, str]) -> _Entry:
 
 
 def parse(text: str) -> Netrc:
-    """Read the text of a netrc file.
+    """Parse the text of a netrc file.
 
-    Raises Malformed if it is none; the message names the line, and never quotes it.
+    Raises Malformed if it is none; the message has the number of the line, and never quotes it.
     """
     machines: dict[str, _Entry] = {}
     default: _Entry | None = None
@@ -152,9 +152,9 @@ def parse(text: str) -> Netrc:
 
 
 def read(path: Path, *, is_expected: bool = False) -> Netrc:
-    """Read a netrc file; a missing one has no entries, unless it is expected.
+    """Read a netrc file; treat a missing file as empty, unless it is expected.
 
-    Blocks for one small file; meant for the start of the program, and for a thread.
+    Blocks. Call it at the start of the program, or in a thread.
 
     Raises Malformed if it is not a netrc file or larger than 1 MiB, Unavailable if it cannot be
     read, or is expected and missing.

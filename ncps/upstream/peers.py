@@ -1,12 +1,12 @@
-"""PeerClients: the other processes of this cache, reached over HTTP, as the `Peers` port.
+"""PeerClients: the other processes of this cache over HTTP, as the `Peers` port.
 
-An address is an http URL, or `unix:/path` of a socket on this machine, or both, joined by `#`: one
-of several workers, which its siblings reach at its socket, and the others through the worker that
-happens to answer at the URL. `ncps.web.pages.peers` describes requests and answers.
+An address is an http URL, or `unix:/path` of a socket on this machine, or both, joined by `#`. Both
+mean one of several workers: its siblings reach it at its socket, and other daemons through any
+worker that answers at the URL. `ncps.web.pages.peers` describes requests and answers.
 
-An address comes from a lease, and a program that is none of this cache may listen there now. So the
-secret is never sent: each request bears a ticket that is good at this address only, and redirects
-are not followed.
+An address comes from a lease, and a foreign program may listen there now. So the secret is never
+sent. Instead, each request has a ticket that is valid only at this address, and redirects are not
+followed.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from ncps.upstream.agent import Answer, Client
 from ncps.upstream.destination import Destination, Timeouts
 
 TIMEOUTS: Final = Timeouts(connect_s=2.0, first_byte_s=10.0, nar_s=10.0, idle_s=30.0)
-"""The first byte waits for the peer's own upstream; a body stalls as long as that stalls."""
+"""The first byte waits for the peer's own upstream, and a body stalls when that upstream stalls."""
 
 MAX_CLIENTS: Final = 64
-"""Peers whose connections are kept. Of more, those that were not asked for longest are closed."""
+"""Peers whose connections are kept, at most; beyond that, the longest unused ones are closed."""
 
 _CLOCKS: Final = 2
-"""Clocks that are tried at one address, where several processes may answer."""
+"""Clocks that are tried at one address, because several processes may answer there."""
 
 
 @implementer(IAgentEndpointFactory)
 class UnixEndpoints:
-    """Connects to one socket, without regard to the URL."""
+    """Connects to one socket, whatever the URL is."""
 
     def __init__(self, reactor: Any, path: str, timeout_s: float) -> None:
         self._endpoint = UNIXClientEndpoint(reactor, path, timeout=timeout_s)
@@ -57,7 +57,7 @@ class UnixEndpoints:
 class PeerClients(Peers):
     """Asks other processes of the cache for NARs; see `ncps.ports.Peers`.
 
-    :param secret: shared by all processes of the cache; signs tickets.
+    :param secret: the secret of all processes of the cache, which signs tickets.
     :param via: our name in the Via header.
     :param siblings: sockets of the other workers of this daemon, as addresses.
     """
@@ -105,7 +105,7 @@ class PeerClients(Peers):
             yield chunk
 
     async def _ask(self, method: str, address: str, key: NarKey, offset: int) -> Answer:
-        """Send a request; return its answer if that is 200."""
+        """Send a request; return its answer if the status is 200, else raise an error."""
         url, _, worker = address.partition("#")
         where = worker if worker in self._siblings else url
         base = "http://peer" if where.startswith("unix:") else where.rstrip("/")
@@ -129,7 +129,7 @@ class PeerClients(Peers):
         raise Unavailable(f"status {answer.status}", retry_after=answer.retry_after_s)
 
     async def _admitted(self, where: str, base: str, request: Request) -> Answer:
-        """Send a request, once more for each clock that is found to be another than was thought."""
+        """Send a request; send it again if the peer's clock differs from the assumed one."""
         peer = self._peer(where)
         for _ in range(_CLOCKS + 1):
             ticket = Ticket.make(self._secret, where, self._now() + peer.ahead_s, request)
@@ -180,7 +180,7 @@ class PeerClients(Peers):
 class _Peer:
     """A process at one address.
 
-    :ivar ahead_s: by how much its clock is ahead of ours, as far as is known.
+    :ivar ahead_s: seconds by which its clock is ahead of ours, as far as is known.
     """
 
     client: Client

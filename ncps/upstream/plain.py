@@ -2,11 +2,11 @@
 
 treq and Twisted's agent parse the URL of each request several times, keep cookies, and read the
 head of each answer line by line. Nearly all requests of this cache are alike: GET or HEAD, to the
-origin that the operator has named, by a path of ordinary characters. Such a request is a path
-between two texts that are made once for each upstream. Its answer is read in one pass if its head
-comes in one piece and tells the length of the body (RFC 9112 section 6.2). Everything else goes
-the way of treq: other URLs before they are sent; other answers go to the parser of Twisted, on the
-same connection, from their first byte on.
+origin that the operator has configured, with a path of ordinary characters. Such a request is a
+path between two texts that are made once for each upstream. Its answer is parsed in one pass if the
+head arrives in one piece and has the length of the body (RFC 9112 section 6.2). treq sends the
+requests for other URLs. Twisted's parser reads other answers, on the same connection, from their
+first byte on.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ class AnswerHead(Protocol):
 
     @property
     def encoding(self) -> str:
-        """Its Content-Encoding, as it was sent; several are joined by commas."""
+        """Its Content-Encoding as it was sent; several headers are joined by commas."""
 
     @property
     def length(self) -> int | None:
-        """Bytes of its body, or what they would be for HEAD; None if unknown."""
+        """Its Content-Length, also for HEAD; None if unknown."""
 
     def values(self, name: bytes) -> list[bytes]:
-        """All values of a header, by its name in lower case."""
+        """Return all values of a header, by its name in lower case."""
 
     def deliver(self, reader: BodyReader) -> None:
-        """Have the body read; to be called once, in the turn in which the head is there."""
+        """Give the body to a reader. Call this once, in the turn in which the head arrives."""
 
 
 @frozen
 class ParsedHead:
-    """The head of an answer that is read in one pass; see `AnswerHead`."""
+    """The head of an answer that is parsed in one pass; see `AnswerHead`."""
 
     status: int
     fields: Mapping[bytes, list[bytes]]
@@ -83,7 +83,7 @@ class ParsedHead:
 class TwistedHead:
     """The head of an answer that Twisted has parsed; see `AnswerHead`.
 
-    :param encoding: None for that of the response.
+    :param encoding: the Content-Encoding; None for that of the response.
     """
 
     def __init__(self, response: Any, *, is_head: bool, encoding: str | None = None) -> None:
@@ -106,7 +106,7 @@ def _joined(values: list[bytes]) -> str:
 
 
 def _length(response: Any, *, is_head: bool) -> int | None:
-    """Content-Length, which Twisted keeps among the headers for HEAD and takes out otherwise."""
+    """Return Content-Length, which Twisted removes from the headers except for HEAD."""
     if not is_head:
         return None if response.length is UNKNOWN_LENGTH else int(response.length)
     text: bytes = response.headers.getRawHeaders(b"content-length", [b""])[-1].strip()
@@ -114,10 +114,10 @@ def _length(response: Any, *, is_head: bool) -> int | None:
 
 
 def parsed(head: bytes) -> tuple[int, dict[bytes, list[bytes]]] | None:
-    """Parse a head without its empty line; None if it is out of the ordinary.
+    """Parse a head without its empty line; return None if it is unusual.
 
-    That is one of another version, an interim answer, one without a body by its status, a
-    continued line, half the end of a line, a body without a length, or a connection that is to end.
+    Unusual are another HTTP version, an interim answer, a status without a body, a continued line,
+    an incomplete line end, a body without a length, and a connection that will close.
     """
     first, *lines = head.split(b"\r\n")
     status = first[9:12]
@@ -142,9 +142,9 @@ def parsed(head: bytes) -> tuple[int, dict[bytes, list[bytes]]] | None:
 
 
 class PlainConnection(BoundedConnection):
-    """A connection that knows plain requests beside those of Twisted's agent.
+    """A connection for plain requests and for those of Twisted's agent.
 
-    One request runs at a time. The connection is kept for the next one once the body has come.
+    One request runs at a time. The connection is kept for the next one after the whole body.
     """
 
     def __init__(self, returned: Callable[[Any], object], head_size: int) -> None:
@@ -159,10 +159,10 @@ class PlainConnection(BoundedConnection):
         self._left = 0
 
     def ask(self, method: bytes, text: bytes) -> Deferred[AnswerHead]:
-        """Send a request, and give the head of its answer.
+        """Send a request; the result is the head of its answer.
 
         Fails with `RequestNotSent`, `RequestTransmissionFailed`, `ResponseNeverReceived` or
-        `ResponseFailed`, as requests of Twisted do. Cancelling ends the connection.
+        `ResponseFailed`, like requests of Twisted. Cancelling closes the connection.
 
         :param text: the whole head of the request.
         """
@@ -191,7 +191,7 @@ class PlainConnection(BoundedConnection):
             super().dataReceived(data)
 
     def _begin(self, asking: Deferred[AnswerHead], data: bytes) -> None:
-        """Take the first bytes of an answer."""
+        """Handle the first bytes of an answer."""
         self._asking = None
         end = data.find(_END)
         found = parsed(data[:end]) if 0 <= end <= self.head_size else None
@@ -204,7 +204,7 @@ class PlainConnection(BoundedConnection):
         self._body = data[end + len(_END) :]
         head = self._unread = ParsedHead(status, fields, length, self._deliver)
         asking.callback(head)
-        if self._unread is head:  # no reader wants the body
+        if self._unread is head:  # no reader took the body
             self.abort_now()
 
     def _deliver(self, reader: BodyReader) -> None:
@@ -214,9 +214,9 @@ class PlainConnection(BoundedConnection):
         self._feed(reader, body)
 
     def _feed(self, reader: BodyReader, data: bytes) -> None:
-        """Pass on bytes of the body; before the reader has the last one, the connection is free."""
+        """Pass on bytes of the body; free the connection before the reader gets the last one."""
         if reader.has_ended:
-            return  # it was closed early, and the connection with it
+            return  # the reader has closed the body, and the connection with it
         rest = len(data) - self._left
         if rest < 0:
             self._left -= len(data)
@@ -227,7 +227,7 @@ class PlainConnection(BoundedConnection):
         reader.complete(piece)
 
     def _end(self, *, is_kept: bool) -> None:
-        """The answer is over: keep the connection, unless it says more than was asked for."""
+        """End the answer; keep the connection unless bytes follow the answer."""
         if not is_kept:
             self.abort_now()
             return
@@ -237,7 +237,7 @@ class PlainConnection(BoundedConnection):
         self._returned(self)
 
     def _hand_over(self, asking: Deferred[AnswerHead], data: bytes) -> None:
-        """Have Twisted read the answer; it is told that the request is sent."""
+        """Let Twisted read the answer, as if it had sent the request."""
         is_head = self._method == b"HEAD"
         self._state = "QUIESCENT"
         response = self._handed = self.request(_Sent(self._method))
@@ -246,7 +246,7 @@ class PlainConnection(BoundedConnection):
 
     def _handed_back(self, result: Any, asking: Deferred[AnswerHead], *, is_head: bool) -> None:
         self._handed = None
-        if asking.called:  # called off
+        if asking.called:  # cancelled
             return
         if isinstance(result, Failure):
             asking.errback(result)
@@ -265,17 +265,17 @@ class PlainConnection(BoundedConnection):
 
 
 def _send(transport: Any, data: bytes) -> None:
-    """Write, past the buffer of the connection if it is empty: an idle socket takes it at once.
+    """Write directly to the socket if the buffer of the connection is empty.
 
-    Only a bare TCP connection is written past its buffer. A transport of TLS passes the same
-    method on to the socket below it, where the bytes would leave unencrypted.
+    Only for a bare TCP connection: the same method of a TLS transport belongs to the socket below
+    it, which would send the bytes unencrypted.
     """
     sent: object = 0
     is_bare = isinstance(transport, Connection)
     if is_bare and not transport.dataBuffer and not transport._tempDataBuffer:
         sent = transport.writeSomeData(data)
     if sent != len(data):
-        transport.write(data[sent:] if isinstance(sent, int) else data)  # the error comes again
+        transport.write(data[sent:] if isinstance(sent, int) else data)  # this gets the error again
 
 
 class _Sent(Request):
@@ -290,7 +290,7 @@ class _Sent(Request):
 
 
 class _Source:
-    """A connection as a reader of bodies knows those of Twisted: behind a proxy."""
+    """The producer of a body, in the form in which Twisted gives it to readers."""
 
     def __init__(self, transport: Any) -> None:
         self._producer = transport

@@ -1,4 +1,4 @@
-"""Pool: the connections to upstreams that are kept for the next requests."""
+"""Pool: keeps connections to upstreams for later requests."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BORROWED: Final = (
 """Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
 
 Key = tuple[bytes, bytes, int]
-"""Scheme, host and port: connections of one key do for each other."""
+"""Scheme, host and port: connections of one key are interchangeable."""
 
 
 class _Connections(Factory):
-    """Makes the connections of a pool, as Twisted's own factory does.
+    """Makes the connections of a pool, like Twisted's own factory.
 
-    :param returned: told of each connection that may be used again.
-    :param name: of the endpoint, for `repr`.
+    :param returned: called with each connection that may be used again.
+    :param name: name of the endpoint, for `repr`.
     """
 
     def __init__(self, head_size: int, returned: Callable[[Any], object], name: str) -> None:
@@ -48,7 +48,7 @@ class _Connections(Factory):
 
 
 class Pool(HTTPConnectionPool):
-    """A pool that knows plain requests beside those of agents.
+    """A pool for plain requests and for those of agents.
 
     :param kept: idle connections to each origin, at most.
     """
@@ -66,9 +66,8 @@ class Pool(HTTPConnectionPool):
     ) -> Deferred[AnswerHead]:
         """Send a request over an idle connection, or over a new one.
 
-        Where an idle connection turns out to be gone before a byte of the answer, the request is
-        sent once more, over a new one. Fails as `PlainConnection.ask` does, and as the endpoint
-        does.
+        If an idle connection breaks before a byte of the answer, the request is sent once more,
+        over a new one. Fails like `PlainConnection.ask` and like the endpoint.
         """
 
         def anew(_: object = None) -> Deferred[AnswerHead]:
@@ -83,7 +82,7 @@ class Pool(HTTPConnectionPool):
         return anew() if idle is None else idle.ask(method, text).addErrback(failed)
 
     def _take(self, key: Key) -> PlainConnection | None:
-        """Take an idle connection out of the pool; None if there is none."""
+        """Remove an idle connection from the pool and return it; None if there is none."""
         idle = self._connections.get(key)
         while idle:
             connection = idle.pop(0)

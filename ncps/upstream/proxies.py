@@ -1,8 +1,8 @@
-"""Proxies: the choice of the proxy for a request to an upstream, or of none.
+"""Proxies: chooses the proxy for a request to an upstream, if any.
 
-Requests to this machine never go through a proxy, which would look for the server on its own
-machine. Nor do requests to a host that `no_proxy` names. `tunnel` and `requester` speak with
-proxies.
+Requests to this machine never go through a proxy, because the proxy would connect to its own
+machine. Requests to a host in `no_proxy` do not go through one, either. `tunnel` and `requester`
+talk to the proxies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 class Proxy:
     """An HTTP proxy.
 
-    :ivar is_secured: whether it is spoken to over TLS.
+    :ivar is_secured: whether connections to it use TLS.
     :ivar authorization: value of Proxy-Authorization; empty for none.
     """
 
@@ -36,9 +36,9 @@ class Proxy:
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that a host of a URL is in figures, however spelled; None for a name.
+    """Return the IP address that a host in a URL is, in any spelling; None if it is a name.
 
-    Systems read `127.1`, `0x7f000001` and `2130706433` as addresses, too.
+    Systems accept `127.1`, `0x7f000001` and `2130706433` as addresses, too.
     """
     try:
         address = ip_address(host.partition("%")[0])
@@ -54,7 +54,7 @@ def address_of(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host of a URL means the machine that asks."""
+    """Return whether the host in a URL is this machine."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -63,11 +63,11 @@ def is_this_machine(host: str) -> bool:
 
 
 class Bypass:
-    """The hosts that no proxy is asked for, as `no_proxy` lists them.
+    """The hosts that are reached without a proxy, as `no_proxy` lists them.
 
-    :param entries: a host name, which stands for its subdomains as well, with or without a dot or
-        `*.` in front; an address; a network such as `10.0.0.0/8`, for hosts that are addresses; any
-        but the last with a `:port` behind it; or `*` for all.
+    :param entries: host names, addresses, or networks such as `10.0.0.0/8` for hosts that are
+        addresses. A host name includes its subdomains, with or without a dot or `*.` in front. A
+        name or address may have a `:port`. `*` means all hosts.
     """
 
     def __init__(self, entries: Iterable[str] = ()) -> None:
@@ -85,7 +85,7 @@ class Bypass:
                     self._names.append(name)
 
     def covers(self, host: str, port: int) -> bool:
-        """Whether a host, as a URL has it, is asked directly."""
+        """Return whether a host, as a URL has it, is reached without a proxy."""
         if self.is_all:
             return True
         address = address_of(host)
@@ -100,7 +100,7 @@ class Bypass:
 
 
 def _with_port(entry: str) -> tuple[str, int | None] | None:
-    """Name and port of an entry; None if it is neither."""
+    """Return host and port of an entry; None if the entry has another form."""
     host, colon, port = entry.rpartition(":")
     if not colon:
         host, port = entry, ""
@@ -116,7 +116,7 @@ class Proxies:
 
     :param http: for http URLs; None for no proxy.
     :param https: for https URLs; None for no proxy.
-    :param bypass: hosts that are asked directly all the same.
+    :param bypass: hosts that are reached without a proxy.
     """
 
     http: Proxy | None = None
@@ -124,9 +124,9 @@ class Proxies:
     bypass: Bypass = field(factory=Bypass)
 
     def choose(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """Return the proxy for a URL; None if it is asked directly.
+        """Return the proxy for a URL; None if there is none.
 
-        :param host: without brackets.
+        :param host: the host in the URL, without brackets.
         """
         proxy = self.https if scheme == "https" else self.http
         if proxy is None or is_this_machine(host) or self.bypass.covers(host, port):

@@ -1,16 +1,16 @@
-"""Reach: an upstream may lead to internal addresses only if it is at one itself.
+"""Reach: an upstream may lead to internal addresses only if it has one itself.
 
-A URL in a narinfo and a redirect are words of an upstream that nobody signs. If ncps followed them
-anywhere, an upstream on the internet could have it ask services that only this machine reaches:
-those of this machine, of its network, and of a cloud for its machines. So each address is looked at
-after its name was resolved, when a connection to it is made; a name that leads elsewhere the next
-time gains nothing. Requests to the upstream's own origin go to any address to which the operator's
-URL leads.
+Nobody signs a redirect or the URL in a narinfo. If ncps followed them to any address, an upstream
+on the internet could send requests through ncps to services that only this machine reaches: on this
+machine, in its network, or a cloud's services for its machines. So ncps checks each address after
+it has resolved the name, when it makes the connection. It does not help an attacker to change the
+name in between. Requests to the upstream's own origin go to any address to which the operator's URL
+leads.
 
-Behind a proxy we do not see the address: the proxy looks the name up. So an upstream that is asked
-through one counts as one of the internet, unless its URL has an internal address in figures. URLs
-and redirects with such addresses in figures are refused as ever. The rules of the proxy decide to
-which other names it connects. Requests that go past the proxy are treated as without one.
+Behind a proxy we do not see the address, because the proxy looks the name up. So an upstream behind
+a proxy counts as public, unless its URL has an internal IP address. URLs and redirects with
+internal IP addresses are refused as without a proxy. The rules of the proxy decide to which other
+names it connects. Requests that do not use the proxy are treated as without one.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ SETTING: Final = "cache-upstream-allow-internal-addresses"
 
 _GLOBAL_V6: Final = IPv6Network("2000::/3")
 _EMBEDDING: Final = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
-"""Addresses that end in an IPv4 address: mapped ones, and those that a NAT64 translates."""
+"""IPv6 addresses that end in an IPv4 address: mapped ones, and those that a NAT64 translates."""
 _ODD: Final = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")))
-"""For protocols and relays, not all of which every release of Python knows."""
+"""Networks for protocols and relays; some releases of Python do not know all of them."""
 _DOCUMENTS_V6: Final = IPv6Network("3fff::/20")
 
 
 class InternalAddress(Exception):
     """A connection was not made, because it would lead to an internal address.
 
-    :ivar address: in figures.
+    :ivar address: the IP address.
     """
 
     def __init__(self, address: str) -> None:
@@ -63,10 +63,10 @@ class InternalAddress(Exception):
 
 
 def is_internal(text: str) -> bool:
-    """Whether an address in figures is internal, or no address at all.
+    """Return whether an IP address is internal; True also if the text is no IP address.
 
-    Internal are loopback, link-local, private, shared (100.64.0.0/10), unspecified, multicast and
-    reserved addresses, and IPv6 addresses that embed one of these.
+    Internal addresses are the loopback, link-local, private, shared (100.64.0.0/10), unspecified,
+    multicast and reserved ones, and IPv6 addresses that embed one of these.
     """
     try:
         address = ip_address(text)
@@ -83,23 +83,23 @@ def is_internal(text: str) -> bool:
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address at which an IPv6 address ends."""
+    """Return the IPv4 address in which an IPv6 address ends; None if it ends in none."""
     if any(address in network for network in _EMBEDDING):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.sixtofour
 
 
 def names_internal(host: str) -> bool:
-    """Whether the host of a URL is an internal address in figures, however spelled."""
+    """Return whether the host in a URL is an internal IP address, in any spelling."""
     address = address_of(host)
     return address is not None and is_internal(str(address))
 
 
 @implementer(IReactorPluggableNameResolver)
 class Named:
-    """The part of a reactor that endpoints need, with a resolver of their own.
+    """The part of a reactor that endpoints need, with another resolver.
 
-    :param resolver: None for the reactor's.
+    :param resolver: the resolver; None for the reactor's.
     """
 
     def __init__(self, reactor: Any, resolver: IHostnameResolver | None) -> None:
@@ -129,14 +129,14 @@ class Named:
 class PublicOnly(Named):
     """Connects to no internal address.
 
-    Names are resolved before: `HostnameEndpoint` asks for connections to addresses in figures, one
-    after the other, and goes on with the next where one fails.
+    The names are resolved already: `HostnameEndpoint` asks for connections to IP addresses, one
+    after the other, and tries the next if one fails.
     """
 
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> Any:
-        """See `IReactorTCP`. Raises InternalAddress if the address is internal, or is none."""
+        """See `IReactorTCP`. Raises InternalAddress if the address is internal or no IP address."""
         if is_internal(host):
             raise InternalAddress(host)
         return super().connectTCP(host, port, factory, timeout, bindAddress)
@@ -146,14 +146,13 @@ class Home:
     """Knows whether an upstream is internal itself.
 
     An upstream is internal while all connections to its own URL led to internal addresses. After
-    one connection to a public address it counts as public until the program starts anew: else it
-    could let its own name lead to an internal address for a moment. Before the first connection,
+    one connection to a public address it counts as public until the program restarts. Otherwise it
+    could make its own name lead to an internal address for a moment. Before the first connection,
     ncps resolves its name.
 
-    :param host: of the upstream's URL.
-    :param timeout_s: for resolving it.
-    :param is_proxied: whether the upstream is asked through a proxy, so that its name is not ours
-        to resolve.
+    :param host: the host in the upstream's URL.
+    :param timeout_s: the deadline for resolving it.
+    :param is_proxied: whether requests go through a proxy, which resolves the name.
     """
 
     def __init__(self, reactor: Any, host: str, timeout_s: float, is_proxied: bool) -> None:
@@ -163,13 +162,13 @@ class Home:
         self._is_internal: bool | None = names_internal(host) if is_proxied else None
 
     def saw(self, address: str) -> None:
-        """Note the address, in figures, of a connection to the upstream's own origin."""
+        """Note the IP address of a connection to the upstream's own origin."""
         self._is_internal = is_internal(address) and self._is_internal is not False
 
     async def is_internal(self) -> bool:
-        """Say whether the upstream is internal.
+        """Return whether the upstream is internal.
 
-        Raises Unavailable if resolving takes too long, NameTrouble if it finds nothing.
+        Raises Unavailable if resolving takes too long, NameTrouble if it finds no address.
         """
         if self._is_internal is not None:
             return self._is_internal
@@ -189,7 +188,7 @@ class Home:
 
 @implementer(IResolutionReceiver)
 class _Addresses:
-    """Collects the addresses of a name, in figures."""
+    """Collects the IP addresses of a name."""
 
     def __init__(self) -> None:
         self.done: Deferred[list[str]] = Deferred()
@@ -210,13 +209,13 @@ class _Addresses:
 
 @implementer(IAgentEndpointFactory)
 class Endpoints:
-    """Connects where URLs say; connections to one origin are told.
+    """Connects as URLs say; reports the addresses of connections to one origin.
 
     :param reactor: for connections to that origin.
-    :param elsewhere: for all others, a reactor, too.
+    :param elsewhere: the reactor for all other connections.
     :param origin: URL of that origin.
-    :param timeout_s: for each attempt to connect.
-    :param saw: told of the address, in figures, of each connection to that origin.
+    :param timeout_s: the deadline of each attempt to connect.
+    :param saw: called with the IP address of each connection to that origin.
     :param proxies: choose the proxy for a URL.
     """
 
@@ -248,10 +247,9 @@ class Endpoints:
         return endpoint
 
     def proxy_for(self, uri: URI) -> Proxy | None:
-        """Return the proxy through which a URI is asked; None if it is asked directly.
+        """Return the proxy for a URI; None if there is none.
 
-        Raises InternalAddress if the proxy would be asked for an internal address in figures, and
-        may not.
+        Raises InternalAddress if the URI has an internal IP address, and no request may go to it.
         """
         host = uri.host.decode("ascii")
         proxy = self._proxies.choose(uri.scheme.decode("ascii"), host, uri.port)
@@ -268,7 +266,7 @@ class Endpoints:
         is_own = _netloc(uri) == self._origin
         reactor = self._reactor if is_own else self._elsewhere
         endpoint = NamedEndpoint(reactor, uri.host.decode("ascii"), uri.port, self._timeout_s)
-        return _Told(endpoint, self._saw) if is_own else endpoint
+        return _Reporting(endpoint, self._saw) if is_own else endpoint
 
     def _tunnel(self, uri: URI, proxy: Proxy) -> IStreamClientEndpoint:
         host = uri.host.decode("ascii")
@@ -281,8 +279,8 @@ def _netloc(uri: URI) -> tuple[bytes, bytes, int]:
 
 
 @implementer(IStreamClientEndpoint)
-class _Told:
-    """Tells where its connections lead."""
+class _Reporting:
+    """Reports the addresses of its connections."""
 
     def __init__(self, endpoint: IStreamClientEndpoint, saw: Callable[[str], object]) -> None:
         self._endpoint = endpoint
@@ -291,10 +289,10 @@ class _Told:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """See `IStreamClientEndpoint`."""
         connecting: Deferred[Any] = self._endpoint.connect(protocolFactory)
-        return connecting.addCallback(self._tell)
+        return connecting.addCallback(self._report)
 
-    def _tell(self, protocol: Any) -> Any:
+    def _report(self, protocol: Any) -> Any:
         transport = protocol.transport
-        if transport is not None:  # else it is gone already
+        if transport is not None:  # None: it is closed already
             self._saw(transport.getPeer().host)
         return protocol

@@ -1,4 +1,4 @@
-"""RemoteCache: a binary cache reached over HTTP, as the `Upstream` port."""
+"""RemoteCache: a binary cache over HTTP, as the `Upstream` port."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from ncps.upstream.content import decoded, is_page, no_page
 
 MAX_CACHE_INFO_SIZE = 64 * 1024
 QUERY_S = 30.0
-"""Seconds that a query may take, with its wait for a connection and a trickling body."""
+"""Seconds that a query may take, with its wait for a connection and a slow body."""
 
 INLINE_SIZE = 64 * 1024
-"""Bytes of a narinfo that is parsed on the reactor's thread, at most."""
+"""Bytes of a narinfo that is parsed in the reactor's thread, at most."""
 
 _ABSENT = frozenset({403, 404, 410})
 _NO_HEAD = frozenset({400, 403, 405, 501})
-"""Answers to HEAD where GET may get a NAR: a method that is not served, an address signed for GET.
-403 may mean absence as well, as S3 says it."""
+"""Answers to HEAD after which GET may get a NAR: the server refuses the method, or the URL has a
+signature for GET only. 403 may also mean absence, as for S3."""
 _REFUSALS = frozenset({401, 403, 407})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
@@ -54,7 +54,7 @@ def _without_slash(url: str) -> str:
 
 @frozen(kw_only=True)
 class RemoteAddress:
-    """Where a cache is, and when it is asked; see `ncps.ports.Upstream`."""
+    """The URL of a cache, and its priority; see `ncps.ports.Upstream`."""
 
     name: str
     base_url: str = field(converter=_without_slash)
@@ -66,7 +66,7 @@ class AnswerLimits:
     """Bounds of an answer.
 
     :param narinfo_size: bytes of a narinfo, at most.
-    :param max_ratio: bytes that an encoding that was not asked for may make of one byte.
+    :param max_ratio: bytes that one byte may become in decoding, if the encoding was not asked for.
     """
 
     narinfo_size: int
@@ -76,7 +76,7 @@ class AnswerLimits:
 class RemoteCache(Upstream):
     """A binary cache as an `Upstream`.
 
-    :param workers: parse long narinfos.
+    :param workers: threads that parse long narinfos.
     :ivar limits: bounds of its answers.
     """
 
@@ -100,12 +100,12 @@ class RemoteCache(Upstream):
 
     @property
     def name(self) -> str:
-        """Host, port and path."""
+        """Host, port and path of the URL."""
         return self._address.name
 
     @property
     def base_url(self) -> str:
-        """Without a final slash."""
+        """The URL, without a final slash."""
         return self._address.base_url
 
     @property
@@ -159,11 +159,11 @@ class RemoteCache(Upstream):
     async def _small(
         self, path: str, limit: int, name: str = "", end: bytes = b"\n"
     ) -> tuple[bytes, Unconfirmed | None]:
-        """Fetch a text of at most `limit` bytes, all of it within `QUERY_S`.
+        """Fetch a text of at most `limit` bytes, completely within `QUERY_S` seconds.
 
-        :param name: of the limit, if it is a setting.
-        :param end: the last byte of a text that has not been cut.
-        :return: the text, and the error to raise if it is not whole, where nothing told its end.
+        :param name: the name of the limit, if it is a setting.
+        :param end: the last byte of a complete text.
+        :return: the text, and the error to raise if it is incomplete; None if its end is confirmed.
         """
         async with self._client.turns.queries:
             text = self._read_small(path, limit, name, end)
@@ -194,11 +194,11 @@ class RemoteCache(Upstream):
             answer.body.close()
         text = b"".join(pieces)
         if doubt is not None and not text.endswith(end):
-            raise doubt  # it may have ended within a value
+            raise doubt  # the text may have been cut within a value
         return text, doubt
 
     async def stat_nar(self, url: str) -> int | None:
-        """See `Upstream.stat_nar`. Where HEAD is refused, GET asks for one byte."""
+        """See `Upstream.stat_nar`. If HEAD is refused, ask for one byte by GET."""
         target = self._nar_url(url)
         async with self._client.turns.queries:
             answer = await self._client.request("HEAD", target)
@@ -230,7 +230,7 @@ class RemoteCache(Upstream):
             )
             start, total = _extent(answer, offset)
             self._metrics.nar_fetch_seconds.observe(self._clock.seconds() - began)
-            # A NAR whose encoding was asked for has a known size; any other has only this bound.
+            # A NAR whose encoding was asked for has a known size; others have only this bound.
             ratio = None if allow_encoding else self._ratio()
             chunks = decoded(answer, self._fetched, ratio)
             if not start:
@@ -262,13 +262,13 @@ class RemoteCache(Upstream):
 
 
 def _closed(answer: Answer, places: Bulkhead) -> None:
-    """Give back the place of a NAR among the transfers."""
+    """Release the place of a NAR among the transfers."""
     answer.body.close()
     places.release()
 
 
 def _check_text(text: bytes, what: str) -> None:
-    """Raise Unusable for a page or an empty answer that comes in place of a 404."""
+    """Raise Unusable for a web page or an empty answer, which some servers send instead of 404."""
     begin = text[:100].lstrip()
     if not begin:
         raise Unusable(f"not {what} but an empty answer", kind="malformed")
@@ -277,7 +277,7 @@ def _check_text(text: bytes, what: str) -> None:
 
 
 def _check_status(answer: Answer) -> None:
-    """Raise the error that the status means; 200 and 206 pass."""
+    """Raise the error for the status of an answer, unless it is 200 or 206."""
     status = answer.status
     is_refusal = status in _REFUSALS
     if status in _ABSENT:
@@ -293,11 +293,11 @@ def _check_status(answer: Answer) -> None:
 
 
 def _extent(answer: Answer, offset: int) -> tuple[int, int | None]:
-    """Offset of the first byte of the answer, and the size of the whole object if it says so."""
+    """Return the offset of the answer's first byte, and the object's size if the answer has it."""
     if answer.status == 416:
         if answer.header("content-range") != f"bytes */{offset}":
             raise Corrupt(f"the upstream's file ends before byte {offset}")
-        return offset, offset  # all of it had come, only its end was in doubt
+        return offset, offset  # all bytes had arrived before; only the end was not sure
     _check_status(answer)
     if answer.status == 206:
         match = _CONTENT_RANGE.fullmatch(answer.header("content-range"))

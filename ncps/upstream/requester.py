@@ -1,7 +1,7 @@
 """Requester: sends one request over HTTP and returns the head of its answer.
 
-treq does the work, but it always asks for gzip and undoes it out of our sight. So an agent for each
-request takes the encoding out of its hands. Redirects, deadlines and errors are for `agent`.
+treq does the work, but it always asks for gzip and decodes it without telling us. So a small agent
+for each request handles the encoding in its place. `agent` handles redirects, deadlines and errors.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class WireAgent:
 
 @implementer(IAgent)
 class ProxiedAgent:
-    """Asks proxies for http URLs where they are to be asked; https goes through tunnels.
+    """Sends requests for http URLs to the proxies that are to be used; https uses tunnels.
 
-    :param agent: for all else.
-    :param endpoints: knows where proxies are to be asked.
+    :param agent: sends all other requests.
+    :param endpoints: choose the proxy for a URL.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class ProxiedAgent:
 
 
 class _LiteralURL(EncodedURL):
-    """A URL whose host is an IPv6 address: hyperlink takes every host for a name, and refuses it.
+    """A URL whose host is an IPv6 address: hyperlink takes each host for a name, and refuses it.
 
-    Raises UnicodeError in the end, a ValueError, if something else of it is not ASCII.
+    Later encoding raises UnicodeError, a ValueError, if another part of the URL is not ASCII.
     """
 
     def to_uri(self) -> _LiteralURL:
-        """Nothing is left to encode."""
+        """Return the URL itself, because nothing is left to encode."""
         return self
 
 
@@ -117,13 +117,13 @@ _ORIGIN: Final = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]{1,5})?)(?:/.*)?")
 _PATH: Final = re.compile(
     r"(?:/[A-Za-z0-9_~+=@!,*-][A-Za-z0-9._~+=@!,*-]*)+(?:\?[\w.~+=&-]+)?", re.ASCII
 )
-"""Paths, and queries, that are the same however often they are parsed and written."""
+"""Paths and queries that parsing and writing do not change."""
 
 
 class PlainWay:
-    """The way of plain requests to one origin; see `plain`.
+    """Sends plain requests to one origin; see `plain`.
 
-    :param origin: scheme, host and port, as URLs begin.
+    :param origin: the beginning of its URLs: scheme, host and port.
     """
 
     def __init__(self, pool: Pool, endpoint: IStreamClientEndpoint, uri: URI, origin: str) -> None:
@@ -135,16 +135,16 @@ class PlainWay:
         self._host = uri.host if uri.port == usual else b"%b:%d" % (uri.host, uri.port)
 
     def path_of(self, url: str) -> str:
-        """The path in a URL of this origin; empty if the request has to go the way of treq."""
+        """Return the path in a URL of this origin; empty if treq must send the request."""
         if not url.startswith(self._origin):
             return ""
         path = url[len(self._origin) :]
         return path if _PATH.fullmatch(path) else ""
 
     def request(self, method: str, path: str, fields: bytes) -> Deferred[AnswerHead]:
-        """Send a request; the result is the head of its answer, redirect or not.
+        """Send a request; the result is the head of its answer, also of a redirect.
 
-        :param fields: lines of the head, each with its end, but for Host.
+        :param fields: lines of the head without Host, each with its line end.
         """
         name = method.encode("ascii")
         text = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (
@@ -157,9 +157,9 @@ class PlainWay:
 
 
 class Requester:
-    """Sends requests, over connections that are kept for the next ones.
+    """Sends requests, over connections that are kept for later ones.
 
-    :param endpoints: how to connect.
+    :param endpoints: makes the connections.
     :param kept: idle connections to each origin, at most.
     :param head_size: bytes of an answer's head, at most.
     """
@@ -173,13 +173,13 @@ class Requester:
         if isinstance(endpoints, Endpoints):
             agent = ProxiedAgent(reactor, agent, endpoints, self._pool)
         self._agent = agent
-        # No cookies: caches need none, and a jar is memory that an upstream can fill.
+        # No cookies: caches need none, and an upstream could fill the memory with them.
         self._jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
 
     def request(
         self, method: str, url: str, headers: Headers, accept_encoding: str
     ) -> Deferred[AnswerHead]:
-        """Send a request; the result is the head of its answer, redirect or not."""
+        """Send a request; the result is the head of its answer, also of a redirect."""
         where = _LiteralURL.from_text(url) if "://[" in url else url
         agent = WireAgent(self._agent, accept_encoding)
         sending: Deferred[treq.response._Response] = HTTPClient(agent, cookiejar=self._jar).request(
@@ -191,7 +191,7 @@ class Requester:
         )
 
     def way(self, base_url: str) -> PlainWay | None:
-        """Make the way of plain requests to an origin; None if its URL is out of the ordinary."""
+        """Return a `PlainWay` to an origin; None if its URL is unusual or needs a proxy."""
         found = _ORIGIN.fullmatch(base_url)
         if found is None:
             return None
@@ -199,7 +199,7 @@ class Requester:
         endpoints = self._endpoints
         is_tunnel = uri.scheme == b"https" or not isinstance(endpoints, Endpoints)
         if not is_tunnel and endpoints.proxy_for(uri) is not None:  # type: ignore[attr-defined]
-            return None  # the request would have to name the whole URL
+            return None  # requests to a proxy must have the whole URL
         return PlainWay(self._pool, endpoints.endpointForURI(uri), uri, found[1])
 
     def close(self) -> Deferred[object]:
@@ -209,15 +209,14 @@ class Requester:
 
 
 class Requesters:
-    """The connections to one upstream, and to the places that it leads to.
+    """The connections to one upstream, and to the servers that its URLs lead to.
 
-    Free connections may lead to internal addresses, confined ones may not.
+    Free connections may lead to internal addresses, confined ones may not. A connection that was
+    made while internal addresses were allowed must not be used after that ends. So URLs that may
+    lead to them have connections of their own; see `reach`.
 
-    A connection that was made while internal addresses were allowed must not be used when they are
-    not any more. So URLs that may lead to them have connections of their own; see `reach`.
-
-    :param endpoints: how to connect, if not as URLs say.
-    :ivar plain: the way of plain requests to its own origin; None if there is none.
+    :param endpoints: makes the connections; None connects as the URLs say.
+    :ivar plain: sends plain requests to the upstream's own origin; None if that is not possible.
     """
 
     def __init__(
@@ -253,8 +252,8 @@ class Requesters:
     async def choose(self, url: str) -> Requester:
         """Return the requester for a URL.
 
-        Raises ValueError if it is no URL, Unavailable or NameTrouble if nothing tells whether the
-        upstream is inside.
+        Raises ValueError if it is no URL, Unavailable or NameTrouble if ncps cannot find out
+        whether the upstream is internal.
         """
         is_own = origin_of(url) == self._origin
         is_free = not is_own and (self._may_lead_inside or await self._home.is_internal())

@@ -1,4 +1,4 @@
-"""The span of a request to an upstream, by OpenTelemetry's conventions for HTTP clients."""
+"""Traced: the span of a request to an upstream, by OpenTelemetry's conventions for HTTP clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ncps.observe.tracing.spans import Span, Value, current, span
 
 
 class Answered(Protocol):
-    """The part of an answer that a span is told."""
+    """The part of an answer that a span needs."""
 
     @property
     def status(self) -> int: ...
@@ -20,9 +20,9 @@ A = TypeVar("A", bound=Answered)
 
 
 async def traced(method: str, url: str, ask: Callable[[], Awaitable[A]], resent: int = 0) -> A:
-    """Make one request, which is a span up to the head of its answer.
+    """Make one request, within a span that ends at the head of its answer.
 
-    :param resent: how often the same request was made before.
+    :param resent: number of times that the same request was made before.
     """
     with span(method, kind="client") as step:
         if not step.is_recording:
@@ -34,13 +34,13 @@ async def traced(method: str, url: str, ask: Callable[[], Awaitable[A]], resent:
 
 
 def _describe(step: Span, method: str, url: str, resent: int) -> None:
-    """Tell a span about a request, without credentials and query, which may be a signature."""
+    """Describe a request in a span, without credentials and query, which may be a signature."""
     facts: dict[str, Value] = {"http.request.method": method}
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     except ValueError:
-        return  # the request fails for that in a moment
+        return  # the request itself fails for that soon
     place = parts.netloc.rpartition("@")[2]
     facts["server.address"], facts["server.port"] = parts.hostname or "", port
     facts["url.full"] = urlunsplit((parts.scheme, place, parts.path, "", ""))
@@ -50,6 +50,6 @@ def _describe(step: Span, method: str, url: str, resent: int) -> None:
 
 
 def trace_headers() -> dict[bytes, bytes]:
-    """The headers by which a server continues the trace of the work that runs now."""
+    """Return the headers by which a server continues the trace of the work that runs now."""
     headers = current().headers().items()
     return {name.encode("ascii"): value.encode("latin-1", "replace") for name, value in headers}

@@ -1,4 +1,4 @@
-"""Connections by way of a proxy: to the proxy itself, and through it (CONNECT, RFC 9110 9.3.6)."""
+"""Tunnel: connections to a proxy, and through it (CONNECT, RFC 9110 section 9.3.6)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ncps.errors import FailureKind
 from ncps.upstream.proxies import Proxy
 
 MAX_HEAD: Final = 16 * 1024
-"""Bytes of a proxy's answer to CONNECT."""
+"""Bytes of the head of a proxy's answer to CONNECT, at most."""
 
 _STATUS: Final = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
 _END: Final = re.compile(rb"\r?\n\r?\n")
 
 
 class ProxyTrouble(ConnectError):
-    """A proxy cannot be reached, or does not connect us. `str()` of it says why.
+    """A proxy cannot be reached, or does not connect us; `str()` of the error says why.
 
     :ivar timed_out: whether it did not answer in time.
     :ivar kind: see `errors.FailureKind`.
@@ -48,9 +48,9 @@ class ProxyTrouble(ConnectError):
 
 @implementer(IStreamClientEndpoint)
 class ProxyEndpoint:
-    """Connects to a proxy, over TLS if it wants that.
+    """Connects to a proxy, over TLS if the proxy requires that.
 
-    :param timeout_s: for each attempt.
+    :param timeout_s: the deadline of each attempt.
     """
 
     def __init__(self, reactor: Any, proxy: Proxy, timeout_s: float) -> None:
@@ -83,8 +83,8 @@ class Tunnel:
 
     :param clock: for the deadline.
     :param endpoint: connects to the proxy.
-    :param target: host and port of the server, joined by a colon, an IPv6 address in brackets.
-    :param timeout_s: for the proxy's answer.
+    :param target: host and port of the server, joined by a colon; an IPv6 address in brackets.
+    :param timeout_s: the deadline of the proxy's answer.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Tunnel:
 
 
 class _Asking(Factory):
-    """Makes the protocols that ask the proxy for a connection, while several are tried."""
+    """Makes the protocols that ask the proxy for a connection; several may be tried."""
 
     noisy = False
 
@@ -122,9 +122,9 @@ class _Asking(Factory):
 
 
 class _Asked(Protocol):
-    """Asks the proxy, and passes everything on once it has connected us.
+    """Asks the proxy for a connection, and passes all bytes on after that.
 
-    :ivar inner: the protocol that uses the connection, once it stands.
+    :ivar inner: the protocol that uses the connection, once it is made.
     """
 
     def __init__(self, tunnel: Tunnel, factory: IProtocolFactory) -> None:

@@ -1,4 +1,4 @@
-"""Turns: how many requests run at one upstream at once, and how long the others wait."""
+"""Turns: bounds the requests that run at one upstream at the same time; others wait."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SETTINGS: Final = {"queue": "cache-upstream-max-queue", "patience": "cache-upst
 class Turns:
     """The places of requests at one upstream.
 
-    Guesses (see `ncps.aio.guess`) have places of their own, so that no client waits for one. They
-    wait for none: a client that joined one would wait there, too.
+    Guesses (see `ncps.aio.guess`) have places of their own, so that no client waits for a guess.
+    A guess fails if no place is free: if it waited, a client that joined it would wait, too.
 
-    :param host: of the upstream, for messages.
-    :param metrics: count requests turned away for a bound; None if no setting sets the bounds.
+    :param host: host of the upstream, for messages.
+    :param metrics: count requests refused for a bound; None if no setting sets the bounds.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Turns:
 
     @property
     def transfers(self) -> Bulkhead:
-        """The places of NARs, for the work that runs now."""
+        """The places of NAR transfers, for the present work."""
         return self._guessed_transfers if is_unwanted() else self._transfers
 
     @property
     def queries(self) -> Bulkhead:
-        """The places of queries at the distance of the one that runs now."""
+        """The places of queries, for the distance of the present question."""
         return self._guessed_queries if is_unwanted() else self._queries[trail.distance()]
 
     def _places(self, what: str, size: int, most_s: float = inf) -> Bulkhead:
@@ -69,9 +69,9 @@ class Turns:
         )
 
     def reached(self, limit: str) -> None:
-        """Count a request that was turned away.
+        """Count a request that was refused for a bound.
 
-        :param limit: the name of the setting of its bound.
+        :param limit: the name of the bound's setting.
         """
         if self._metrics is not None:
             self._metrics.limit_reached(limit).inc()
