@@ -1,1 +1,1 @@
-"""Clients of this cache: their credentials, and the scopes that these give."""
+"""Clients of this cache: their credentials, and the scopes that the credentials give."""

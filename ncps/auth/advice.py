@@ -1,4 +1,4 @@
-"""The advice in refusals: how a client gets in, by the sources that are configured."""
+"""Advice in refusals: how a client gets credentials from the configured sources."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SEND: Final = (
 
 _GET: Final[Mapping[str, str]] = {
     "token": _MAKE,
-    "static": "take the token of cache-get-token",
-    "oidc": "get a token of an issuer that is trusted here (auth-oidc-issuer)",
-    "certificate": "show a certificate that auth-tls-rule gives the scope",
-    "proxy": "come as a user whom the proxy names and auth-proxy-rule gives the scope",
+    "static": "use the token of cache-get-token",
+    "oidc": "get a token from an issuer that is trusted here (auth-oidc-issuer)",
+    "certificate": "use a certificate to which auth-tls-rule gives the scope",
+    "proxy": "come through the proxy as a user to whom auth-proxy-rule gives the scope",
 }
 _SENT: Final = frozenset({"token", "static", "oidc"})
 """Sources whose credentials are sent in `Authorization`."""
@@ -38,8 +38,10 @@ _RULES: Final[Mapping[str, str]] = {
 def how_to_get_in(scope: Scope, sources: Sequence[str]) -> str:
     """Say how to get credentials with a scope, and how to send them.
 
-    :param sources: names of those that are configured. Without any, tokens are what can be made
-        at once. The token of `cache-get-token` is for reading only.
+    The token of `cache-get-token` is for reading only.
+
+    :param sources: names of the configured sources. Without any, the text names `ncps token`, which
+        needs no configuration.
     """
     known = [name for name in sources if name != "static" or scope is Scope.READ] or ["token"]
     ways = ", or ".join(_GET[name].format(scope=scope.value) for name in known)
@@ -47,10 +49,10 @@ def how_to_get_in(scope: Scope, sources: Sequence[str]) -> str:
 
 
 def how_to_get_more(scope: Scope, source: str) -> str:
-    """Say why a known client does not have a scope, or how it gets one."""
+    """Say why a known client does not have a scope, or how it gets the scope."""
     return _MORE.get(source, _MAKE.format(scope=scope.value))
 
 
 def how_to_reach(source: str) -> str:
-    """Say which setting or command limits a client to some store paths."""
+    """Name the setting or the command that limits a client to some store paths."""
     return _RULES.get(source, "`ncps token list`")

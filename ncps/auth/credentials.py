@@ -1,7 +1,7 @@
-"""Credentials: the parts of a request that name the client, and the sources that look them up.
+"""Credentials: the parts of a request that name the client, and the sources that check them.
 
-A source knows one kind of credentials: the tokens of the database, the token of the settings, and
-others. The guard asks the sources in order.
+A source knows one kind of credentials, such as the tokens of the database or the token of the
+settings. The guard asks the sources in order.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from ncps.auth.principal import Principal
 from ncps.errors import Malformed, Refused
 
 LONGEST: Final = 16 * 1024
-"""Bytes of a field with credentials, at most; the token of an issuer may have some KiB."""
+"""Bytes of a header with credentials, at most; the token of an issuer may have some KiB."""
 
 WrongKind = Literal["unknown", "expired", "revoked", "invalid"]
-"""The ways in which credentials are wrong: nobody knows them; they are too old, or not valid yet;
-they were withdrawn; they are no credentials at all, or forged."""
+"""The faults of credentials: no source knows them; they have expired or are not valid yet; somebody
+has revoked them; they are malformed or forged."""
 
 
 class WrongCredentials(Refused):
-    """The credentials are of this source, and they are wrong. Clients: 401.
+    """The credentials belong to this source, and they are wrong. Clients get 401.
 
-    The text goes to the client. It never repeats any part of the credentials.
+    The client gets the text, which never repeats any part of the credentials.
 
-    :param kind: for metrics.
+    :param kind: the value of a label in metrics.
     """
 
     def __init__(self, message: str, kind: WrongKind = "invalid") -> None:
@@ -40,7 +40,7 @@ class WrongCredentials(Refused):
 class ClientCertificate:
     """The names in the verified certificate of a client.
 
-    :param common_name: of its subject; empty if it has none.
+    :param common_name: the common name of its subject; empty if it has none.
     :param names: its alternative names, each with its kind: `DNS:ci.example`, `URI:spiffe://...`,
         `email:ci@example`.
     """
@@ -53,10 +53,10 @@ class ClientCertificate:
 class Credentials:
     """The credentials of one request. `repr` shows no secret.
 
-    :param client: address of the client; see `ncps.web.clients`.
-    :param bearer: token of `Authorization: Bearer`.
-    :param user: of `Authorization: Basic`, with its `password`.
-    :param certificate: that the client has shown in TLS, verified.
+    :param client: the address of the client; see `ncps.web.clients`.
+    :param bearer: the token of `Authorization: Bearer`.
+    :param user: the user of `Authorization: Basic`, with its `password`.
+    :param certificate: the verified certificate that the client has sent in TLS.
     :param proxy_user: the user that a trusted proxy names; empty for any other client.
     """
 
@@ -69,7 +69,7 @@ class Credentials:
 
     @property
     def secret(self) -> str:
-        """The token: that of Bearer, else the password of Basic. Nix can only send the latter."""
+        """The token of Bearer, else the password of Basic, because Nix can only send Basic."""
         return self.bearer or self.password
 
     @property
@@ -86,36 +86,37 @@ NO_CREDENTIALS: Final = Credentials()
 class CredentialSource(Protocol):
     """Knows the clients that have one kind of credentials.
 
-    :ivar name: for metrics and the log; one of `SOURCES` of `observe.auth_metrics`.
+    :ivar name: its name in metrics and logs; one of `SOURCES` in `observe.auth_metrics`.
     """
 
     name: str
 
     @property
     def is_configured(self) -> bool | None:
-        """Whether anybody may have such credentials; None if that cannot be told.
+        """Whether anybody may have such credentials; None if that is unknown now.
 
         While no source is configured, a verb that a setting opens is open to everybody.
         """
 
     def recall(self, credentials: Credentials) -> Principal | None:
-        """Return the principal if it is known without waiting; None if `identify` must tell.
+        """Return the principal if it is known without waiting; else None, and `identify` decides.
 
-        Runs for each request: it must take few microseconds and raises nothing.
+        Runs for each request, so it must take only a few microseconds. Raises nothing.
         """
 
     async def identify(self, credentials: Credentials) -> Principal | None:
-        """Return the principal; None if such credentials are not of this source.
+        """Return the principal; None if the credentials do not belong to this source.
 
-        Raises WrongCredentials if they are of this source, and wrong; Unavailable if the source
-        cannot tell.
+        Raises WrongCredentials if they belong to this source and are wrong, Unavailable if the
+        source cannot tell now.
         """
 
 
 def read_authorization(value: bytes) -> tuple[str, str, str]:
-    """Read the field `Authorization`: return the bearer's token, or user and password of Basic.
+    """Parse `Authorization`: return the token of Bearer, and user and password of Basic.
 
-    The names of the schemes may be in capitals (RFC 9110, 11.1). Raises Malformed if it is neither.
+    The names of the schemes may be in capitals (RFC 9110 section 11.1). Raises Malformed if the
+    value has another scheme or form.
     """
     if len(value) > LONGEST:
         raise Malformed(f"credentials of more than {LONGEST} bytes")

@@ -1,7 +1,7 @@
-"""The guard: has the sources of credentials name the client, and decides whether it may act (P8).
+"""Guard: identifies clients by the sources of credentials, and decides whether they may act (P8).
 
-A request that brings a known token is decided at once, without a coroutine. Only credentials that
-no source knows by heart take time.
+The guard decides on a request with a known token immediately, without a coroutine. It waits only
+for credentials that no source has in memory.
 """
 
 from __future__ import annotations
@@ -20,36 +20,33 @@ _ANYBODY: Final = {scope: Principal(name="", scopes=frozenset({scope})) for scop
 
 
 class Unauthenticated(Refused):
-    """The act needs credentials, and there are none, or wrong ones. Clients: 401.
-
-    The text goes to the client.
-    """
+    """The act needs credentials, and there are no right ones. Clients get 401 and the text."""
 
 
 class Forbidden(Refused):
-    """The client is known, and may not do this. Clients: 403. The text goes to the client."""
+    """The client is known, and may not do this. Clients get 403 and the text."""
 
 
 class VerbOff(Refused):
-    """Nobody may do this here. Clients: 405. The text goes to the client."""
+    """Nobody may do this here. Clients get 405 and the text."""
 
 
 class TooManyFailures(Unavailable):
-    """Too many wrong credentials came from this address. Clients: 429 with Retry-After."""
+    """Too many wrong credentials came from this address. Clients get 429 with Retry-After."""
 
 
 class FailedLogins(Protocol):
     """Limits the wrong credentials of one address."""
 
     def check(self, client: str) -> None:
-        """Raise TooManyFailures if this address has to wait."""
+        """Raise TooManyFailures if this address must wait."""
 
     def failed(self, client: str, secret: str) -> None:
         """Note wrong credentials from an address."""
 
 
 class Unlimited:
-    """Limits no credentials."""
+    """A `FailedLogins` without limits."""
 
     def check(self, client: str) -> None:
         """See `FailedLogins`."""
@@ -63,8 +60,8 @@ class AccessRules:
     """The rules of the settings for clients without credentials.
 
     :param reads_are_open: whether anybody may read.
-    :param open_verbs: scopes that everybody has while no source of credentials is configured (such
-        as by `cache-allow-put-verb`, a setting of the Go program).
+    :param open_verbs: scopes that everybody has while no source of credentials is configured, for
+        example by `cache-allow-put-verb`, a setting of the Go program.
     """
 
     reads_are_open: bool = True
@@ -82,9 +79,9 @@ def _uncounted(source: str, result: str) -> None:
 class Guard:
     """Decides which client may do what.
 
-    :param sources: are asked in this order.
-    :param count: is told of each request that brought credentials, when they were looked at.
-    :ivar rules: those that hold; `take` changes them.
+    :param sources: the sources, in the order to ask them.
+    :param count: called for each request with credentials, after these were checked.
+    :ivar rules: the present rules; `take` changes them.
     """
 
     def __init__(
@@ -101,17 +98,17 @@ class Guard:
         self._count = count
 
     def take(self, sources: Sequence[CredentialSource], rules: AccessRules) -> None:
-        """Decide by other sources and rules from now on, also about requests that are under way."""
+        """Decide by other sources and rules from now on, also for requests that run."""
         self._sources, self.rules = tuple(sources), rules
 
     @property
     def is_configured(self) -> bool | None:
-        """Whether anybody may have credentials; None if that cannot be told."""
+        """Whether anybody may have credentials; None if that is unknown now."""
         known = [source.is_configured for source in self._sources]
         return True if True in known else None if None in known else False
 
     def is_open(self, scope: Scope) -> bool:
-        """Whether anybody may, without credentials. Raises Unavailable if that cannot be told."""
+        """Return whether no credentials are needed. Raises Unavailable if that is unknown now."""
         if scope is Scope.READ:
             return self.rules.reads_are_open
         if scope not in self.rules.open_verbs:
@@ -122,14 +119,14 @@ class Guard:
         return not is_configured
 
     def anybody(self, scope: Scope) -> Principal | None:
-        """Return the principal of everybody if anybody may do this; None if it needs credentials.
+        """Return the principal of everybody if anybody may do this; None if credentials are needed.
 
-        Raises Unavailable if that cannot be told.
+        Raises Unavailable if that is unknown now.
         """
         return _ANYBODY[scope] if self.is_open(scope) else None
 
     def reader(self, credentials: Credentials) -> Principal | None:
-        """Return a principal that is known without waiting and may read all paths, or None."""
+        """Return a principal that is known without waiting and may read all paths; else None."""
         found = self._recall(credentials)
         if found is None:
             return None
@@ -149,13 +146,13 @@ class Guard:
     def admit(
         self, credentials: Credentials, scope: Scope
     ) -> Principal | Coroutine[Any, Any, Principal]:
-        """Return the principal, at once or later, if it has the scope.
+        """Return the principal if it has the scope, or a coroutine for it.
 
-        Where anybody may act, the guard does not look at credentials: a client with an old token in
-        its netrc can still read. The page asks whether the principal may act on one path.
+        If anybody may act, the guard does not check credentials, so that a client with an old token
+        in its netrc can still read. The page checks whether the principal may act on one path.
 
-        Raises Unauthenticated, Forbidden or VerbOff if it may not; Unavailable if that cannot be
-        told; TooManyFailures if the address has to wait.
+        Raises Unauthenticated, Forbidden or VerbOff if the client may not act, Unavailable if that
+        is unknown now, TooManyFailures if the address must wait.
         """
         anybody = self.anybody(scope)
         if anybody is not None:
@@ -178,7 +175,7 @@ class Guard:
                 found = await source.identify(credentials)
             except (WrongCredentials, Unavailable) as error:
                 found = error
-            if self._sources is not sources:  # a reload: what the former ones say is void
+            if self._sources is not sources:  # a reload: the former sources no longer count
                 return await self._identify(credentials, scope)
             if isinstance(found, WrongCredentials):
                 self._logins.failed(credentials.client, credentials.secret)
@@ -202,7 +199,7 @@ class Guard:
         return Unauthenticated(f"this needs the scope {scope.value}: {self._advice(scope)}")
 
     def _advice(self, scope: Scope) -> str:
-        """Say how to get in by the configured sources."""
+        """Say how to get credentials from the configured sources."""
         names = [source.name for source in self._sources if source.is_configured is not False]
         return how_to_get_in(scope, names)
 
@@ -210,7 +207,7 @@ class Guard:
 def permitted(principal: Principal, scope: Scope, path: str | None = None) -> Principal:
     """Return the principal. Raises Forbidden if it may not do this.
 
-    :param path: base name of the store path that the act is about; None: of none, or not known yet.
+    :param path: base name of the store path of the act; None if it has none or is unknown yet.
     """
     if principal.may(scope):
         if principal.may(scope, path):

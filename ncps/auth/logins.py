@@ -1,13 +1,13 @@
 """LoginLimits: limits the wrong credentials from one address.
 
-An address that sent too many has to wait: ncps refuses further credentials from there without
-looking at them, so that guesses cost neither the database nor the processor. Credentials that were
-found right before are in memory, and pass all the same. They are no guesses, and one address may
-have many clients, such as the runners of a CI system. So nobody can lock out a client that is at
-work. A new client at the same address waits until the time is over.
+An address that sent too many must wait: ncps refuses further credentials from there without
+checking them, so that attempts to guess use neither the database nor the CPU. Right credentials
+that are in memory are still accepted. They are no guesses, and one address may have many clients,
+such as the runners of a CI system. So nobody can lock out a working client. A new client at the
+same address waits until the time is over.
 
-The same credentials once more are no further guess: a client with a token that has expired asks for
-hundreds of paths, and shall be told that each time.
+The same wrong credentials count only once. A client with an expired token asks for hundreds of
+paths, and gets the reason each time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ncps.auth.guard import TooManyFailures
 from ncps.observe.metrics import Metrics
 
 MAX_ADDRESSES: Final = 10_000
-"""Addresses that are watched at once; beyond, ncps forgets those that failed first."""
+"""Addresses that are watched, at most; beyond that, ncps forgets those that failed first."""
 
 LIMIT: Final = "auth-max-failed-logins"
 
@@ -45,7 +45,7 @@ def network_of(client: str) -> str:
 class _Failures:
     """Wrong credentials of one address in one window of time.
 
-    :ivar tags: 32 bits of the hash of each, which take little room and tell no secret.
+    :ivar tags: 32 bits of the hash of each credential, which need little memory and reveal nothing.
     """
 
     until: float
@@ -57,10 +57,10 @@ class _Failures:
 
 
 class LoginLimits:
-    """See `ncps.auth.guard.FailedLogins`.
+    """Counts wrong credentials; see `ncps.auth.guard.FailedLogins`.
 
-    :param most: failures of one address within `window_s` after which it has to wait until the
-        window ends; 0 for any number.
+    :param most: failures within `window_s` seconds after which an address must wait until the
+        window ends; 0 for no limit.
     """
 
     _log = Logger()
@@ -75,16 +75,16 @@ class LoginLimits:
         self._failures: BoundedMap[str, _Failures] = BoundedMap(MAX_ADDRESSES)
 
     def take(self, *, most: int, window_s: float) -> None:
-        """Go on with other limits; a window that has begun ends when it would have."""
+        """Use other limits from now on; a window that has begun keeps its end."""
         self._most, self._window_s = most, window_s
 
     @property
     def watched(self) -> int:
-        """The number of addresses that are watched."""
+        """Number of addresses that are watched."""
         return len(self._failures)
 
     def check(self, client: str) -> None:
-        """Raises TooManyFailures if this address has to wait."""
+        """Raise TooManyFailures if this address must wait."""
         found = self._failures.get(network_of(client))
         if found is None or not self._most or found.count < self._most:
             return
@@ -97,7 +97,7 @@ class LoginLimits:
             )
 
     def failed(self, client: str, secret: str) -> None:
-        """Note wrong credentials from an address, and log the first and the last that counts."""
+        """Note wrong credentials from an address; log the first ones and the last that count."""
         network, now = network_of(client), self._clock.seconds()
         found = self._failures.get(network)
         if found is None or now >= found.until:
@@ -112,7 +112,7 @@ class LoginLimits:
         if found.count == self._most:
             self._log.warn(
                 "{count} wrong credentials from {client}: for {seconds} s others from there are"
-                " refused unseen",
+                " refused unchecked",
                 count=found.count,
                 client=client,
                 seconds=round(found.until - now),

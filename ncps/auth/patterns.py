@@ -1,9 +1,9 @@
 """Patterns of store paths: regular expressions that match any text quickly.
 
-Python matches by trying: `(a+)+b` needs years for 60 letters a. So a pattern is read before it is
-used, and the number of ways to try is computed for the longest base name. Literals, `.`, classes
-and `|` in groups are allowed, and `* + ? {m,n}` after one character or class. A group must not be
-repeated, and of all ways together there may be 250,000, which takes some milliseconds.
+Python matches by backtracking: `(a+)+b` needs years for 60 letters a. So this module parses a
+pattern before its use, and computes the number of ways to match the longest base name. Literals,
+`.`, classes and `|` in groups are allowed, and `* + ? {m,n}` after one character or class. A group
+must not be repeated. There may be 250,000 ways in all, which take some milliseconds.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ LONGEST_NAME: Final = 32 + 1 + 211
 LONGEST: Final = 512
 """Characters of a pattern, at most."""
 MOST_WAYS: Final = 250_000
-"""Two repetitions without end (`.*`) and four alternatives are less."""
+"""Ways to match, at most. Two unbounded repetitions (`.*`) and four alternatives have fewer."""
 
 _ESCAPED: Final = "dws"
 _COUNT: Final = re.compile(r"\{(\d{1,3})(,(\d{0,3}))?\}", re.ASCII)
 
 
 def compiled(text: str) -> re.Pattern[str]:
-    """Return a pattern that must match a whole base name. Raises Malformed, which says why."""
+    """Compile a pattern that must match a whole base name.
+
+    Raises Malformed, with the reason, if it is no regular expression or not allowed.
+    """
     if not text or len(text) > LONGEST:
         raise Malformed(f"the pattern should have 1 to {LONGEST} characters")
     if not text.isascii() or not text.isprintable():
@@ -45,7 +48,7 @@ def compiled(text: str) -> re.Pattern[str]:
 
 
 class _Scan:
-    """Reads a pattern from left to right, and counts the ways to match it.
+    """Parses a pattern from left to right, and counts the ways to match it.
 
     :ivar at: index of the next character.
     """
@@ -59,7 +62,7 @@ class _Scan:
         return self._text[self.at : self.at + 1]
 
     def alternatives(self) -> int:
-        """Read up to a closing parenthesis or to the end."""
+        """Parse up to a closing parenthesis or to the end; return the number of ways."""
         ways = self._sequence()
         while self._peek() == "|":
             self.at += 1
@@ -126,7 +129,7 @@ class _Scan:
         return 1
 
     def _repeated(self, inner: int, *, is_group: bool) -> int:
-        """Read what may follow one character or group; return the ways of both together."""
+        """Parse a repetition after one character or group; return the ways of both together."""
         letter = self._peek()
         if letter not in ("*", "+", "?", "{"):
             return inner

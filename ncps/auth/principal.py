@@ -15,16 +15,16 @@ class Scope(enum.Enum):
     WRITE = "write"  # PUT
     DELETE = "delete"
     PIN = "pin"  # pin and unpin
-    ADMIN = "admin"  # everything, tokens included
+    ADMIN = "admin"  # all acts, also those for tokens
 
 
 @frozen(kw_only=True)
 class Principal:
     """One client, as its credentials name it.
 
-    :param name: for the log; never a secret.
-    :param paths: the base name of a store path (`<hash part>-<name>`) must match it whole; None
-        for every path.
+    :param name: its name in logs; never a secret.
+    :param paths: must match the whole base name of a store path (`<hash part>-<name>`); None
+        permits each path.
     :param source: name of the source of credentials that knows the client.
     """
 
@@ -34,10 +34,10 @@ class Principal:
     source: str = "token"
 
     def may(self, scope: Scope, path: str | None = None) -> bool:
-        """Whether the principal may do this.
+        """Return whether the principal may do this.
 
-        :param path: base name of the store path that the act is about; None if it is not known yet,
-            or about none: then the scope alone decides.
+        :param path: base name of the store path of the act; None if it has none or is unknown yet.
+            Then the scope alone decides.
         """
         if scope not in self.scopes and Scope.ADMIN not in self.scopes:
             return False
@@ -45,7 +45,7 @@ class Principal:
 
 
 ANONYMOUS = Principal(name="", scopes=frozenset({Scope.READ}))
-"""A client without credentials where reads are open."""
+"""A client without credentials, if reads are open."""
 
 NOBODY = Principal(name="", scopes=frozenset())
-"""A client without credentials where reads are closed."""
+"""A client without credentials, if reads are closed."""

@@ -1,8 +1,8 @@
 """Rules: give a client scopes by facts that others vouch for (P8).
 
-A fact has a name and values: a claim of a token, a name in a certificate, the user that a proxy
-names. The first rule whose conditions all hold counts. So a rule for few clients stands before one
-for many.
+A fact has a name and values: a claim of a token, a name in a certificate, or the user that a proxy
+names. The first rule whose conditions are all true applies. So an operator writes a rule for few
+clients before a rule for many.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Facts = Mapping[str, tuple[str, ...]]
 
 
 def matches(pattern: str, value: str) -> bool:
-    """Whether a value is what a pattern says, from its first to its last character.
+    """Return whether a pattern matches a whole value.
 
-    `*` stands for any characters, also none. Takes a time that grows with the length of the value,
-    however many `*` there are.
+    `*` matches any characters, also none. The time is proportional to the length of the value, for
+    any number of `*`.
     """
     if len(value) > LONGEST_VALUE:
         return False
@@ -81,10 +81,10 @@ class ScopeRules:
         return len(self._rules)
 
     def principal(self, name: str, facts: Facts, source: str) -> Principal:
-        """Return the client with the scopes of the first rule that holds; with none if none does.
+        """Return the client with the scopes of the first rule that applies; with none if none does.
 
-        :param name: of the client; it is cut, and freed of what cannot be printed.
-        :param source: name of the source of credentials that these rules belong to.
+        :param name: name of the client; it is cut, and unprintable characters are removed.
+        :param source: name of the source of credentials with these rules.
         """
         shown = "".join(sign if sign.isprintable() else "?" for sign in name[:LONGEST_NAME])
         for rule in self._rules:

@@ -1,13 +1,13 @@
-"""The tokens of the database as a source of credentials, and how a token is made.
+"""Tokens: the tokens of the database as a source of credentials, and making a token.
 
-All tokens are held in memory, by their SHA-256. A token has 256 random bits, so a look-up by its
-hash tells nobody anything: the time it takes depends on a hash that a client cannot steer towards
-that of another token. For the same reason a plain SHA-256 is enough, without salt and without work.
+All tokens are held in memory, by their SHA-256. A token has 256 random bits, so the time of a
+look-up reveals nothing: a client cannot choose a token whose hash is close to that of another one.
+For the same reason a plain SHA-256 is enough, without salt and iterations.
 
-Each process asks for the number of the last change every `LOOK_S` seconds. An unknown token makes
-it ask once more, after the request came: the token may have been made just before the request.
-While the database is away, a process believes the tokens that it has read for a time; then it
-answers "cannot tell", which is neither right nor wrong.
+Each process asks for the number of the last change every `LOOK_S` seconds. For an unknown token it
+asks once more, because somebody may have made the token just before the request. While the database
+is away, a process believes the tokens that it has read for a time. After that it answers that it
+cannot tell.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from ncps.errors import Malformed, NcpsError
 from ncps.ports import Token, Tokens, TokenTable
 
 PREFIX: Final = "ncps_"
-"""Begins each token, so that scanners for secrets find one."""
+"""The beginning of each token, by which scanners for secrets find tokens."""
 LOOK_S: Final = 2.0
 """Seconds between two looks at the number of the last change."""
 SOON_S: Final = 0.2
-"""Seconds between two looks for tokens that nobody knows."""
+"""Seconds between two looks for unknown tokens."""
 DEADLINE_S: Final = 5.0
-"""Seconds that the database has for an answer; a client may wait for it."""
+"""Seconds that the database may take for an answer, because a client may wait for it."""
 
 _SCOPES: Final = {scope.value: scope for scope in Scope}
 _log = Logger()
@@ -57,9 +57,9 @@ def digest_of(token: str) -> str:
 
 
 def principal_of(token: Token) -> Principal:
-    """Return the client that has a token. Raises Malformed if its pattern cannot be used.
+    """Return the client that has a token. Raises Malformed if the token's pattern is not allowed.
 
-    Scopes that only a later version knows are left out.
+    Ignores scopes that only a later version knows.
     """
     scopes = frozenset(_SCOPES[name] for name in token.scopes if name in _SCOPES)
     paths = compiled(token.path) if token.path else None
@@ -70,7 +70,7 @@ def principal_of(token: Token) -> Principal:
 class _Living:
     """A token that was not revoked when it was read.
 
-    :param until: time of day, in seconds, at which it expires.
+    :param until: the time at which it expires, in seconds since 1970.
     """
 
     id: str
@@ -81,7 +81,7 @@ class _Living:
 class DatabaseTokens:
     """Knows the clients that have a token of the database. See `CredentialSource`.
 
-    :param max_age_s: how long the tokens are believed while the database is away.
+    :param max_age_s: seconds for which the tokens are believed while the database is away.
     :ivar max_age_s: the same; a reload changes it.
     """
 
@@ -104,9 +104,9 @@ class DatabaseTokens:
 
     @property
     def is_configured(self) -> bool | None:
-        """Whether a token was ever made: the end of the last one opens nothing to everybody.
+        """Whether a token was ever made: expiry of the last token opens no verb to everybody.
 
-        While the database is away, a "no" holds no longer than a token does.
+        While the database is away, False is believed for `max_age_s` seconds, like a token.
         """
         if self._version > 0:
             return True
@@ -114,7 +114,7 @@ class DatabaseTokens:
 
     @property
     def trouble(self) -> str:
-        """Why tokens cannot be told right from wrong; empty: they can."""
+        """Why this source cannot check tokens now; empty if it can."""
         if self._is_believed:
             return ""
         return "the database is away: nobody can tell which tokens are right"
@@ -145,7 +145,7 @@ class DatabaseTokens:
         digest = sha256(secret.encode()).digest()
         self._refuse_ended(digest)
         asked_at = self._clock.seconds()
-        while self._began_at < asked_at:  # what began before may not have seen a new token
+        while self._began_at < asked_at:  # an earlier read may not have seen a new token
             await self._flights.join("tokens", self._read_soon)
         self._refuse_ended(digest)
         found = self.recall(credentials)
@@ -154,7 +154,7 @@ class DatabaseTokens:
         return found
 
     def _refuse_ended(self, digest: bytes) -> None:
-        """Raise WrongCredentials for a token that has ended, which no database makes undone."""
+        """Raise WrongCredentials for a revoked or expired token, which stays so for ever."""
         if digest in self._revoked:
             raise WrongCredentials("the token has been revoked", "revoked")
         found = self._living.get(digest)
@@ -162,13 +162,13 @@ class DatabaseTokens:
             raise WrongCredentials("the token has expired", "expired")
 
     async def look(self) -> None:
-        """Read the table if it has changed; to be called every `LOOK_S`."""
+        """Read the table if it has changed; call this every `LOOK_S` seconds."""
         try:
             await self._flights.join("tokens", self._read)
         except NcpsError as error:
             if not self._is_away:
                 _log.warn(
-                    "tokens cannot be read: those that are known hold for {seconds} s: {reason}",
+                    "tokens cannot be read; known ones stay valid for {seconds} s: {reason}",
                     seconds=round(self.max_age_s),
                     reason=str(error),
                 )
@@ -182,7 +182,7 @@ class DatabaseTokens:
 
     async def _read(self) -> None:
         began_at = self._clock.seconds()
-        late = f"the database has not told of tokens for {DEADLINE_S:g} s"
+        late = f"the database has not answered about tokens for {DEADLINE_S:g} s"
         version = await within(self._clock, DEADLINE_S, self._tokens.version(), late)
         if version != self._version:
             self._take(await within(self._clock, DEADLINE_S, self._tokens.table(), late))
@@ -209,7 +209,7 @@ class DatabaseTokens:
         self._living, self._revoked, self._version = living, revoked, table.version
 
     async def flush(self) -> None:
-        """Write down when tokens were last used. Raises Unavailable if that cannot be done."""
+        """Write the times of last use of tokens. Raises Unavailable if the database is away."""
         uses, self._uses = self._uses, {}
         if not uses:
             return
@@ -238,11 +238,11 @@ class StaticToken:
         )
 
     def recall(self, credentials: Credentials) -> Principal | None:
-        """See `CredentialSource`. The time it takes tells nothing, not even a length."""
+        """See `CredentialSource`. Its duration reveals nothing, not even the token's length."""
         shown = sha256(credentials.secret.encode()).digest()
         return self._principal if secrets.compare_digest(shown, self._digest) else None
 
     async def identify(self, credentials: Credentials) -> Principal | None:
-        """See `CredentialSource`: what is not known without waiting is not of this source."""
+        """See `CredentialSource`. None: `recall` knows all clients of this source."""
         del credentials
         return None

@@ -1,7 +1,7 @@
-"""Clients that their connection names: by a certificate, or by a trusted proxy.
+"""Vouched: clients that are known by a certificate or by a trusted proxy.
 
-`Authorization` counts first: a client that has shown a certificate and sends a token as well is the
-principal of the token.
+`Authorization` comes first: a client with a certificate that also sends a token is the principal of
+the token.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ncps.auth.rules import Facts, ScopeRules
 MAX_REMEMBERED: Final = 1000
 
 _KINDS: Final = {"DNS": "dns", "URI": "uri", "email": "email"}
-"""Kinds of names in certificates, and what rules call them."""
+"""Kinds of names in certificates, with their names in rules."""
 
 
 def facts_of(certificate: ClientCertificate) -> Facts:
-    """Return the facts of a certificate for rules."""
+    """Return the facts of a certificate, for rules."""
     facts: dict[str, tuple[str, ...]] = {}
     if certificate.common_name:
         facts["cn"] = (certificate.common_name,)
@@ -33,7 +33,7 @@ def facts_of(certificate: ClientCertificate) -> Facts:
 
 
 class CertificateClients:
-    """Clients that have shown a certificate; a source of credentials."""
+    """The source of credentials for clients with a certificate."""
 
     name = "certificate"
 
@@ -64,7 +64,7 @@ class CertificateClients:
 
 
 class ProxyUsers:
-    """Clients that a trusted proxy has asked for their name; a source of credentials."""
+    """The source of credentials for clients that a trusted proxy has authenticated."""
 
     name = "proxy"
 

@@ -1,1 +1,1 @@
-"""Tokens that an issuer of OpenID Connect signs, as CI systems have them."""
+"""Tokens that an OpenID Connect issuer signs, for example a CI system."""

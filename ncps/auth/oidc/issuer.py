@@ -1,14 +1,14 @@
-"""Issuer: the public keys of one issuer of tokens, fetched when they are needed, and kept.
+"""Issuer: fetches the public keys of one issuer of tokens when they are needed, and keeps them.
 
     a key is wanted
-      known, keys younger than FRESH_S                      -> it
-      known, keys younger than STALE_S                      -> it; the keys are fetched meanwhile
-      not known, and no fetch within REST_S or RETRY_S      -> the keys are fetched, once for all
-      not known, and they were just fetched, or tried       -> cannot be told yet
-      not known, or older than STALE_S, issuer away         -> cannot be told
+      known, keys younger than FRESH_S                      -> return it
+      known, keys younger than STALE_S                      -> return it; fetch the keys besides
+      not known, and no fetch within REST_S or RETRY_S      -> fetch the keys, once for all callers
+      not known, and a fetch has just ended or failed       -> Unavailable for the moment
+      not known, or older than STALE_S, issuer away         -> Unavailable
 
-So an issuer that is away costs nothing for `STALE_S`, and tokens that name keys that do not exist
-cannot have ncps ask it more often than once in `REST_S`.
+So for `STALE_S` seconds, an issuer that is away has no effect. Tokens that name unknown keys make
+ncps ask the issuer only once in `REST_S` seconds.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ FRESH_S: Final = 600.0
 """Seconds after which keys are fetched again, if they are used."""
 
 STALE_S: Final = 24 * 3600.0
-"""Seconds for which keys hold while the issuer cannot be asked."""
+"""Seconds for which keys are valid while the issuer cannot be asked."""
 
 REST_S: Final = 30.0
-"""Seconds after a fetch before the next one, at least."""
+"""Seconds between a successful fetch and the next one, at least."""
 
 RETRY_S: Final = 5.0
-"""Seconds after a fetch that failed before the next one, at least."""
+"""Seconds between a failed fetch and the next one, at least."""
 
 _PATH: Final = "/.well-known/openid-configuration"
 
@@ -46,7 +46,7 @@ _PATH: Final = "/.well-known/openid-configuration"
 class Issuer:
     """One issuer.
 
-    :param url: as its tokens name it.
+    :param url: its URL, as in the claim `iss` of its tokens.
     :param documents: fetches its documents.
     :param tasks: own the fetches.
     """
@@ -73,13 +73,13 @@ class Issuer:
         return self._clock.seconds() - self._fetched_at
 
     def warnings(self) -> list[str]:
-        """Tell troubles that an operator should mend: an issuer whose keys cannot be fetched."""
+        """Return the warnings for operators: whether the keys cannot be fetched."""
         return [f"issuer {self.url}: {self._trouble}"] if self._trouble else []
 
     async def find_key(self, key_id: str | None, algorithm: str) -> IssuerKey | None:
-        """Return the key that a token names; None if the issuer surely has none like it.
+        """Return the key that a token names; None if the issuer surely has no such key.
 
-        Raises Unavailable if that cannot be told now.
+        Raises Unavailable if that is unknown now.
         """
         found = self._known(key_id, algorithm)
         if found is not None:
@@ -112,11 +112,11 @@ class Issuer:
         return Unavailable(f"issuer {self.url}: {reason}", retry_after=self._rest_s)
 
     async def _refresh(self) -> None:
-        """Fetch the keys in the background; they hold meanwhile."""
+        """Fetch the keys in the background; the present keys stay valid until then."""
         try:
             await self._flight.join(self.url, self._fetch)
         except NcpsError:
-            return  # was logged
+            return  # `_fetch` has logged it
 
     async def _fetch(self) -> None:
         self._tried_at = self._clock.seconds()
@@ -143,14 +143,14 @@ class Issuer:
         self._keys, self._fetched_at, self._trouble = keys, self._clock.seconds(), ""
 
     async def _read(self) -> KeySet:
-        """Fetch both documents. Raises Unavailable if one does not come, Corrupt if it is wrong."""
+        """Fetch both documents. Raises Unavailable if one is missing, Corrupt if one is wrong."""
         data = await self._documents.fetch(self.url.rstrip("/") + _PATH)
         try:
             described = read_object(data, "the document of the issuer")
         except Malformed as error:
             raise Corrupt(str(error), kind="malformed") from None
         if described.get("issuer") != self.url:
-            raise Corrupt("the document of the issuer is of another one", kind="malformed")
+            raise Corrupt("the document of the issuer names another issuer", kind="malformed")
         return read_keys(await self._documents.fetch(self._keys_url(described.get("jwks_uri"))))
 
     def _keys_url(self, given: object) -> str:

@@ -1,7 +1,7 @@
-"""JSON Web Tokens (RFC 7519), read strictly and without trust.
+"""JWT: parses JSON Web Tokens (RFC 7519) strictly, before anything is verified.
 
-No claim counts until the signature is found right. Ambiguous texts are refused: a name that stands
-twice in an object, NaN, text that is not UTF-8.
+Callers must not trust a claim before they have verified the signature. Ambiguous texts are refused:
+a name that appears twice in an object, NaN, and text that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _PART: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 class UnverifiedToken:
     """The claims of a token, and the facts in its head.
 
-    :ivar text: as it came.
-    :ivar algorithm: of its signature; any text.
-    :ivar key_id: names the key; None if the token names none.
+    :ivar text: the token as received.
+    :ivar algorithm: the algorithm of its signature; any text.
+    :ivar key_id: the name of the key; None if the token names none.
     """
 
     text: str = field(repr=False)
@@ -42,12 +42,15 @@ class UnverifiedToken:
 
     @property
     def issuer(self) -> str:
-        """The claim `iss`; empty if it is no text."""
+        """The claim `iss`; empty if it is not a text."""
         found = self.claims.get("iss")
         return found if isinstance(found, str) else ""
 
     def time(self, name: str) -> float | None:
-        """Return a time in a claim, in seconds since 1970. Raises Malformed if it is no number."""
+        """Return a time in a claim, in seconds since 1970; None if there is no such claim.
+
+        Raises Malformed if it is not a number.
+        """
         found = self.claims.get(name)
         if found is None:
             return None
@@ -64,12 +67,12 @@ class UnverifiedToken:
 
 
 def looks_like_token(text: str) -> bool:
-    """Whether a text has the form of a signed token; it may still be malformed."""
+    """Return whether a text has the form of a signed token; it may still be malformed."""
     return text.startswith("ey") and text.count(".") == 2
 
 
 def read_token(text: str) -> UnverifiedToken:
-    """Read a token. Raises Malformed, whose text repeats nothing of it."""
+    """Parse a token. Raises Malformed if it is none; the text repeats no part of the token."""
     if len(text) > LONGEST:
         raise Malformed(f"a token of more than {LONGEST} characters")
     parts = text.split(".")
@@ -95,9 +98,9 @@ def _decoded(part: str) -> bytes:
 
 
 def read_object(data: bytes, what: str) -> dict[str, object]:
-    """Read a JSON object. Raises Malformed if it is something else, or a name stands twice in it.
+    """Parse a JSON object. Raises Malformed if it is none, or a name appears twice in it.
 
-    :param what: begins the message.
+    :param what: names the object at the beginning of the message.
     """
 
     def no_number(_: str) -> NoReturn:
@@ -121,7 +124,7 @@ def read_object(data: bytes, what: str) -> dict[str, object]:
 
 
 def values_of(claim: object) -> tuple[str, ...]:
-    """Return the values of a claim as texts; none for objects and for lists of other things."""
+    """Return the values of a claim as texts; none if it is an object or a list of other things."""
     if isinstance(claim, str):
         return (claim,)
     if isinstance(claim, bool):

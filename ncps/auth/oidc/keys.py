@@ -1,7 +1,8 @@
-"""The public keys of an issuer (RFC 7517), and signatures by them.
+"""Keys: the public keys of an issuer (RFC 7517), and checking signatures by them.
 
-Only keys of pairs are taken, and only the algorithms that fit their type: so a token that says
-`none`, or HS256 with the text of a public key as its secret, never comes to a check.
+Only public keys are accepted, and only with the algorithms for their type. So a token with the
+algorithm `none`, or with HS256 and the text of a public key as its secret, is refused before any
+check.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _FITTING: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("EC", "P-521"): ("ES512",),
     ("OKP", "Ed25519"): ("EdDSA",),
 }
-"""Type and curve of a key, and the algorithms for it."""
+"""The algorithms for each type and curve of a key."""
 
 ALGORITHMS: Final = frozenset(name for names in _FITTING.values() for name in names)
 """Algorithms of signatures that are accepted."""
@@ -40,8 +41,8 @@ ALGORITHMS: Final = frozenset(name for names in _FITTING.values() for name in na
 class IssuerKey:
     """A key of an issuer.
 
-    :ivar id: empty if the issuer gives it none.
-    :ivar algorithms: that it may be used with.
+    :ivar id: its name; empty if the issuer gives it none.
+    :ivar algorithms: the algorithms with which it may be used.
     """
 
     id: str
@@ -50,7 +51,7 @@ class IssuerKey:
     _ready: dict[str, jwt.PyJWK]
 
     def verify(self, token: UnverifiedToken) -> bool:
-        """Whether the signature of a token is by this key."""
+        """Return whether this key has signed a token."""
         assert token.algorithm in self.algorithms, "see KeySet.find"
         key = self._ready.get(token.algorithm)
         if key is None:
@@ -67,7 +68,7 @@ class IssuerKey:
 class KeySet:
     """The keys of an issuer at one time.
 
-    :ivar ignored: how many keys were of no use here.
+    :ivar ignored: number of keys that ncps cannot use.
     """
 
     def __init__(self, keys: list[IssuerKey], ignored: int = 0) -> None:
@@ -80,7 +81,7 @@ class KeySet:
     def find(self, key_id: str | None, algorithm: str) -> IssuerKey | None:
         """Return the key that a token names, if it may be used with the algorithm.
 
-        A token that names none is of the only key for its algorithm, if there is only one.
+        For a token that names no key, return the key for its algorithm if there is only one.
         """
         found = [
             key
@@ -91,9 +92,9 @@ class KeySet:
 
 
 def read_keys(data: bytes) -> KeySet:
-    """Read the document of an issuer's keys.
+    """Parse the document of an issuer's keys.
 
-    Raises Corrupt if it is none, or has no key of use, or more than `MAX_KEYS`.
+    Raises Corrupt if it is none, or has no usable key, or more than `MAX_KEYS` keys.
     """
     try:
         described = read_object(data, "the document of keys").get("keys")
@@ -110,8 +111,8 @@ def read_keys(data: bytes) -> KeySet:
 
 
 def _read_key(described: object) -> IssuerKey | None:
-    """Return a key; None if it is of no use for signatures of tokens."""
-    if not isinstance(described, dict) or "d" in described:  # a private key is nobody's proof
+    """Return a key; None if it cannot verify signatures of tokens."""
+    if not isinstance(described, dict) or "d" in described:  # private keys prove nothing
         return None
     kind, curve = described.get("kty"), described.get("crv", "")
     key_id, use = described.get("kid", ""), described.get("use", "sig")
@@ -138,7 +139,7 @@ def _read_key(described: object) -> IssuerKey | None:
 
 
 def _is_bounded(described: Mapping[str, object]) -> bool:
-    """Whether the numbers of an RSA key are so small that a check takes no noticeable time."""
+    """Return whether an RSA key is small enough for a fast check."""
     modulus, exponent = described.get("n"), described.get("e")
     return (
         isinstance(modulus, str)

@@ -1,8 +1,8 @@
-"""OidcTokens: clients that show a token which an issuer of OpenID Connect has signed for them.
+"""OidcTokens: clients with a token that an OpenID Connect issuer has signed for them.
 
-A token counts if one of the configured issuers has signed it, for one of our audiences, for now.
-The rules say which scopes its claims give. Tokens found right are remembered by their hash, so that
-a client pays for one check of a signature.
+A token is valid if a configured issuer has signed it for one of our audiences, and for the present
+time. The rules decide which scopes its claims give. Valid tokens are remembered by their hash, so
+that the signature is checked only once.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ LEEWAY_S: Final = 30.0
 """Seconds by which the clocks of issuer and cache may differ."""
 
 REMEMBERED_S: Final = 3600.0
-"""Seconds for which a token is taken as right without another look, if it is valid that long."""
+"""Seconds for which a token is accepted without another check, unless it expires before."""
 
 MAX_REMEMBERED: Final = 10_000
 MAX_FORGED: Final = 200
-"""Wrong signatures that are looked at within `FORGED_S` seconds; further tokens have to wait."""
+"""Wrong signatures that are checked within `FORGED_S` seconds; after that, tokens must wait."""
 
 FORGED_S: Final = 1.0
 
 _WORDS: Final = 80
-"""Characters of a claim that a message shows."""
+"""Characters of a claim that a message shows, at most."""
 
 
 class OidcTokens:
     """A source of credentials; see `ncps.auth.credentials`.
 
-    :param audiences: one of which a token must be for.
+    :param audiences: a token must be for one of these.
     """
 
     _log = Logger()
@@ -70,7 +70,7 @@ class OidcTokens:
         self._forged = 0
 
     def warnings(self) -> list[str]:
-        """Tell troubles that an operator should mend."""
+        """Return the warnings for operators."""
         return [line for issuer in self._issuers.values() for line in issuer.warnings()]
 
     def recall(self, credentials: Credentials) -> Principal | None:
@@ -116,7 +116,10 @@ class OidcTokens:
         return principal
 
     def _check_claims(self, token: UnverifiedToken) -> float:
-        """Return the time at which the token expires. Raises WrongCredentials if it has ended."""
+        """Return the time at which the token expires.
+
+        Raises WrongCredentials if it is for another audience, has expired or is not valid yet.
+        """
         now = self._wall()
         if self._audiences.isdisjoint(token.audiences):
             wanted = " or ".join(sorted(self._audiences))
@@ -134,7 +137,7 @@ class OidcTokens:
         return expires + LEEWAY_S
 
     async def _check_signature(self, token: UnverifiedToken, issuer: Issuer) -> None:
-        """Raises WrongCredentials if it is wrong; Unavailable if that cannot be told."""
+        """Raise WrongCredentials if the signature is wrong, Unavailable if that is unknown now."""
         if token.algorithm not in ALGORITHMS:
             raise WrongCredentials(
                 f"tokens with the algorithm {_shown(token.algorithm)} are not accepted"
@@ -148,7 +151,7 @@ class OidcTokens:
             raise WrongCredentials("the signature of this token is wrong")
 
     def _spare_processor(self) -> None:
-        """Raises Busy if too many signatures were wrong just now."""
+        """Raise Busy if too many signatures were wrong just now, to save CPU time."""
         now = self._clock.seconds()
         if now >= self._forged_since + FORGED_S:
             self._forged_since, self._forged = now, 0
@@ -169,6 +172,6 @@ def _first(claim: object) -> str:
 
 
 def _shown(text: str) -> str:
-    """Return a text of a token for a message: printable, and not long."""
+    """Return a text of a token for a message: printable and short."""
     cut = text if len(text) <= _WORDS else f"{text[:_WORDS]}..."
     return "".join(sign if sign.isprintable() else "?" for sign in cut) or "(none)"
