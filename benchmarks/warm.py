@@ -19,22 +19,13 @@ from benchmarks.stand import Stand
 from tests.e2e.closure import Closure, export, make_closure
 from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.e2e.nixclient import NixClient, find_release
+from tests.twins import CONSTANTS, OPTIONS
 
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 LARGE = (3 << 20,) * 12
 LEVEL = 3
 """Of xz. That of the public caches, 6, is as quick to unpack, and much slower to make."""
 SAME = "ncps, xz"
-OPTIONS = (
-    *("--cache-recompress-to", "zstd", "--cache-recompress-max-load", "10000"),
-    *("--cache-recompress-min-size", "1K"),
-)
-BUSY = {
-    "ncps.process.transcoder.NICE": 0,
-    "ncps.assembly.recompression.LOOK_S": 0.5,
-    "ncps.cache.recompress.idle.OWN_SHARE": 1e9,
-}
-"""The files are made before anything is measured, however busy the machine is."""
 PATIENCE_S = 900.0
 
 
@@ -92,7 +83,7 @@ def measure(stand: Stand) -> list[Figure]:
     upstream = UpstreamCache(origin.url(), closure.public_key)
     plain = Daemon(stand.fresh("plain"), [upstream])
     ours = Daemon(stand.fresh("ours"), [upstream], options=OPTIONS)
-    ours.is_forked, ours.constants = True, BUSY
+    ours.is_forked, ours.constants = True, dict(CONSTANTS)
     try:
         for daemon in (plain, ours):
             daemon.start()

@@ -116,11 +116,15 @@ class Admission:
             return False
         if self._largest and size > self._largest - self.reserved:
             return False
+        return self.has_spare(size + BESIDE)
+
+    def has_spare(self, size: int) -> bool:
+        """Whether the disk has `size` bytes beyond the reserve and what running downloads take."""
         try:
             spare = self._spare()
         except NcpsError:
             return True
-        return spare - sum([ticket.due for ticket in self._tickets]) >= size + BESIDE
+        return spare - sum([ticket.due for ticket in self._tickets]) >= size
 
     def is_small(self, size: int | None) -> bool:
         """Return whether a NAR of this size is published together with others, from memory."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Final
 
 from ncps.aio.tasks import Ticker
 from ncps.assembly.leases import alone
@@ -16,15 +17,25 @@ from ncps.cache.recompress.make import TwinMaker, TwinRules
 from ncps.cache.recompress.press import Press
 from ncps.cache.recompress.remake import TwinRemaker
 from ncps.cache.recompress.work import (
+    COMPRESSIONS,
     LEASE,
     LOOK_S,
     REPLACED_LEASE,
     REPLACED_S,
+    REUSED_S,
     Originals,
     Recompressing,
 )
 from ncps.cache.world import World
+from ncps.ports import TwinCandidates
+from ncps.process import machine
 from ncps.process.transcoder import ChildTranscoder
+from ncps.settings.schema.recompress import RecompressSettings
+
+LEAST_MEMORY: Final = 512 << 20
+"""Bytes of memory that are available while the machine counts as idle, at least."""
+NEEDS_MAINS: Final = True
+"""Whether a machine that runs on its battery never counts as idle."""
 
 
 def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[Ticker]:
@@ -39,6 +50,7 @@ def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[T
         read=core.nars.read,
         transcoder=ChildTranscoder(base.reactor, world.threads, new_file),
         threads=settings.threads,
+        cpu_share=settings.cpu_share / 100,
     )
     core.nars.remake = TwinRemaker(world, press, core.records, core.verifier.verify).remake
     maker = TwinMaker(
@@ -48,26 +60,59 @@ def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[T
         core.state.board,
         TwinRules(level=settings.level, max_growth=settings.max_growth),
     )
-    originals = Originals(world, core.narinfos, core.nars.is_arriving, keep_s=settings.keep_s)
+    originals = Originals(
+        world,
+        core.narinfos,
+        core.nars.is_arriving,
+        keep_s=settings.keep_s,
+        brief_s=base.settings.cache.lru.grace_s,
+        is_tight=lambda: not press.has_room(0),
+    )
     look_s = min(REPLACED_S, max(1.0, settings.keep_s / 4))
     check = alone(world.leases, REPLACED_LEASE, originals.check)
     yield Ticker(world.clock, "NARs replaced by zstd", check, look_s)
-    if settings.to == "off":
+    if settings.to != "zstd":
         return
-    work = Recompressing(
-        world, maker, core.verifier, idleness(base, core), min_size=settings.min_size_bytes
+    idleness = _idleness(base, core, lambda: press.has_room(0))
+    work = Recompressing(world, maker, core.verifier, idleness, _wanted(settings))
+    run = alone(world.leases, LEASE, work.run)
+
+    async def look() -> None:
+        if work.may_run():  # so that a busy process never asks for the lease
+            await run()
+
+    yield Ticker(world.clock, "recompression", look, LOOK_S)
+
+
+def _wanted(settings: RecompressSettings) -> TwinCandidates:
+    return TwinCandidates(
+        compressions=COMPRESSIONS,
+        min_size=settings.min_size_bytes,
+        reused_s=REUSED_S if settings.nars == "reused" else None,
     )
-    yield Ticker(world.clock, "recompression", alone(world.leases, LEASE, work.run), LOOK_S)
 
 
-def idleness(base: Foundation, core: Core) -> Idleness:
+def _idleness(base: Foundation, core: Core, has_room: Callable[[], bool]) -> Idleness:
     """Make the part that decides whether the machine is idle."""
     settings = base.settings.cache.recompress
+
+    def may_work() -> bool:
+        is_hour = settings.hours.has(time.localtime().tm_hour)
+        return not core.nars.arriving and is_hour and has_room() and _has_power()
+
     return Idleness(
         base.reactor,
-        load=lambda: os.getloadavg()[0],
+        load=machine.load,
         used=time.process_time,
-        may_work=lambda: not core.nars.arriving and settings.hours.has(time.localtime().tm_hour),
+        may_work=may_work,
         most=len(os.sched_getaffinity(0)) * settings.max_load / 100,
         own=1.0 + settings.threads,
     )
+
+
+def _has_power() -> bool:
+    """Whether the machine has memory and electricity to spare."""
+    memory = machine.available_memory()
+    if memory is not None and memory < LEAST_MEMORY:
+        return False
+    return not (NEEDS_MAINS and machine.is_on_battery())

@@ -7,7 +7,7 @@ the module for reading limits its output and detects a cut file (D18).
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Any, Final
 
 from ncps.codec.stream import Decoder, Decompressor, Encoder, StreamDecoder, StreamEncoder
 
@@ -19,6 +19,16 @@ else:  # pragma: no cover
 WINDOW_LOG: Final = 27
 """The largest window, 128 MiB, as in `zstd --long` and Nix; a decoder allocates it."""
 
+SHARED_WINDOW_LOG: Final = 24
+"""A window of 16 MiB, twice that of `xz -6`: a client that unpacks many NARs at the same time has
+one for each. Text becomes an eighth smaller than by the 4 MiB that level 9 has by itself."""
+_LEAST_WINDOW_LOG: Final = 17
+_JOB: Final = 1 << SHARED_WINDOW_LOG
+"""Bytes that one thread compresses at a time. libzstd would take 64 MiB for this window, and with
+one thread 320 MiB of memory in place of 100; the file becomes no smaller by that."""
+_OVERLAP_LOG: Final = 8
+"""The part of the window before its own bytes that each job looks back into: a half."""
+
 
 def _begin() -> Decompressor:
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
@@ -29,11 +39,25 @@ def decoder() -> Decoder:
     return StreamDecoder("zstd", _begin, zstd.ZstdError)
 
 
-def encoder(level: int | None = None, *, threads: int = 0, is_long: bool = False) -> Encoder:
+def _window(size: int, *, is_long: bool) -> dict[str, Any]:
+    """Return the parameters of the window; none to have the level decide."""
+    if is_long:
+        return {"enable_ldm": True, "window_log": WINDOW_LOG}
+    if not size:
+        return {}
+    window_log = min(SHARED_WINDOW_LOG, max(_LEAST_WINDOW_LOG, (size - 1).bit_length()))
+    return {"window_log": window_log, "job_size": _JOB, "overlap_log": _OVERLAP_LOG}
+
+
+def encoder(
+    level: int | None = None, *, threads: int = 0, is_long: bool = False, size: int = 0
+) -> Encoder:
     """Return an encoder of .zst files; levels go from 1 to 22, and below 0 for speed.
 
     :param threads: number of threads that compress beside the caller's.
     :param is_long: whether to search for repetitions in the whole of the largest window.
+    :param size: bytes that will be encoded, if they are known: then the window is about as large as
+        they are, but not larger than `SHARED_WINDOW_LOG` allows. 0: as the level has it.
     """
     import zstandard  # noqa: PLC0415 - a daemon only reads
 
@@ -41,6 +65,6 @@ def encoder(level: int | None = None, *, threads: int = 0, is_long: bool = False
         3 if level is None else level,
         threads=threads,
         write_checksum=True,
-        **({"enable_ldm": True, "window_log": WINDOW_LOG} if is_long else {}),
+        **_window(size, is_long=is_long),
     )
     return StreamEncoder(zstandard.ZstdCompressor(compression_params=parameters).compressobj())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from ncps.database.rows import NAR_COLUMNS, milliseconds, moment, nar_of
 from ncps.errors import NotFound
 from ncps.nix.narurl import NarKey
 from ncps.ports import IdleNar, NarInfoEntry, NarRecord
-from ncps.ports.twins import Twins, last_shown, renamed
+from ncps.ports.twins import TwinCandidates, Twins, last_shown, renamed
 
 _OPEN: Final = """
 FROM nar_files n WHERE n.recompressed_at IS NULL AND n.compression IN ({marks})
@@ -20,6 +20,8 @@ FROM nar_files n WHERE n.recompressed_at IS NULL AND n.compression IN ({marks})
     AND n.uploaded_at IS NULL AND n.upstream <> '' AND n.made_from IS NULL
     AND n.encoding = n.compression
 """
+
+_REUSED: Final = "n.last_used_at >= n.stored_at + ?"
 
 _REPLACED: Final = f"""
 SELECT {NAR_COLUMNS} FROM nar_files n
@@ -40,13 +42,11 @@ class SqlTwins(Twins):
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def wanting(
-        self, limit: int, *, min_size: int, compressions: Collection[str]
-    ) -> Sequence[NarRecord]:
-        return await self._database.read(wanting, limit, min_size, tuple(compressions))
+    async def wanting(self, limit: int, wanted: TwinCandidates) -> Sequence[NarRecord]:
+        return await self._database.read(wanting, limit, wanted)
 
-    async def waiting(self, *, min_size: int, compressions: Collection[str]) -> int:
-        return await self._database.read(waiting, min_size, tuple(compressions))
+    async def waiting(self, wanted: TwinCandidates) -> int:
+        return await self._database.read(waiting, wanted)
 
     async def join(
         self, twin: NarRecord, original: NarKey, fence: int = 0
@@ -63,24 +63,30 @@ class SqlTwins(Twins):
         return await self._database.read(replaced, before, limit)
 
 
-def _open(compressions: Sequence[str]) -> str:
-    return _OPEN.format(marks=", ".join("?" * len(compressions)))
+def _open(wanted: TwinCandidates) -> tuple[str, tuple[object, ...]]:
+    """Return the end of a statement that finds NARs to make twins from, and its parameters."""
+    condition = _OPEN.format(marks=", ".join("?" * len(wanted.compressions)))
+    parameters = (*wanted.compressions, wanted.min_size)
+    if wanted.reused_s is None:
+        return condition, parameters
+    return f"{condition} AND {_REUSED}", (*parameters, round(1000 * wanted.reused_s))
 
 
-def wanting(txn: Any, limit: int, min_size: int, compressions: Sequence[str]) -> list[NarRecord]:
+def wanting(txn: Any, limit: int, wanted: TwinCandidates) -> list[NarRecord]:
     """Return NARs to make twins from. See `Twins.wanting`."""
+    condition, parameters = _open(wanted)
     rows = txn.execute(
-        f"SELECT {NAR_COLUMNS} {_open(compressions)} AND EXISTS"  # noqa: S608 - our own words
+        f"SELECT {NAR_COLUMNS} {condition} AND EXISTS"  # noqa: S608 - our own words
         " (SELECT 1 FROM narinfos i WHERE i.nar_file_id = n.id) ORDER BY n.id LIMIT ?",
-        (*compressions, min_size, limit),
+        (*parameters, limit),
     ).fetchall()
     return [nar_of(row) for row in rows]
 
 
-def waiting(txn: Any, min_size: int, compressions: Sequence[str]) -> int:
+def waiting(txn: Any, wanted: TwinCandidates) -> int:
     """Return how many there are. See `Twins.waiting`."""
-    statement = f"SELECT COUNT(*) {_open(compressions)}"
-    return int(txn.execute(statement, (*compressions, min_size)).fetchone()[0])
+    condition, parameters = _open(wanted)
+    return int(txn.execute(f"SELECT COUNT(*) {condition}", parameters).fetchone()[0])
 
 
 def join(txn: Any, twin: NarRecord, original: NarKey, fence: int) -> list[NarInfoEntry]:

@@ -88,7 +88,7 @@ from ncps.ports.transcoding import (
     Transcoded,
     Transcoder,
 )
-from ncps.ports.twins import Twins
+from ncps.ports.twins import TwinCandidates, Twins
 from ncps.ports.upstreams import (
     Peers,
     Upstream,
@@ -151,6 +151,7 @@ __all__ = [
     "Totals",
     "Transcoded",
     "Transcoder",
+    "TwinCandidates",
     "Twins",
     "Upstream",
     "UpstreamBody",

@@ -32,6 +32,8 @@ class Order:
     :param nar_size: bytes of the NAR inside; more is an error.
     :param level: of the zstd compression.
     :param threads: that compress beside the one that reads; 0: none.
+    :param cpu_share: processors that this may use, on the average of the time that it takes; 0: as
+        many as it can.
     :param is_urgent: whether a client waits for it: then it does not have the lowest priority.
     """
 
@@ -39,6 +41,7 @@ class Order:
     nar_size: int
     level: int
     threads: int = 0
+    cpu_share: float = 0.0
     is_urgent: bool = False
 
 

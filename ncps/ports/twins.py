@@ -6,15 +6,30 @@ the file that it was made from, its original, whose row stays, and whose bytes s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from ncps.nix.narurl import NarKey
 from ncps.ports.catalog import NarInfoEntry, NarRecord
 from ncps.ports.inventory import IdleNar
+
+
+@frozen(kw_only=True)
+class TwinCandidates:
+    """The stored NARs that get a twin.
+
+    :param compressions: the only ones that count.
+    :param min_size: bytes of their file, at least.
+    :param reused_s: seconds after which a client asked for them again, at least, counted from the
+        time when they were stored; None: no matter whether one did.
+    """
+
+    compressions: tuple[str, ...]
+    min_size: int
+    reused_s: float | None = None
 
 
 class Twins(Protocol):
@@ -23,19 +38,14 @@ class Twins(Protocol):
     Raises Unavailable if the database is away.
     """
 
-    async def wanting(
-        self, limit: int, *, min_size: int, compressions: Collection[str]
-    ) -> Sequence[NarRecord]:
+    async def wanting(self, limit: int, wanted: TwinCandidates) -> Sequence[NarRecord]:
         """Return stored NARs that a twin could be made from, and for which that was not tried.
 
         They were found right, have a narinfo and an upstream, are kept as they are served, are no
         twins themselves, and no client has uploaded them.
-
-        :param min_size: bytes of their file, at least.
-        :param compressions: the only ones that count.
         """
 
-    async def waiting(self, *, min_size: int, compressions: Collection[str]) -> int:
+    async def waiting(self, wanted: TwinCandidates) -> int:
         """Return about how many `wanting` would return without a limit; may be some too many."""
 
     async def join(

@@ -32,7 +32,7 @@ TARGET: Final = 3
 SPARE_S: Final = 900.0
 """Seconds that a process may wait for a processor, beside the time for the bytes."""
 SLOWEST: Final = 250_000
-"""Bytes of a NAR that a process must transcode in a second, at least."""
+"""Bytes of a NAR that a process must transcode in a second of a processor, at least."""
 LONGEST: Final = 64 * 1024
 """Bytes of each output of a process that are read, at most."""
 
@@ -129,7 +129,7 @@ class ChildTranscoder(Transcoder):
         try:
             child = self._spawn(file, order)
             try:
-                deadline_s = SPARE_S + order.nar_size / SLOWEST
+                deadline_s = SPARE_S + order.nar_size / SLOWEST / _part(order)
                 late = f"the process that compresses has not ended within {deadline_s:.0f} s"
                 code = await within(self._reactor, deadline_s, _result(child, source), late)
             finally:
@@ -142,7 +142,8 @@ class ChildTranscoder(Transcoder):
     def _spawn(self, file: SpoolFile, order: Order) -> _Child:
         child = _Child()
         nice = 0 if order.is_urgent else NICE
-        numbers = (TARGET, order.nar_size, order.level, order.threads, nice)
+        share = round(100 * order.cpu_share)
+        numbers = (TARGET, order.nar_size, order.level, order.threads, share, nice)
         words = [order.compression, *map(str, numbers)]
         command = [sys.executable, "-S", "-P", "-m", "ncps.process.transcoding", *words]
         path = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
@@ -158,6 +159,11 @@ class ChildTranscoder(Transcoder):
         except OSError as error:
             raise Unavailable(f"no process can be started: {error.strerror}") from error
         return child
+
+
+def _part(order: Order) -> float:
+    """Return the part of one processor that an order has, at most 1."""
+    return min(1.0, order.cpu_share or 1.0)
 
 
 def _remove_blocking(file: SpoolFile) -> None:

@@ -13,6 +13,8 @@ import os
 import resource
 import signal
 import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,6 +27,8 @@ MEMORY: Final = 1 << 30
 """Bytes of address space for Python, one decoder, and one encoder of the highest level."""
 MEMORY_OF_THREAD: Final = 256 << 20
 """Further bytes for each thread that compresses."""
+CREDIT_S: Final = 60.0
+"""Seconds of waiting for which a process may use more than its share later, at most."""
 LOWEST: Final = 19
 """The niceness of the lowest priority."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -53,23 +57,61 @@ def be_bounded(threads: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run(compression: str, target: int, nar_size: int, level: int, threads: int) -> dict[str, Any]:
+class ProcessorShare:
+    """Has this process sleep, so that it uses at most a share of the processors.
+
+    All threads of the process count. The share holds on the average of the last minute, and of the
+    whole time since the start. A single piece is never divided: after it the process sleeps longer.
+
+    :param share: processors; 0 for no bound.
+    :param used: seconds of a processor that this process has used since its start.
+    """
+
+    def __init__(
+        self,
+        share: float,
+        *,
+        used: Callable[[], float] = time.process_time,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._share = share
+        self._used = used
+        self._now = now
+        self._sleep = sleep
+        self._began = now()
+
+    def keep(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Give the pieces on, and after each one sleep until its work is paid."""
+        for piece in pieces:
+            yield piece
+            if self._share:
+                due = self._used() / self._share - (self._now() - self._began)
+                if due > 0:
+                    self._sleep(due)
+                else:
+                    self._began += max(0.0, -due - CREDIT_S)
+
+
+def run(
+    compression: str, target: int, nar_size: int, level: int, threads: int, pace: ProcessorShare
+) -> dict[str, Any]:
     """Transcode; return the facts. Raises Corrupt, StorageFull or Unavailable if that fails.
 
     :param target: descriptor of the new file.
     """
     with writing("the new file"), open(target, "r+b", closefd=False) as new:
         read = transcode(
-            pieces_of(sys.stdin.buffer),
+            pace.keep(pieces_of(sys.stdin.buffer)),
             compression,
-            zstd.encoder(level, threads=threads),
+            zstd.encoder(level, threads=threads, size=nar_size),
             new.write,
             max_size=nar_size,
         )
         new.flush()
         os.fsync(target)
         new.seek(0)
-        file_hash, file_size = prove(pieces_of(new), read.nar_hash)
+        file_hash, file_size = prove(pace.keep(pieces_of(new)), read.nar_hash)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "read_hash": str(read.file_hash),
@@ -84,14 +126,15 @@ def run(compression: str, target: int, nar_size: int, level: int, threads: int) 
 def main() -> int:
     """Transcode as the arguments say, and print the result.
 
-    They are: compression, descriptor of the new file, bytes of the NAR, level, threads, niceness.
+    They are: compression, descriptor of the new file, bytes of the NAR, level, threads, percentage
+    of a processor or 0, niceness.
     """
     compression, *numbers = sys.argv[1:]
-    target, nar_size, level, threads, nice = map(int, numbers)
+    target, nar_size, level, threads, share, nice = map(int, numbers)
     be_bounded(threads)
     be_humble(nice)
     try:
-        told = run(compression, target, nar_size, level, threads)
+        told = run(compression, target, nar_size, level, threads, ProcessorShare(share / 100))
     except Corrupt as error:
         told = {"error": "corrupt", "reason": str(error)}
     except StorageFull as error:

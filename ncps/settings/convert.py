@@ -34,6 +34,8 @@ def _text_of(kind: Kind, value: object) -> str:
         return value
     if isinstance(value, bool) and bool in kind.natives:
         return "true" if value else "false"
+    if value is False and kind.false:
+        return kind.false
     is_number = isinstance(value, int) and not isinstance(value, bool) and int in kind.natives
     if isinstance(value, int) and is_number and abs(value) < 2**63:
         return str(value)

@@ -42,7 +42,7 @@ class _Reading(Draft):
         found = None
         for source in self.sources:
             found = found or self._find_here(source, setting)
-        for alias in setting.aliases:
+        for alias in [each for each in setting.aliases if not each.is_current]:
             for source in self.sources:
                 found = self._find_other(source, setting, alias, "is deprecated", found)
         expected = SettingNames(environment=setting.other_environment)
@@ -68,7 +68,8 @@ class _Reading(Draft):
         return found or given
 
     def _find_here(self, source: SettingsSource, setting: Setting) -> Given | None:
-        plain = source.find(setting.names)
+        current = [setting.names, *(each for each in setting.aliases if each.is_current)]
+        plain = next((given for names in current if (given := source.find(names))), None)
         if not setting.is_secret:
             return plain
         by_path = source.find(setting.names.of_file())
@@ -184,7 +185,7 @@ def unknown_keys(values: Mapping[str, object]) -> list[str]:
         if key in known:
             continue
         above = [key[:i] for i, letter in enumerate(key) if letter == "."]
-        if leaf := next((name for name in above if name in known), ""):
+        if leaf := next((name for name in above if name in known and name not in tables), ""):
             setting = known[leaf]
             found[leaf] = f"key {leaf}: should be {setting.kind.expected}, not a table"
             continue

@@ -103,13 +103,18 @@ def _row(setting: Setting) -> str:
     default = setting.default_text
     meaning = setting.help + (" *Secret.*" if setting.is_secret else "")
     meaning += " *Reload.*" if setting.reloads else ""
-    old = [f"`--{alias.flag}`" if alias.flag else f"`{alias.key}`" for alias in setting.aliases]
+    current = [alias for alias in setting.aliases if alias.is_current]
+    old = [
+        f"`--{alias.flag}`" if alias.flag else f"`{alias.key}`"
+        for alias in setting.aliases
+        if not alias.is_current
+    ]
     if old:
         meaning += f" Once called {', '.join(old)}."
     cells = (
         f"`--{setting.flag}`" + (" (list)" if setting.repeatable else ""),
         _code(setting.environment),
-        _code(setting.key),
+        " or ".join([_code(setting.key), *(_code(alias.key) for alias in current)]),
         default if setting.default_note else _code(default),
         meaning,
     )

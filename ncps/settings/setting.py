@@ -36,6 +36,7 @@ class Kind:
     :param suffix: the unit, added to the attribute's name.
     :param quote: the part of a refused text that a message may show; empty for nothing.
     :param separator: stands between the elements of a list in flags and variables.
+    :param false: the text that false in a file stands for: YAML reads the word off as false.
     """
 
     metavar: str
@@ -47,6 +48,7 @@ class Kind:
     suffix: str = ""
     quote: Callable[[str], str] = quote
     separator: str = ","
+    false: str = ""
 
 
 @frozen(kw_only=True)
@@ -55,11 +57,13 @@ class SettingNames:
 
     :param flag: without the dashes in front.
     :param key: dotted path in a configuration file.
+    :param is_current: whether an alias is as good as today's names. Others are deprecated.
     """
 
     flag: str = ""
     environment: str = ""
     key: str = ""
+    is_current: bool = False
 
     def of_file(self) -> SettingNames:
         """Return the names under which a file that holds the value is given."""
@@ -90,7 +94,7 @@ class Setting:
     :param shared: a limit for all workers together: each gets its part.
     :param counted: a limit whose effects are counted by its name.
     :param reloads: whether a running process applies a new value at SIGHUP.
-    :param aliases: former names: still read, with a warning; the current name wins.
+    :param aliases: other names; the name in `names` wins. Former ones are read with a warning.
     """
 
     flag: str

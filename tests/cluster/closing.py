@@ -15,8 +15,8 @@ TOLD_S = 10.0
 """Within which a notice reaches another replica, on a busy machine."""
 
 
-class Closing(ClusterStage):
-    """Tests for every database."""
+class KeeperStage(ClusterStage):
+    """Two replicas, and a token with which a test pins and removes."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -80,6 +80,10 @@ class Closing(ClusterStage):
             deadline=TOLD_S,
             daemon=replica,
         )
+
+
+class Closing(KeeperStage):
+    """Tests for every database."""
 
     def test_what_one_has_pinned_no_other_evicts(self) -> None:
         """All list it; twelve NARs pass through a store for seven, and it is still there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster import agreeing, closing, contradicting, faults, streaming, uploading
+from tests.cluster import agreeing, closing, contradicting, faults, streaming, twinning, uploading
 
 
 class StreamingTests(streaming.Streaming):
@@ -49,5 +49,11 @@ class UploadLeaseTests(uploading.RedisFaults):
 
 class ClosingTests(closing.Closing):
     """Pins and removals."""
+
+    database_server = "PostgreSQL"
+
+
+class TwinningTests(twinning.Twinning):
+    """Twins."""
 
     database_server = "PostgreSQL"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import evolve
 
 from ncps.errors import Conflict, NotFound
 from ncps.nix.narurl import NarKey, opaque_key
-from ncps.ports import Block, Blocked, Inventory, NarRecord, Removals, Twins
+from ncps.ports import Block, Blocked, Inventory, NarRecord, Removals, TwinCandidates, Twins
+from ncps.ports.catalog import NEVER_ASKED_FOR
 from tests.contract.running import Contract
 from tests.contract.samples import EARLY, digest_of, entry, hash_of, key_of, later, stored
 
@@ -53,7 +54,8 @@ class TwinsContract(Contract):
         return nar
 
     async def wanted(self, limit: int = 100, compressions: Sequence[str] = ("xz",)) -> list[NarKey]:
-        found = await self.twins.wanting(limit, min_size=1, compressions=compressions)
+        wanted = TwinCandidates(compressions=tuple(compressions), min_size=1)
+        found = await self.twins.wanting(limit, wanted)
         return [nar.key for nar in found]
 
     async def test_what_wants_a_twin(self) -> None:
@@ -75,10 +77,21 @@ class TwinsContract(Contract):
         nar = await self.hold(1)
         size = nar.stored_size or 0
         for least, expected in ((size, 1), (size + 1, 0)):
-            found = await self.twins.wanting(9, min_size=least, compressions=("xz",))
-            self.assertEqual(len(found), expected)
-            waiting = await self.twins.waiting(min_size=least, compressions=("xz",))
-            self.assertEqual(waiting, expected)
+            wanted = TwinCandidates(compressions=("xz",), min_size=least)
+            self.assertEqual(len(await self.twins.wanting(9, wanted)), expected)
+            self.assertEqual(await self.twins.waiting(wanted), expected)
+
+    async def test_reuse(self) -> None:
+        """Of all that want one, those can be told apart that a client asked for again."""
+        await self.hold(1, last_used_at=None)
+        await self.hold(2, last_used_at=NEVER_ASKED_FOR)
+        nar = await self.hold(3, last_used_at=EARLY + timedelta(seconds=60))
+        self.assertEqual(nar.stored_at, EARLY)
+        for reused_s, expected in ((60.0, [nar.key]), (60.001, [])):
+            wanted = TwinCandidates(compressions=("xz",), min_size=1, reused_s=reused_s)
+            found = await self.twins.wanting(9, wanted)
+            self.assertEqual([each.key for each in found], expected)
+            self.assertEqual(await self.twins.waiting(wanted), len(expected))
 
     async def test_limit(self) -> None:
         """No more are returned than were asked for."""

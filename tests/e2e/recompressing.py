@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from tests.e2e.bench import Bench, shared_closure
 from tests.e2e.daemon import Daemon, fetch
+from tests.twins import CONSTANTS, OPTIONS
 from tests.waiting import wait_until
 
-OPTIONS = (
-    *("--cache-recompress-to", "zstd", "--cache-recompress-max-load", "10000"),
-    *("--cache-recompress-min-size", "1B", "--cache-recompress-max-growth", "1000"),
+SMALL_TOO = (
+    *("--cache-recompress-min-size", "1B"),
+    *("--cache-recompress-max-growth", "1000"),
 )
-CONSTANTS = {
-    "ncps.process.transcoder.NICE": 0,
-    "ncps.assembly.recompression.LOOK_S": 0.5,
-    "ncps.cache.recompress.idle.OWN_SHARE": 1e9,
-}
+"""The paths of the closure are tiny, so that their files in zstd may be larger."""
 LONG_S = 180.0
 
 
@@ -33,7 +30,7 @@ class Recompressions(Bench):
     def test_recompressed_closure_arrives_without_upstream(self) -> None:
         """Nix accepts the same signatures over other files, and verifies what it has installed."""
         server = self.file_server("xz")
-        daemon = self.daemon(server, options=OPTIONS, constants=CONSTANTS)
+        daemon = self.daemon(server, options=(*OPTIONS, *SMALL_TOO), constants=CONSTANTS)
         self.install(daemon)
         wait_until(lambda: self.is_done(daemon), "the new files", deadline=LONG_S, daemon=daemon)
         server.stop()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ncps.errors import Corrupt, NotFound
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, IdleNar, NarInfoEntry, NarRecord, Order, Transcoded, Transcoder, Twins
-from ncps.ports.twins import last_shown, renamed
+from ncps.ports.twins import TwinCandidates, last_shown, renamed
 from tests.fakes.catalog import MemoryCatalog, hashes_of, refuse_blocked
 from tests.fakes.failing import Failing
 
@@ -27,26 +27,26 @@ class MemoryTwins(Failing, Twins):
         super().__init__()
         self._catalog = catalog
 
-    def _open(self, min_size: int, compressions: Collection[str]) -> list[NarRecord]:
+    def _open(self, wanted: TwinCandidates) -> list[NarRecord]:
+        least = None if wanted.reused_s is None else timedelta(seconds=wanted.reused_s)
         return [
             nar
             for nar in self._catalog.records.values()
-            if nar.recompressed_at is None and nar.compression in compressions
-            if (nar.stored_size or 0) >= min_size and nar.verified_at is not None
+            if nar.recompressed_at is None and nar.compression in wanted.compressions
+            if (nar.stored_size or 0) >= wanted.min_size and nar.verified_at is not None
             if nar.nar_hash is not None and nar.uploaded_at is None and nar.upstream
             if not nar.made_from and nar.encoding == nar.compression
+            if least is None or _use(nar) >= least
         ]
 
-    async def wanting(
-        self, limit: int, *, min_size: int, compressions: Collection[str]
-    ) -> Sequence[NarRecord]:
+    async def wanting(self, limit: int, wanted: TwinCandidates) -> Sequence[NarRecord]:
         self._reading()
-        found = self._open(min_size, compressions)
+        found = self._open(wanted)
         return [nar for nar in found if self._catalog.digests_of(nar.key)][:limit]
 
-    async def waiting(self, *, min_size: int, compressions: Collection[str]) -> int:
+    async def waiting(self, wanted: TwinCandidates) -> int:
         self._reading()
-        return len(self._open(min_size, compressions))
+        return len(self._open(wanted))
 
     async def join(
         self, twin: NarRecord, original: NarKey, fence: int = 0
@@ -99,6 +99,13 @@ class MemoryTwins(Failing, Twins):
         ]
         found.sort(key=lambda idle: idle.nar.recompressed_at or before)
         return found[:limit]
+
+
+def _use(nar: NarRecord) -> timedelta:
+    """Return the time between the storing of a NAR and its last use; negative if unused since."""
+    if nar.last_used_at is None or nar.stored_at is None:
+        return timedelta(-1)
+    return nar.last_used_at - nar.stored_at
 
 
 @define(eq=False)

@@ -13,32 +13,18 @@ from tests.e2e.daemon import Daemon
 from tests.system.caches import StorePath
 from tests.system.test_eviction import Sized
 from tests.system.wire import Answer
+from tests.twins import CONSTANTS, OPTIONS
 from tests.waiting import wait_until
 
 SIZE = 300_000
-#: Also a machine that has much to do counts as idle.
-ANYWAY = (
-    *("--cache-recompress-to", "zstd"),
-    *("--cache-recompress-max-load", "10000"),
-    *("--cache-recompress-min-size", "1K"),
-)
-
-
-#: No other work of a busy machine keeps it from its own.
-BUSY = {
-    "ncps.process.transcoder.NICE": 0,
-    "ncps.assembly.recompression.LOOK_S": 0.5,
-    "ncps.cache.recompress.idle.OWN_SHARE": 1e9,
-    "ncps.cache.recompress.idle.SAMPLE_S": 0.0,
-}
 LONG_S = 90.0
 
 
 class RecompressTests(Sized):
     def compressing(self, *options: str) -> Daemon:
         """Return a started daemon that compresses at any time."""
-        daemon = self.make_daemon(self.mounted(), options=(*ANYWAY, *options))
-        daemon.constants |= BUSY
+        daemon = self.make_daemon(self.mounted(), options=(*OPTIONS, *options))
+        daemon.constants |= CONSTANTS
         daemon.start()
         return daemon
 
@@ -72,8 +58,8 @@ class RecompressTests(Sized):
         """It is made, takes the place of the original, and is made again when its bytes rot."""
         path = self.path()
         origin = self.mounted()
-        daemon = self.make_daemon(origin, options=ANYWAY)
-        daemon.constants |= BUSY
+        daemon = self.make_daemon(origin, options=OPTIONS)
+        daemon.constants |= CONSTANTS
         daemon.start()
         old = self.nar_target(daemon, path)
         before = self.narinfo(daemon, path).fields

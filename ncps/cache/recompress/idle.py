@@ -25,7 +25,8 @@ ECHO_S: Final = 120.0
 class Idleness:
     """Looks at the machine.
 
-    :param load: the load average of the last minute.
+    :param load: the load average of the last minute; None if nothing tells it: then the machine
+        never counts as idle.
     :param used: seconds of a processor that this process has used so far.
     :param may_work: whether nothing else speaks against work: the hour, or a NAR that arrives.
     :param most: load that the machine may have beside our work.
@@ -36,7 +37,7 @@ class Idleness:
         self,
         clock: IReactorTime,
         *,
-        load: Callable[[], float],
+        load: Callable[[], float | None],
         used: Callable[[], float],
         may_work: Callable[[], bool],
         most: float,
@@ -60,8 +61,11 @@ class Idleness:
     def is_idle(self) -> bool:
         """Whether there is time now."""
         self._sample()
-        is_light = self._is_light and self._load() - self._echo() <= self._most
-        return is_light and self._may_work()
+        return self._is_light and self._is_calm() and self._may_work()
+
+    def _is_calm(self) -> bool:
+        load = self._load()
+        return load is not None and load - self._echo() <= self._most
 
     def _sample(self) -> None:
         now = self._clock.seconds()

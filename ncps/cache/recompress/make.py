@@ -10,7 +10,7 @@ the next attempt replaces. Row and narinfos are one transaction.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from attrs import evolve, frozen
 from twisted.logger import Logger
@@ -22,6 +22,10 @@ from ncps.cache.recompress.press import FORMAT, Press
 from ncps.cache.world import World
 from ncps.nix.narurl import VARIANTS, NarKey, opaque_key
 from ncps.ports import Lease, NarRecord
+
+MOST_OF_PLAIN: Final = 90
+"""Percentage of the size of a file without compression that its twin may have: to unpack costs
+clients time, and only bytes that are saved make up for that."""
 
 Making = Literal["made", "joined", "large", "taken", "busy"]
 """How an attempt ended: a new twin; one that was there; it would be too large; its names stand for
@@ -93,7 +97,7 @@ class TwinMaker:
         return None
 
     async def _make(self, nar: NarRecord, key: NarKey, lease: Lease) -> Making:
-        most = (nar.stored_size or 0) * self._rules.max_growth // 100
+        most = (nar.stored_size or 0) * self._percentage(nar) // 100
         room = min(nar.nar_size or most, most)
         async with self._press.pressed(nar, self._rules.level, room=room) as made:
             if made.file_size > most:
@@ -108,13 +112,19 @@ class TwinMaker:
         self._metrics.recompress_read.inc(nar.stored_size or 0)
         self._metrics.recompress_written.inc(made.file_size)
         self._log.info(
-            "made {key} from {original}: {before} bytes became {after}",
+            "made {key} from {original}: {before} bytes became {after}, in {cpu:.2f} s of a"
+            " processor",
             key=key.file_name,
             original=nar.key.file_name,
             before=nar.stored_size,
             after=made.file_size,
+            cpu=made.cpu_s,
         )
         return "made"
+
+    def _percentage(self, nar: NarRecord) -> int:
+        most = self._rules.max_growth
+        return min(most, MOST_OF_PLAIN) if nar.compression == "none" else most
 
     async def _join(self, twin: NarRecord, nar: NarRecord, lease: Lease) -> None:
         entries = await self._twins.join(twin, nar.key, lease.fence)

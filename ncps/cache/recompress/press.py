@@ -16,6 +16,8 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Lease, NarRecord, Order, Spooled, Transcoded, Transcoder
 
 FORMAT: Final = "zstd"
+ROOMY: Final = 4 << 30
+"""Bytes beyond the reserve of the disk that new twins leave free, for what clients ask for."""
 
 
 class Press:
@@ -23,6 +25,7 @@ class Press:
 
     :param read: opens a whole NAR, and fetches it if it has to.
     :param threads: that compress; at least one, so that their number does not change the bytes.
+    :param cpu_share: processors that a file may take for which no client waits; 0: all.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Press:
         read: Callable[[NarRecord], Awaitable[Body]],
         transcoder: Transcoder,
         threads: int,
+        cpu_share: float = 0.0,
     ) -> None:
         self._clock = world.clock
         self._store = world.nars
@@ -41,6 +45,7 @@ class Press:
         self._read = read
         self._transcoder = transcoder
         self._threads = threads
+        self._cpu_share = cpu_share
 
     @asynccontextmanager
     async def pressed(
@@ -51,10 +56,15 @@ class Press:
         Raises Corrupt unless it is the NAR that its row promises, StorageFull or Unavailable if
         that cannot be done now.
 
-        :param room: bytes that the file may take; so many must be free beside the reserve.
+        :param room: bytes that the file may take, and that nobody has asked for.
         """
         share = self._admission.begin_upload()
         try:
+            if room and not self.has_room(room):
+                raise StorageFull(
+                    f"{room} bytes would leave less than {ROOMY} bytes beyond"
+                    " --cache-storage-min-free, which downloads may need"
+                )
             if room and (refusal := share.room(room)):
                 raise StorageFull(refusal)
             async with self._transcoded(nar, level, is_urgent=is_urgent) as made:
@@ -71,6 +81,7 @@ class Press:
             nar_size=nar.nar_size or 0,
             level=level,
             threads=self._threads,
+            cpu_share=0.0 if is_urgent else self._cpu_share,
             is_urgent=is_urgent,
         )
         body = await self._read(nar)
@@ -90,6 +101,10 @@ class Press:
                 made.file.close()
 
             in_background(self._workers, drop_blocking)
+
+    def has_room(self, size: int) -> bool:
+        """Whether there is ample room for so many bytes that nobody has asked for."""
+        return self._admission.has_spare(size + ROOMY)
 
     def too_large(self, size: int) -> str:
         """Say why a file of that size is not kept; empty if it is."""

@@ -17,15 +17,20 @@ from ncps.cache.recompress.make import TwinMaker
 from ncps.cache.world import World
 from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import IdleNar, NarRecord
+from ncps.ports import IdleNar, NarRecord, TwinCandidates
 
 LEASE: Final = "recompress"
 """Name of the lease of the process that makes twins, one at a time in all processes."""
 COMPRESSIONS: Final = ("xz", "bzip2", "none")
 """Compressions of NARs that get a twin."""
+REUSED_S: Final = 60.0
+"""Seconds after which a NAR that a client asks for counts as asked for again: those that wait for
+the same download ask before that."""
 LOOK_S: Final = 5.0
 """Seconds between two looks whether there is time, and something to do."""
 BATCH: Final = 20
+CALM_S: Final = 300.0
+"""Seconds of rest after nothing was found to do: to find that out takes a look at all NARs."""
 REST_S: Final = 600.0
 """Seconds of rest after a twin could not be made: each attempt reads a NAR and fills the disk."""
 PASSED_S: Final = 6 * 3600.0
@@ -41,7 +46,7 @@ REPLACED_S: Final = 300.0
 class Recompressing:
     """Makes twins while there is time.
 
-    :param min_size: bytes of the file of a NAR that gets one, at least.
+    :param wanted: the NARs that get one.
     """
 
     _log = Logger()
@@ -52,8 +57,7 @@ class Recompressing:
         maker: TwinMaker,
         verifier: Verifier,
         idleness: Idleness,
-        *,
-        min_size: int,
+        wanted: TwinCandidates,
     ) -> None:
         self._clock = world.clock
         self._catalog = world.catalog
@@ -62,25 +66,26 @@ class Recompressing:
         self._maker = maker
         self._verifier = verifier
         self._idleness = idleness
-        self._min_size = min_size
+        self._wanted = wanted
         self._rests_until = 0.0
         self._passed = RecentSet(world.clock, ttl_s=PASSED_S, max_entries=PASSED)
+
+    def may_run(self) -> bool:
+        """Whether there is time now, and no rest."""
+        return self._clock.seconds() >= self._rests_until and self._idleness.is_idle()
 
     async def run(self) -> None:
         """Make twins until there is no time, or nothing to do.
 
         Raises StorageFull or Unavailable if that cannot go on; then it rests for a while.
         """
-        if self._clock.seconds() < self._rests_until:
-            return
-        while self._idleness.is_idle():
-            waiting = await self._twins.waiting(min_size=self._min_size, compressions=COMPRESSIONS)
+        while self.may_run():
+            waiting = await self._twins.waiting(self._wanted)
             self._metrics.recompress_waiting.set(waiting)
             if not waiting:
+                self._rests_until = self._clock.seconds() + CALM_S
                 return
-            batch = await self._twins.wanting(
-                BATCH + len(self._passed), min_size=self._min_size, compressions=COMPRESSIONS
-            )
+            batch = await self._twins.wanting(BATCH + len(self._passed), self._wanted)
             if not await self._try([nar for nar in batch if nar.key not in self._passed]):
                 return
 
@@ -133,6 +138,9 @@ class Originals:
     Their rows stay, so that their URLs are answered from the upstream (P5).
 
     :param is_arriving: whether a NAR is being downloaded by this process.
+    :param keep_s: seconds for which they stay after their last use.
+    :param brief_s: the same while `is_tight`.
+    :param is_tight: whether downloads may soon need their room on the disk.
     """
 
     _log = Logger()
@@ -144,6 +152,8 @@ class Originals:
         is_arriving: Callable[[NarKey], bool],
         *,
         keep_s: float,
+        brief_s: float,
+        is_tight: Callable[[], bool],
     ) -> None:
         self._twins = world.twins
         self._catalog = world.inventory
@@ -153,12 +163,17 @@ class Originals:
         self._narinfos = narinfos
         self._is_arriving = is_arriving
         self._keep_s = keep_s
+        self._brief_s = min(keep_s, brief_s)
+        self._is_tight = is_tight
 
     async def check(self) -> None:
         """Remove those whose time is over. Raises Unavailable if that cannot be done now."""
-        while batch := await self._twins.replaced(self._ages.before(self._keep_s), BATCH):
+        while batch := await self._twins.replaced(self._ages.before(self._time()), BATCH):
             if not await self._remove(batch):
                 return
+
+    def _time(self) -> float:
+        return self._brief_s if self._is_tight() else self._keep_s
 
     async def _remove(self, batch: Sequence[IdleNar]) -> int:
         """Remove some; return how many were not in use."""

@@ -11,13 +11,15 @@
 The row changes before the bytes are removed: a process that dies in between leaves an object
 without a row, which `orphans` removes. Row, origin and narinfos stay, so that the NAR can be
 fetched again under the same URL (P5). A NAR that a client uploaded, and that no upstream is known
-to have, cannot be fetched again. It is removed after all others, and only if a setting says so. A
-NAR is passed over while it arrives, or while a process that fetches or adopts it has its lease.
+to have, cannot be fetched again. It is removed after all others, and only if a setting says so. The
+originals of twins are removed before all others, because no narinfo names them any more. A NAR is
+passed over while it arrives, or while a process that fetches or adopts it has its lease.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Final
 
 from attrs import define, frozen
@@ -45,6 +47,10 @@ REST_S: Final = 30.0
 """Seconds for which writes start no further run after a run that found nothing to remove."""
 REST_SHARE: Final = 10.0
 """The same after a run that removed too little, as a multiple of its duration."""
+
+
+_Find = Callable[[datetime, int], Awaitable[Sequence[IdleNar]]]
+"""Returns NARs last wanted before a time, at most so many."""
 
 
 @frozen(kw_only=True)
@@ -101,6 +107,7 @@ class Eviction:
         self._clock = world.clock
         self._ages = Ages(world.clock)
         self._catalog = world.inventory
+        self._twins = world.twins
         self._objects = Objects(world)
         self._sidecars = world.narinfos
         self._leases = world.leases
@@ -185,16 +192,27 @@ class Eviction:
 
         The store may exceed the mark again immediately; under load it always does.
         """
-        is_done = await self._shrink_among(lease, tally, only_copies=False)
-        if is_done or self._bounds.keeps_only_copies:
-            return is_done
-        return await self._shrink_among(lease, tally, only_copies=True)
+        among: list[_Find] = [self._twins.replaced, self._catalog.idle]
+        if not self._bounds.keeps_only_copies:
+            among.append(self._only_copies)
+        for find in among:
+            if await self._shrink_among(lease, tally, find):
+                return True
+        return False
 
-    async def _shrink_among(self, lease: Lease, tally: EvictionTally, *, only_copies: bool) -> bool:
+    async def _only_copies(self, before: datetime, limit: int) -> Sequence[IdleNar]:
+        return await self._catalog.idle(before, limit, only_copies=True)
+
+    async def _shrink_among(
+        self,
+        lease: Lease,
+        tally: EvictionTally,
+        find: _Find,
+    ) -> bool:
+        """Do the same among the NARs that `find` returns, given a time of last use and a limit."""
         while (over := await self._over()) > 0:
             nars, before = tally.nars, self._ages.before(self._bounds.grace_s)
-            found = await self._catalog.idle(before, SCAN, only_copies=only_copies)
-            candidates = iter(found)
+            candidates = iter(await find(before, SCAN))
             while over > 0 and (batch := _enough(candidates, over)):
                 if lease.is_lost:
                     self._log.warn("stopped removing NARs: the lease is lost")

@@ -242,7 +242,9 @@ def choice(words: Sequence[str]) -> Kind:
             )
         return text
 
-    return Kind(metavar="WORD", expected=expected, parse=parse)
+    return Kind(
+        metavar="WORD", expected=expected, parse=parse, false="off" if "off" in words else ""
+    )
 
 
 def boolean_or(word: str) -> Kind:

@@ -11,6 +11,7 @@ from ncps.settings.rules.database import decide_database
 from ncps.settings.rules.eviction import decide_eviction
 from ncps.settings.rules.identities import decide_identities
 from ncps.settings.rules.locks import decide_locks
+from ncps.settings.rules.recompress import decide_recompress
 from ncps.settings.rules.storage import decide_storage
 from ncps.settings.rules.telemetry import decide_telemetry
 from ncps.settings.rules.uploads import decide_uploads
@@ -28,6 +29,7 @@ def decide(draft: Draft) -> None:
     decide_eviction(draft)
     decide_uploads(draft)
     decide_storage(draft)
+    decide_recompress(draft)
     decide_cluster(draft)
     decide_telemetry(draft)
     decide_server(draft)

@@ -7,6 +7,7 @@ from attrs import frozen
 from ncps.settings.declare import setting
 from ncps.settings.kinds.hours import HOURS, Hours
 from ncps.settings.kinds.values import choice, duration, integer, size
+from ncps.settings.setting import SettingNames
 
 
 @frozen(kw_only=True)
@@ -14,12 +15,23 @@ class RecompressSettings:
     """The NARs that are compressed anew, the level, and the times."""
 
     to: str = setting(
-        choice(("off", "zstd")),
-        "off",
+        choice(("auto", "zstd", "off")),
+        "auto",
         "Compression to which ncps converts stored NARs in xz, bzip2 or none in the background, "
         "while the machine is idle: zstd, or off to convert none. Clients unpack zstd several "
         "times faster than xz. The new file has a URL of its own, and narinfos name it from then "
-        "on. NARs that clients have uploaded stay as they are.",
+        "on. NARs that clients have uploaded stay as they are. auto is zstd for a store in a "
+        "directory without --cache-max-size, and off for others.",
+        flag="cache-recompress",
+        bare="off",
+        aliases=(SettingNames(key="cache.recompress", is_current=True),),
+    )
+    nars: str = setting(
+        choice(("reused", "all")),
+        "reused",
+        "Stored NARs that ncps converts: reused converts those that a client asked for again a "
+        "minute or more after they were stored, because other clients will probably ask for them, "
+        "too; all converts every NAR.",
     )
     level: int = setting(
         integer(at_least=1, at_most=19),
@@ -33,6 +45,12 @@ class RecompressSettings:
         "Threads that compress one NAR, beside the one that unpacks it. One NAR is compressed at a "
         "time, in all workers and replicas together.",
     )
+    cpu_share: int = setting(
+        integer(at_least=1, at_most=6400),
+        "50",
+        "Percentage of one processor that this work uses at most, on the average of a minute. A "
+        "file that a client waits for is made without this bound.",
+    )
     min_size_bytes: int = setting(
         size(at_least=1),
         "64K",
@@ -42,14 +60,16 @@ class RecompressSettings:
         integer(at_least=1, at_most=1000),
         "150",
         "Size that the new file may have, as a percentage of the old one. ncps removes a larger "
-        "new file, and clients go on getting the old one.",
+        "new file, and clients go on getting the old one. In place of a file without compression, "
+        "which clients unpack in no time, the new file may have 90 percent at most.",
     )
     max_load: int = setting(
         integer(at_least=1, at_most=10000),
         "50",
         "Percentage of the processors that other work may use while the machine still counts as "
         "idle, by the load average of the last minute. ncps also waits while it downloads a NAR "
-        "or itself uses more than a fifth of a processor.",
+        "or itself uses more than a fifth of a processor, while the machine runs on its battery, "
+        "and while less than 512M of memory are available.",
     )
     hours: Hours = setting(
         HOURS,

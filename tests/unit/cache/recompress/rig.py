@@ -9,16 +9,17 @@ from ncps.cache.recompress.idle import Idleness
 from ncps.cache.recompress.make import TwinMaker, TwinRules
 from ncps.cache.recompress.press import Press
 from ncps.cache.recompress.remake import TwinRemaker
-from ncps.cache.recompress.work import Originals, Recompressing
+from ncps.cache.recompress.work import CALM_S, COMPRESSIONS, Originals, Recompressing
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, opaque_key
-from ncps.ports import NarRecord
+from ncps.ports import NarRecord, TwinCandidates
 from tests.fakes.metrics import series
 from tests.fakes.samples import Sample, packed
 from tests.fakes.twins import InstantTranscoder
 from tests.unit.cache.rig import CoreCase
 
 KEEP_S = 1000.0
+BRIEF_S = 100.0
 
 
 class TwinCase(CoreCase):
@@ -27,15 +28,23 @@ class TwinCase(CoreCase):
     def restart(self) -> None:
         super().restart()
         self.transcoder = InstantTranscoder(Path(self.mktemp()))
-        self.load = 0.0
+        self.load: float | None = 0.0
         self.used = 0.0
         self.press = Press(self.world, read=self.nars.read, transcoder=self.transcoder, threads=1)
         remaker = TwinRemaker(self.world, self.press, self.core.records, self.verifier.verify)
         self.nars.remake = remaker.remake
         self.rule(level=3)
-        self.originals = Originals(self.world, self.narinfos, self.nars.is_arriving, keep_s=KEEP_S)
+        self.is_tight = False
+        self.originals = Originals(
+            self.world,
+            self.narinfos,
+            self.nars.is_arriving,
+            keep_s=KEEP_S,
+            brief_s=BRIEF_S,
+            is_tight=lambda: self.is_tight,
+        )
 
-    def rule(self, *, level: int = 3, max_growth: int = 150) -> None:
+    def rule(self, *, level: int = 3, max_growth: int = 150, reused_s: float | None = None) -> None:
         """Go on with other rules."""
         rules = TwinRules(level=level, max_growth=max_growth)
         self.maker = TwinMaker(self.world, self.press, self.core.records, self.board, rules)
@@ -47,9 +56,8 @@ class TwinCase(CoreCase):
             most=1.0,
             own=2.0,
         )
-        self.work = Recompressing(
-            self.world, self.maker, self.verifier, self.idleness, min_size=100
-        )
+        wanted = TwinCandidates(compressions=COMPRESSIONS, min_size=100, reused_s=reused_s)
+        self.work = Recompressing(self.world, self.maker, self.verifier, self.idleness, wanted)
         self.clock.advance(10)
 
     def setUp(self) -> None:
@@ -65,7 +73,8 @@ class TwinCase(CoreCase):
         for sample in samples:
             self.assertEqual(sample.file, self.download(sample.key))
 
-    def run_work(self) -> None:
+    def run_work(self, after_s: float = CALM_S) -> None:
+        self.clock.advance(after_s)
         self.get(self.work.run())
         self.clock.advance(0)
 

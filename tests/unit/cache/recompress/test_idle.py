@@ -20,6 +20,11 @@ class IdlenessTests(TwinCase):
         self.clock.advance(121)
         self.assertFalse(self.idleness.is_idle())
 
+    def test_unknown_load(self) -> None:
+        """A machine whose load nothing tells is never idle."""
+        self.load = None
+        self.assertFalse(self.idleness.is_idle())
+
     def test_own_process(self) -> None:
         """A process that is used itself is not idle; what it did before does not count."""
         self.assertTrue(self.idleness.is_idle())

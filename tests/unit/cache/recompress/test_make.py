@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 from attrs import asdict, evolve
 
 from ncps.cache.answers import Outcome
-from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.record import parse_making
-from ncps.cache.recompress.work import PASSED_S, REST_S
-from ncps.cache.upkeep.rebuild import Rebuild
+from ncps.cache.recompress.press import ROOMY, Press
+from ncps.cache.recompress.remake import TwinRemaker
+from ncps.cache.recompress.work import CALM_S, PASSED_S, REST_S, REUSED_S
 from ncps.codec import zstd
-from ncps.errors import Corrupt, Malformed, NotFound, StorageFull, Unavailable
+from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import VARIANTS
 from ncps.ports import Block
 from tests.fakes.metrics import counted
 from tests.fakes.samples import packed
-from tests.unit.cache.recompress.rig import KEEP_S, TwinCase
+from tests.unit.cache.recompress.rig import TwinCase
 
 
 class MakingTests(TwinCase):
@@ -72,6 +74,59 @@ class MakingTests(TwinCase):
         self.assertEqual([True], [made.is_closed for made in self.transcoder.made])
         self.assertEqual([False], [made.path.exists() for made in self.transcoder.made])
 
+    def test_rest(self) -> None:
+        """After nothing was found to do, the NARs are not looked through for a while."""
+        self.run_work()
+        two = packed("two", b"some contents of two " * 5000, "xz")
+        self.keep(two)
+        self.clock.advance(10)
+        self.run_work(after_s=CALM_S - 11)
+        self.assertEqual({"made": 1}, self.outcomes)
+        self.run_work(after_s=2)
+        self.assertEqual({"made": 2}, self.outcomes)
+
+    def test_reuse(self) -> None:
+        """A NAR that clients asked for once gets no twin; one that they ask for again does."""
+        self.rule(reused_s=REUSED_S)
+        self.download(self.one.key)
+        self.get(self.uses.flush())
+        self.run_work()
+        self.assertEqual([], self.transcoder.orders)
+        self.clock.advance(REUSED_S)
+        self.download(self.one.key)
+        self.get(self.uses.flush())
+        self.run_work()
+        self.assertEqual({"made": 1}, self.outcomes)
+
+    def test_plain_files(self) -> None:
+        """A file without compression is replaced only if that saves bytes enough."""
+        plain = packed("plain", os.urandom(3000).hex().encode() * 2, "none")
+        noise = packed("noise", os.urandom(3000), "none")
+        self.keep(plain, noise)
+        self.clock.advance(10)
+        self.run_work()
+        self.assertEqual({"made": 2, "large": 1}, self.outcomes)
+        self.assertEqual(noise.key.url, self.told(noise).url)
+        self.assertEqual("zstd", self.told(plain).compression)
+
+    def test_share_of_the_processor(self) -> None:
+        """A twin for which no client waits keeps to its share, one that a client waits for not."""
+        self.press = Press(
+            self.world,
+            read=self.nars.read,
+            transcoder=self.transcoder,
+            threads=1,
+            cpu_share=0.5,
+        )
+        self.rule()
+        self.nars.remake = TwinRemaker(
+            self.world, self.press, self.core.records, self.verifier.verify
+        ).remake
+        self.run_work()
+        self.lose(self.twin_key(self.one))
+        self.download(self.twin_key(self.one))
+        self.assertEqual([0.5, 0.0], [order.cpu_share for order in self.transcoder.orders])
+
     def test_larger_files_are_dropped(self) -> None:
         """A twin that is too large is not kept, and not tried again."""
         self.transcoder.padding = 2 * len(self.one.file)
@@ -101,11 +156,9 @@ class MakingTests(TwinCase):
             self.transcoder.errors.append(error)
             self.refused(self.work.run(), type(error))
             made = len(self.transcoder.orders)
-            self.clock.advance(REST_S - 1)
-            self.run_work()
+            self.run_work(after_s=REST_S - 1)
             self.assertEqual(made, len(self.transcoder.orders))
-            self.clock.advance(2)
-            self.run_work()
+            self.run_work(after_s=2)
             self.assertEqual({"made": 1}, self.outcomes)
             self.assertEqual(self.twin_key(two).url, self.told(two).url)
             self.clock.advance(PASSED_S)
@@ -122,9 +175,9 @@ class MakingTests(TwinCase):
         self.assertEqual({self.one.key}, set(self.store.objects))
 
     def test_reserve_of_the_disk(self) -> None:
-        """No twin takes room that downloads leave free, too, nor is one begun."""
+        """No twin takes room that downloads may need soon, nor is one begun."""
         room = len(self.one.file) * 150 // 100
-        self.free = 1000 + room - 1
+        self.free = 1000 + ROOMY + room - 1
         self.refused(self.work.run(), StorageFull)
         self.assertEqual(([], 0), (self.transcoder.orders, self.admission.uploads))
         self.free += 1
@@ -181,46 +234,6 @@ class MakingTests(TwinCase):
         self.run_work()
         text = self.sidecars.texts[self.one.digest]
         self.assertEqual((self.one.key.file_name, 3), parse_making(text))
-
-
-class OriginalTests(TwinCase):
-    def check(self) -> None:
-        self.get(self.originals.check())
-        self.clock.advance(0)
-
-    def test_it_goes_in_time(self) -> None:
-        """Its bytes go after the time; its URL is answered from the upstream after that."""
-        self.run_work()
-        self.clock.advance(KEEP_S - 1)
-        self.check()
-        self.assertIn(self.one.key, self.store.objects)
-        self.clock.advance(KEEP_S + 2)
-        self.check()
-        self.assertNotIn(self.one.key, self.store.objects)
-        self.assertEqual(len(self.one.file), counted(self.metrics.recompress_freed))
-        self.assertEqual(self.twin_key(self.one).url, self.told(self.one).url)
-        self.assertEqual(self.one.file, self.download(self.one.key))
-        self.assertEqual({"published": 2}, self.ended)
-
-    def test_without_a_twin_it_stays(self) -> None:
-        """If the twin is gone first, the original stays."""
-        self.run_work()
-        self.lose(self.twin_key(self.one))
-        self.clock.advance(3 * KEEP_S)
-        self.check()
-        self.assertIn(self.one.key, self.store.objects)
-
-    def test_in_use(self) -> None:
-        """One whose lease another process has stays for now."""
-        self.run_work()
-        self.clock.advance(3 * KEEP_S)
-        lease = self.get(self.leases.try_hold(f"download:nar:{self.one.key.file_name}"))
-        assert lease is not None
-        self.check()
-        self.assertIn(self.one.key, self.store.objects)
-        self.get(lease.release())
-        self.check()
-        self.assertNotIn(self.one.key, self.store.objects)
 
 
 class LostTwinTests(TwinCase):
@@ -329,53 +342,3 @@ class LostTwinTests(TwinCase):
         for kind in (Corrupt, StorageFull):
             self.transcoder.errors.append(kind("now"))
             self.failureResultOf(self.open(self.key), kind)
-
-
-class RebuildTests(TwinCase):
-    def rebuild(self) -> None:
-        """Lose the catalog, and make it anew from the store."""
-        self.catalog = type(self.catalog)()
-        self.restart()
-        proofs = Proofs(
-            clock=self.clock, workers=self.threads, vetting=self.vetting, fetch=self.adoption.open
-        )
-        self.get(
-            Rebuild(self.world, adoption=self.adoption, vetting=self.vetting, proofs=proofs).run()
-        )
-
-    def test_twins_are_recorded_again(self) -> None:
-        """The narinfo is what it was, and the twin can be made again when it is lost."""
-        self.run_work()
-        text = self.get(self.narinfos.get(self.one.digest)).text
-        key = self.twin_key(self.one)
-        data = self.download(key)
-        self.rebuild()
-        self.assertEqual(text, self.get(self.narinfos.get(self.one.digest)).text)
-        row = self.row(key)
-        self.assertEqual((self.one.key.file_name, 3), (row.made_from, row.made_level))
-        self.lose(key)
-        self.assertEqual(data, self.download(key))
-
-    def test_old_url_after_a_rebuild(self) -> None:
-        """The original is answered from the store, and later from its upstream."""
-        self.run_work()
-        text = self.told(self.one)
-        self.rebuild()
-        self.assertEqual(text, self.told(self.one))
-        self.assertEqual(self.one.file, self.download(self.one.key))
-        self.clock.advance(3 * KEEP_S)
-        self.get(self.originals.check())
-        self.assertEqual({self.twin_key(self.one)}, set(self.store.objects))
-        self.rebuild()
-        self.assertEqual(self.one.file, self.download(self.one.key))
-
-    def test_damaged_lines(self) -> None:
-        """A sidecar that says nonsense of its file is passed over."""
-        self.run_work()
-        before = self.sidecars.texts[self.one.digest]
-        for line in (b"../x 3", b"a.nar 3", self.one.key.file_name.encode() + b" three", b""):
-            text = before.partition(b"NcpsMadeFrom")[0] + b"NcpsMadeFrom: " + line + b"\n"
-            self.assertRaises(Malformed, parse_making, text)
-            self.sidecars.texts[self.one.digest] = text
-            self.rebuild()
-            self.assertEqual({}, self.catalog.entries)

@@ -10,6 +10,7 @@ from ncps.cache.upkeep import evict
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
 from tests.contract.samples import digest_of, entry, key_of, narinfo, stored
+from tests.contract.twins import twin_of
 from tests.fakes.clocks import SetClock
 from tests.fakes.metrics import counted, observed
 from tests.fakes.samples import sample
@@ -36,6 +37,26 @@ class EvictionTests(EvictionCase):
         self.assertEqual(3, counted(self.metrics.lru_narinfos))
         self.assertEqual((1, 0.0), observed(self.metrics.lru_seconds))
         self.assertEqual([0], [line["passed"] for line in lines])
+
+    def test_originals_of_twins_go_first(self) -> None:
+        """An original goes before NARs that were unused for longer, but not in its grace.
+
+        Its row stays, and names the upstream that answers its URL.
+        """
+        for number in range(9):
+            self.keep(number)
+        for number, ago_s in ((20, HOUR), (21, 1.0)):
+            original = self.keep(number, ago_s=ago_s)
+            twin = twin_of(original, stored_size=SIZE, stored_at=self.at(ago_s))
+            self.get(self.world.twins.join(twin, original.key))
+            self.store.put(twin.key, bytes(SIZE))
+            self.get(self.sidecars.delete(digest_of(number)))
+        self.check()
+        self.assertNotIn(key_of(20), self.store.objects)
+        self.assertIn(key_of(21), self.store.objects)
+        row = self.catalog.records[key_of(20)]
+        self.assertEqual((False, True), (row.is_stored, row.upstream != ""))
+        self.assertEqual(5, sum(key_of(number) in self.store.objects for number in range(9)))
 
     def test_a_schedule_makes_room_in_advance(self) -> None:
         """A scheduled run goes down to the low mark though the limit is not reached."""
