@@ -100,6 +100,8 @@ class Directories:
         self._durable |= unsynced.made
 
     def _make_parents(self, path: str, unsynced: Unsynced) -> None:
+        if path.rpartition("/")[0] in self._durable:
+            return  # and so are those above it, because `prune` forgets the lowest one first
         for directory in self._parents(path):
             if directory in self._durable:
                 continue  # if it is gone nevertheless, the next step tells

@@ -57,7 +57,7 @@ class DirectoryBlobs(Blobs):
         return None if facts is None else self._blob(key, facts)
 
     async def first_of(self, candidates: Sequence[str]) -> tuple[int, Blob] | None:
-        look = partial(_first_blocking, self._tree, candidates)
+        look = partial(self._tree.first_of, candidates)
         found = await self._readers.run(look, line=keys.file_name(candidates[0]))
         return None if found is None else (found[0], self._blob(candidates[found[0]], found[1]))
 
@@ -237,14 +237,6 @@ class DirectoryBlobs(Blobs):
 
     def _close(self, opened: tuple[UnchangedFile, os.stat_result]) -> None:
         self._readers.forget(partial(os.close, opened[0].fd))
-
-
-def _first_blocking(tree: Tree, keys: Sequence[str]) -> tuple[int, os.stat_result] | None:
-    for number, key in enumerate(keys):
-        facts = tree.stat(key)
-        if facts is not None:
-            return number, facts
-    return None
 
 
 def _parts_of(tag: str) -> tuple[int, int | None]:

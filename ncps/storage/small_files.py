@@ -111,8 +111,6 @@ def write_small(tree: Tree, files: Sequence[SmallFile]) -> list[Outcome]:
 
     Beside the properties stands whether the file has replaced another one. An error is StorageFull
     or Unavailable. Of two files with one key, the last one stays.
-
-    An error is StorageFull or Unavailable. Of two files with one key, the last one stays.
     """
     unsynced = Unsynced()
     with ExitStack() as stack:

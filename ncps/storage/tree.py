@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -71,18 +71,17 @@ class Tree:
 
     def stat(self, key: str) -> os.stat_result | None:
         """Return properties of a regular file; None if none is there."""
-        path = self.path(key)
-        with reading(path):
-            try:
-                facts = Path(path).stat()
-            except (FileNotFoundError, NotADirectoryError):
-                self.check_present()
-                return None
-            except OSError as error:
-                if error.errno != errno.ELOOP:  # a link that leads to itself
-                    raise
-                return None
-        return facts if stat.S_ISREG(facts.st_mode) else None
+        found = self.first_of((key,))
+        return None if found is None else found[1]
+
+    def first_of(self, keys: Sequence[str]) -> tuple[int, os.stat_result] | None:
+        """Return the first of some regular files that is there, and its place; None for none."""
+        for number, key in enumerate(keys):
+            facts = _look(self.path(key))
+            if facts is not None:
+                return number, facts
+        self.check_present()
+        return None
 
     def read(self, key: str) -> bytes | None:
         """Return the bytes of a small file; None if it is absent."""
@@ -132,7 +131,7 @@ class Tree:
 
     def existing(self, key: str, size: int, digest: bytes) -> os.stat_result | None:
         """Return properties of an object that has these bytes already; make its name durable."""
-        facts = self.stat(key)
+        facts = _look(self.path(key))  # the next step tells if the tree is gone
         if facts is None or facts.st_size != size:
             return None
         try:
@@ -223,6 +222,22 @@ class Tree:
             yield from files_in_shards(path, base)
         else:
             yield from files(path, base, follows=False)
+
+
+def _look(path: str) -> os.stat_result | None:
+    """Return properties of a regular file; None if none is there, or no tree."""
+    with reading(path):
+        try:
+            facts = os.lstat(path)
+            if stat.S_ISLNK(facts.st_mode):
+                facts = Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno != errno.ELOOP:  # a link that leads to itself
+                raise
+            return None
+    return facts if stat.S_ISREG(facts.st_mode) else None
 
 
 def _unusable(what: str, error: OSError | None = None) -> Refused:
