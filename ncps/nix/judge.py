@@ -86,11 +86,14 @@ class WrongNar(WrongBytes):
     """The file has the FileHash of its narinfo, but another NAR is inside.
 
     :ivar file_hash: of the file.
+    :ivar is_read: whether the NAR inside was read to its end. Else it could not be decompressed, or
+        was too long, and Compression or NarSize may be wrong instead of FileHash.
     """
 
-    def __init__(self, message: str, file_hash: Hash) -> None:
+    def __init__(self, message: str, file_hash: Hash, *, is_read: bool = True) -> None:
         super().__init__(message)
         self.file_hash = file_hash
+        self.is_read = is_read
 
 
 class Disputed(Corrupt):
@@ -247,6 +250,16 @@ class Judge:
             self._sha256 = None
             return False
         return True
+
+    def refused(self, error: Corrupt) -> WrongBytes:
+        """Return the error of a file that a digest has refused.
+
+        WrongNar if all of the file was hashed by then, and it is the one that the narinfo names.
+        """
+        file_hash = self._file_hash
+        if self._nar is not None and self._file.finish() == file_hash:
+            return WrongNar(str(error), file_hash, is_read=False)
+        return WrongBytes(str(error))
 
     @property
     def most(self) -> int:

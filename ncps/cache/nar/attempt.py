@@ -182,8 +182,8 @@ class Attempt:
         """Append the bytes that a source sends, from `offset` up to the end of the file.
 
         On return and after every error but a cancel, all bytes that arrived are written and hashed.
-        Raises Unavailable if bytes are missing, Disputed or another Corrupt if they cannot be
-        right.
+        Raises Unavailable if bytes are missing, WrongNar as `judged`, Disputed or another Corrupt
+        if they cannot be right.
         """
         trouble: Unavailable | Corrupt | None = None
         spool = await self._admit(source, body)
@@ -191,7 +191,7 @@ class Attempt:
             await self._append(spool, body, offset)
         except (Unavailable, Corrupt) as error:
             trouble = error
-        await _settled(spool)
+        await self._hashed(spool)
         is_whole = spool.length == self.size
         if self.size is None and isinstance(trouble, Unconfirmed):
             is_whole = self.judge.confirms(spool.length)
@@ -203,6 +203,13 @@ class Attempt:
                 raise Disputed(text)
             raise Unavailable(text, kind="broken")
         return spool
+
+    async def _hashed(self, spool: GrowingFile) -> None:
+        """Wait until all bytes are written and hashed. Raises WrongBytes if a digest objects."""
+        try:
+            await spool.flush()
+        except Corrupt as error:
+            raise self.judge.refused(error) from error
 
     async def judged(self) -> Arrived:
         """Judge the bytes, once all have arrived, and commit them.
@@ -289,11 +296,3 @@ class Attempt:
                 self.disputed = text if self._is_disputable else ""
                 raise WrongBytes(text)
             await spool.write(data)
-
-
-async def _settled(spool: GrowingFile) -> None:
-    """Wait until all bytes are written and hashed. Raises WrongBytes if a digest objects."""
-    try:
-        await spool.flush()
-    except Corrupt as error:
-        raise WrongBytes(str(error)) from error

@@ -18,7 +18,7 @@ from ncps.cache.answers import Outcome, Resized, WrongBytesSent
 from ncps.cache.nar.attempt import Attempt, NewSpool, Terms
 from ncps.cache.nar.sources import Source, Sources
 from ncps.errors import Corrupt, NcpsError, Unavailable
-from ncps.nix.hashes import Hash
+from ncps.nix.judge import WrongNar
 from ncps.nix.narurl import NarKey
 from ncps.observe.tracing.spans import NO_SPAN
 from ncps.ports import Body, GrowingBody, Segment
@@ -40,12 +40,12 @@ class DownloadEvents:
         describes, before any reader gets that error.
     :param tasted: called with True when a client has received bytes, with False when these bytes
         were wrong.
-    :param found_wrong: awaited with the hash of a file if it is the one that the narinfo names,
+    :param found_wrong: awaited with the error of a file if it is the one that the narinfo names,
         but has another NAR inside.
     """
 
     hopeless: Callable[[NcpsError], Awaitable[None]]
-    found_wrong: Callable[[Hash], Awaitable[None]]
+    found_wrong: Callable[[WrongNar], Awaitable[None]]
     tasted: Callable[[bool], object] = lambda _: None
 
 
@@ -94,6 +94,11 @@ class Download:
         return "" if self.opener is None else self.opener.file
 
     @property
+    def is_replaced(self) -> bool:
+        """Whether the file is surely another one than the narinfo's."""
+        return self.opener is not None and self.opener.is_other_file
+
+    @property
     def size(self) -> int | None:
         """Bytes of the whole file, if known by now."""
         return self.attempt.size
@@ -116,10 +121,22 @@ class Download:
     async def reader(self, start: int = 0, stop: int | None = None) -> GrowingBody:
         """Wait for the first head; return a Body of the bytes from `start` to `stop`.
 
-        Raises the error of a job that failed, Overtaken if the spool no longer has these bytes.
+        Raises the error of a job that failed, Overtaken if the spool no longer has these bytes, and
+        as `refuse_part`.
         """
+        was_replaced = self.is_replaced
         spool = await self.attempt.opened.wait()
+        if _is_part(start, stop):
+            self.refuse_part(was_replaced=was_replaced)
         return DownloadReader(self, spool.reader(start, stop), start, stop)
+
+    def refuse_part(self, *, was_replaced: bool) -> None:
+        """Raise Unavailable if another file has taken the place of the one that a part is of.
+
+        Another process or an earlier life of this cache may have sent the first part.
+        """
+        if self.is_replaced and not was_replaced:
+            raise Unavailable(f"{self.key.file_name} comes in another file now than before")
 
     def tasted(self) -> None:
         """Note that a client has received bytes."""
@@ -157,6 +174,7 @@ class DownloadReader(GrowingBody):
         self._start = start
         self._stop = stop
         self._promised = download.size
+        self._was_replaced = download.is_replaced
         self._is_closed = False
 
     @property
@@ -202,9 +220,12 @@ class DownloadReader(GrowingBody):
         """Read from the next spool in place of this one.
 
         Raises Resized if its size differs: a client that wants a part may have received the size.
+        Raises as `refuse_part` where a part is wanted.
         """
         self._body.close()
         spool = await self._download.attempt.opened.wait()
+        if _is_part(self._start, self._stop):
+            self._download.refuse_part(was_replaced=self._was_replaced)
         self._body = spool.reader(self._start, self._stop)
         self._check_promise()
         if self._is_closed:  # while this waited
@@ -220,11 +241,19 @@ class DownloadReader(GrowingBody):
         self._body.close()
 
 
+def _is_part(start: int, stop: int | None) -> bool:
+    return start > 0 or stop is not None
+
+
 @frozen(kw_only=True)
 class FollowedNar:
-    """A NAR on its way; see `answers.ArrivingNar`."""
+    """A NAR on its way; see `answers.ArrivingNar`.
+
+    :param was_replaced: whether another file than the narinfo's came when it was opened.
+    """
 
     download: Download
+    was_replaced: bool
     outcome: Outcome
     open_body: Callable[[NarKey, Download, int, int | None], Awaitable[Body]]
 
@@ -264,6 +293,8 @@ class FollowedNar:
 
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """See `ServedNar.body`."""
+        if _is_part(start, stop):
+            self.download.refuse_part(was_replaced=self.was_replaced)
         return await self.open_body(self.key, self.download, start, stop)
 
     def reopener(self) -> None:

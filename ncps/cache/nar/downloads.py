@@ -26,8 +26,7 @@ from ncps.cache.nar.stored import Publication
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.world import World
 from ncps.errors import NcpsError, NotFound, StorageFull, Unavailable
-from ncps.nix.hashes import Hash
-from ncps.nix.judge import Judge
+from ncps.nix.judge import Judge, WrongNar
 from ncps.nix.narurl import NarKey
 from ncps.observe.decisions import are_logged
 from ncps.observe.tracing.spans import current, span
@@ -82,7 +81,7 @@ class Chosen:
         with suppress(Unavailable, StorageFull):
             await self._catalog.restate(record)
 
-    async def found_wrong(self, nar: NarRecord | None, file_hash: Hash) -> None:
+    async def found_wrong(self, nar: NarRecord | None, error: WrongNar) -> None:
         """Remember that a file does not hold the NAR that its narinfo says.
 
         :param nar: the NAR's record at the time of the fetch; it has a NarHash.
@@ -90,9 +89,12 @@ class Chosen:
         assert nar is not None
         assert nar.nar_hash is not None
         with suppress(Unavailable, StorageFull):  # the next fetch finds this out again
-            await self._catalog.note_wrong(nar.nar_hash, file_hash, utc_now(self._clock))
+            if error.is_read:
+                now = utc_now(self._clock)
+                await self._catalog.note_wrong(nar.nar_hash, error.file_hash, now)
             row = await self._catalog.nar(nar.key)
-            if row is not None and row.nar_hash == nar.nar_hash and row.file_hash == file_hash:
+            is_same = row is not None and row.file_hash == error.file_hash
+            if row is not None and is_same and row.nar_hash == nar.nar_hash:
                 await self._catalog.restate(
                     evolve(row, file_hash=None, file_size=None, upstream="", origin_url="")
                 )
@@ -160,7 +162,7 @@ class Downloads:
 
         :param may_replace: whether another file of the NAR will do, unless clients have bytes.
         """
-        is_part, may_replace = not may_replace, may_replace and not self.is_tasted(key)
+        may_replace = may_replace and not self.is_tasted(key)
         download = self.find(key)
         if download is None:
             download = self.start(key, nar, may_replace=may_replace)
@@ -169,8 +171,6 @@ class Downloads:
             download.is_asked_for()
             if may_replace:
                 download.sources.allow_replacing()
-        if is_part:  # another process, or this one before a restart, may have sent the first part
-            download.sources.refuse_replacing()
         return download
 
     def start(

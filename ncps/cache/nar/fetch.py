@@ -104,6 +104,7 @@ class Fetch:
         except CancelledError:
             raise  # the owner of the download gives it up
         except (NotFound, Corrupt) as error:
+            download.has_failed = True  # a client that comes meanwhile may want another file
             try:
                 await self._events.hopeless(error)
             finally:
@@ -170,11 +171,12 @@ class Fetch:
                     source, offset, allow_encoding=self._terms.is_uncompressed
                 )
                 await self._take(source, body, offset)
-                return await self._judge()
+                return await self._attempt.judged()
             except (NotFound, Unavailable, Corrupt) as error:
                 spool = self._attempt.spool
                 if spool is not None and spool.error is error:
                     raise  # the fault is ours: no source can help
+                await self._learn(error)
                 self._failed(source, error)
                 is_worth_it = isinstance(error, Unavailable) and not isinstance(error, TooSlow)
                 if not is_worth_it or self._attempt.length <= before:
@@ -191,13 +193,10 @@ class Fetch:
         finally:
             body.close()
 
-    async def _judge(self) -> Arrived:
-        """Have the bytes of the attempt judged. Raises WrongBytes if they are not the file."""
-        try:
-            return await self._attempt.judged()
-        except WrongNar as error:
-            await self._events.found_wrong(error.file_hash)
-            raise
+    async def _learn(self, error: NcpsError) -> None:
+        """Tell the owner about a file that has another NAR inside."""
+        if isinstance(error, WrongNar):
+            await self._events.found_wrong(error)
 
     def _failed(self, source: Source, error: NcpsError) -> None:
         """Decide how to go on after a source has failed."""
@@ -225,8 +224,9 @@ class Fetch:
         author, attempt = self._download.upstream, self._attempt
         if attempt.spool is not None:
             try:
-                return await self._judge()
+                return await attempt.judged()
             except WrongBytes as error:
+                await self._learn(error)
                 if attempt.judge.size is None and not attempt.dispute.is_refuted:
                     return None
                 self._begin_anew(str(error))

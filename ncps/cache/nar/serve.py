@@ -162,6 +162,7 @@ class Nars:
             return await self.open(key, is_part=is_part)
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         download = self._downloads.join(key, nar, may_replace=not is_part)
+        was_replaced = download.is_replaced
         try:
             await download.opened()
         except AlreadyStored:
@@ -170,7 +171,9 @@ class Nars:
             if download.guess is None:
                 raise
             return await self.open(key, is_part=is_part)  # not as a guess
-        return FollowedNar(download=download, outcome=outcome, open_body=self._follow)
+        if is_part:
+            download.refuse_part(was_replaced=was_replaced)
+        return self._followed(download, outcome)
 
     async def arriving_nar(self, key: NarKey) -> FollowedNar:
         """Return a NAR that is being downloaded. Raises NotFound if it is not, else as `open`."""
@@ -181,7 +184,15 @@ class Nars:
         download.is_asked_for()
         current().link(download.span)
         await download.opened()
-        return FollowedNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
+        return self._followed(download, Outcome.COALESCED)
+
+    def _followed(self, download: Download, outcome: Outcome) -> FollowedNar:
+        return FollowedNar(
+            download=download,
+            was_replaced=download.is_replaced,
+            outcome=outcome,
+            open_body=self._follow,
+        )
 
     async def fetch_ahead(self, nar: NarRecord, may_begin: Callable[[], bool]) -> Download | None:
         """Begin the download of a NAR that no client has asked for; None if it is not needed.
@@ -240,10 +251,8 @@ class Nars:
         if nar is not None and nar.made_from:
             await self.remake(nar)  # only this shows whether a GET would succeed
             return (await self.stat(key))[0], Outcome.MISS
-        download = self._downloads.find(key)
-        if download is not None:
-            download.is_asked_for()
-            current().link(download.span)
+        if self.is_arriving(key):
+            download = self._downloads.join(key, nar, may_replace=True)
             try:
                 await download.opened()
             except NcpsError as error:

@@ -226,7 +226,7 @@ class Sources:
         self._nar = nar
         self._places = Places(clock, key, nar, same_nar)
         self._replaced = replaced
-        self._may_replace = self._is_settled = False
+        self._may_replace = False
         self._rounds = 0
         self._shunned: Container[str] = ()
         self._left: set[str] = set()
@@ -349,12 +349,7 @@ class Sources:
 
         No other file is accepted if bytes of the NAR were ever stored.
         """
-        nar = self._nar
-        self._may_replace = not self._is_settled and nar is not None and not nar.was_stored
-
-    def refuse_replacing(self) -> None:
-        """Accept no other file from now on, because a client waits that may have a part of it."""
-        self._may_replace, self._is_settled = False, True
+        self._may_replace = self._nar is not None and not self._nar.was_stored
 
     def lied(self, reason: str) -> None:
         """Note that the narinfo says something false about a file that is right."""

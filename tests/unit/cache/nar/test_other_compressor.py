@@ -91,20 +91,25 @@ class OtherCompressorTests(OtherCompressorCase):
     def test_a_client_that_has_some_from_elsewhere_gets_nothing_else(self) -> None:
         """A request for the rest, also beside others for the whole, is for the rest of that file.
 
-        Another process, or an earlier life of this one, may have sent the first part.
+        Another process, or an earlier life of this one, may have sent the first part. The others
+        have no part, and get the NAR.
         """
         for is_first in (True, False):
+            self.setUp()
             self.origin.scripts.append(Script(hold=True))
-            begun = [
-                self.start(self.nars.open(self.sample.key, is_part=is_part))
+            begun = {
+                is_part: self.start(self.nars.open(self.sample.key, is_part=is_part))
                 for is_part in (is_first, not is_first)
-            ]
+            }
             self.origin.otherwise = Script(error=Unavailable("reset"))
             self.origin.release(Unavailable("reset"))
-            self.clock.pump([1.0] * 100)
-            for opening in begun:
-                self.failureResultOf(opening, Unavailable)
+            self.assertNoResult(begun[False])
             self.assertEqual([], self.mirror.asked("nar"))
+            self.clock.pump([1.0] * 5)
+            self.failureResultOf(begun[True], Unavailable)
+            nar = self.successResultOf(begun[False])
+            self.assertEqual(len(self.other.file), nar.size)
+            nar.close()
 
     def test_clients_that_have_some_get_nothing_else(self) -> None:
         """If clients have bytes of one file, the other one cannot take its place."""
