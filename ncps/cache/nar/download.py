@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from ncps.aio.guess import current as current_guess
 from ncps.aio.spool_reader import SpoolReader
@@ -114,9 +114,15 @@ class Download:
         if self.guess is not None:
             self.guess.is_wanted = True
 
-    async def opened(self) -> None:
-        """Wait for the head of an upstream's answer. Raises the error of a job that failed."""
+    async def opened(self, *, is_part: bool = False) -> None:
+        """Wait for the head of an upstream's answer. Raises the error of a job that failed.
+
+        :param is_part: whether a client waits that may have a part of the file; see `refuse_part`.
+        """
+        was_replaced = self.is_replaced
         await self.attempt.opened.wait()
+        if is_part:
+            self.refuse_part(was_replaced=was_replaced)
 
     async def reader(self, start: int = 0, stop: int | None = None) -> GrowingBody:
         """Wait for the first head; return a Body of the bytes from `start` to `stop`.
@@ -247,15 +253,14 @@ def _is_part(start: int, stop: int | None) -> bool:
 
 @frozen(kw_only=True)
 class FollowedNar:
-    """A NAR on its way; see `answers.ArrivingNar`.
-
-    :param was_replaced: whether another file than the narinfo's came when it was opened.
-    """
+    """A NAR on its way; see `answers.ArrivingNar`."""
 
     download: Download
-    was_replaced: bool
     outcome: Outcome
     open_body: Callable[[NarKey, Download, int, int | None], Awaitable[Body]]
+    _was_replaced: bool = field(
+        init=False, default=Factory(lambda nar: nar.download.is_replaced, takes_self=True)
+    )
 
     @property
     def key(self) -> NarKey:
@@ -294,7 +299,7 @@ class FollowedNar:
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """See `ServedNar.body`."""
         if _is_part(start, stop):
-            self.download.refuse_part(was_replaced=self.was_replaced)
+            self.download.refuse_part(was_replaced=self._was_replaced)
         return await self.open_body(self.key, self.download, start, stop)
 
     def reopener(self) -> None:

@@ -162,18 +162,15 @@ class Nars:
             return await self.open(key, is_part=is_part)
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         download = self._downloads.join(key, nar, may_replace=not is_part)
-        was_replaced = download.is_replaced
         try:
-            await download.opened()
+            await download.opened(is_part=is_part)
         except AlreadyStored:
             return await self.open(key, is_part=is_part)
         except NcpsError:
-            if download.guess is None:
+            if download.guess is None or not download.has_failed:
                 raise
             return await self.open(key, is_part=is_part)  # not as a guess
-        if is_part:
-            download.refuse_part(was_replaced=was_replaced)
-        return self._followed(download, outcome)
+        return FollowedNar(download=download, outcome=outcome, open_body=self._follow)
 
     async def arriving_nar(self, key: NarKey) -> FollowedNar:
         """Return a NAR that is being downloaded. Raises NotFound if it is not, else as `open`."""
@@ -184,15 +181,7 @@ class Nars:
         download.is_asked_for()
         current().link(download.span)
         await download.opened()
-        return self._followed(download, Outcome.COALESCED)
-
-    def _followed(self, download: Download, outcome: Outcome) -> FollowedNar:
-        return FollowedNar(
-            download=download,
-            was_replaced=download.is_replaced,
-            outcome=outcome,
-            open_body=self._follow,
-        )
+        return FollowedNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
 
     async def fetch_ahead(self, nar: NarRecord, may_begin: Callable[[], bool]) -> Download | None:
         """Begin the download of a NAR that no client has asked for; None if it is not needed.

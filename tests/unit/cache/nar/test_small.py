@@ -22,6 +22,7 @@ from tests.unit.cache.nar import (
     test_fetch,
     test_heal,
     test_other_compressor,
+    test_part,
     test_publish,
     test_relay,
     test_serve,
@@ -200,6 +201,14 @@ SmallFileHashTests = small(
 
 
 class SmallUrlTests(test_false_facts.UrlTests):
+    small_size = SMALL
+
+
+class SmallPartTests(test_part.PartTests):
+    small_size = SMALL
+
+
+class SmallFoundOutTests(test_part.FoundOutTests):
     small_size = SMALL
 
 

@@ -1,0 +1,140 @@
+"""Clients for a part of a NAR's file, and beside them others for the whole.
+
+A part is of one file. Where the narinfo names a file that cannot be had, those who want the whole
+get the file of another upstream.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+from twisted.internet.defer import Deferred
+
+from ncps.cache.answers import Outcome
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.nix.hashes import sha256_of
+from tests.fakes.client import Client
+from tests.fakes.samples import Sample, packed, sample
+from tests.fakes.upstream import Script
+from tests.unit.cache.nar.test_false_facts import FALSE_HASH, SIZE, FalseFactsCase
+
+
+class PartTests(FalseFactsCase):
+    def test_who_has_a_part_gets_nothing_else(self) -> None:
+        """Bytes behind a URL never change: a client that wants the rest of them is told "later"."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.otherwise = Script(error=Unavailable("status 500"))
+        opening = self.start(self.nars.open(key, is_part=True))
+        self.clock.pump([0.2] * 5)
+        self.failureResultOf(opening, Unavailable)
+        self.assertEqual([], self.mirror.asked("nar"))
+
+    def test_a_whole_beside_a_part_of_a_file_that_nobody_has(self) -> None:
+        """A client that wants the whole is not kept from it by one that wants a part."""
+        for is_first in (True, False):
+            self.setUp()
+            key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+            self.origin.scripts.append(Script(hold=True))
+            begun = {
+                is_part: self.start(self.nars.open(key, is_part=is_part))
+                for is_part in (is_first, not is_first)
+            }
+            self.origin.otherwise = Script(error=NotFound("status 404"))
+            self.origin.release(NotFound("status 404"))
+            self.successResultOf(begun[False]).close()
+            self.failureResultOf(begun[True], Unavailable)
+            self.assertEqual(1, len(self.mirror.asked("nar")))
+
+    def test_a_part_is_of_no_file_that_takes_the_place_of_its_own(self) -> None:
+        """A client that waits for a part of a file gets nothing of another one."""
+        other = sample("other", SIZE)
+        for nothing_yet in (True, False):  # whether the client has yet to open the body
+            self.setUp()
+            key = self.lie(url=other.url, file_hash=sha256_of(other.file))
+            self.origin.nars[other.url] = other.file
+            self.origin.scripts.append(Script(stall_at=0, lie_at=5, total=0))
+            part = self.get(self.nars.open(key, is_part=True))
+            reading = None if nothing_yet else Client(self.get(part.body(1000, 2000)))
+            whole = self.start(self.nars.open(key))
+            self.origin.otherwise = Script(error=NotFound("status 404"))
+            self.origin.release()
+            self.clock.pump([0.2] * 5)
+            nar = self.successResultOf(whole)
+            if reading is None:
+                self.refused(part.body(1000, 2000), Unavailable)
+            else:
+                self.failureResultOf(reading.done, Unavailable)
+                self.assertEqual(b"", reading.data)
+            client = Client(self.get(nar.body()))
+            self.successResultOf(client.done)
+            self.assertEqual(self.sample.file, client.data)
+
+    def test_head_beside_a_part_of_a_file_that_nobody_has(self) -> None:
+        """HEAD answers as a request for the whole would be answered."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.scripts.append(Script(hold=True))
+        part = self.start(self.nars.open(key, is_part=True))
+        head = self.start(self.nars.stat(key))
+        self.origin.otherwise = Script(error=NotFound("status 404"))
+        self.origin.release(NotFound("status 404"))
+        self.assertEqual(Outcome.COALESCED, self.successResultOf(head)[1])
+        self.failureResultOf(part, Unavailable)
+
+    def test_a_whole_that_comes_when_a_part_has_failed(self) -> None:
+        """A client for the whole does not share the error that a part is about to get."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.nars.clear()
+        self.mirror.scripts.append(Script(hold=True))
+        forgotten = self.catalog.forget_narinfo
+        wholes: list[Deferred[Any]] = []
+
+        async def forget(digest: str) -> None:
+            wholes.append(self.start(self.nars.open(key)))
+            await forgotten(digest)
+
+        with patch.object(self.catalog, "forget_narinfo", forget):
+            part = self.start(self.nars.open(key, is_part=True))
+            self.clock.pump([1.0] * 5)
+        self.failureResultOf(part, Corrupt)
+        self.mirror.release()
+        self.successResultOf(wholes[0]).close()
+
+class FoundOutTests(FalseFactsCase):
+    def test_file_that_holds_another_nar_is_asked_for_once(self) -> None:
+        """Once such a file was found out, clients get their parts from a good file."""
+        self.assert_found_out(sample("other", SIZE), asked=1)
+
+    def test_file_that_holds_a_longer_nar_is_found_out(self) -> None:
+        """The same where the NAR in the file has more bytes than NarSize says.
+
+        NarSize may be what is false, so the next narinfo that names the file is not refused for it.
+        """
+        self.assert_found_out(packed("other", bytes(2 * SIZE), "xz"), asked=2)
+
+    def test_file_in_another_compression_is_found_out(self) -> None:
+        """The same where the file cannot be decompressed as the narinfo says."""
+        self.assert_found_out(packed("other", bytes(SIZE), "zstd"), asked=2)
+
+    def assert_found_out(self, other: Sample, *, asked: int) -> None:
+        """Check that a narinfo that names another path's file fails one client.
+
+        :param asked: how often the file is asked for until the right one is stored.
+        """
+        key = self.lie(url=other.url, file_hash=sha256_of(other.file), file_size=len(other.file))
+        self.origin.nars[other.url] = other.file
+        self.mirror.is_away = True
+        opening = self.open(key)
+        self.clock.pump([1.0] * 100)
+        self.failureResultOf(opening, Unavailable)
+        self.mirror.is_away = False
+        for _ in range(2):
+            part = self.start(self.nars.open(key, is_part=True))
+            self.clock.pump([1.0] * 60)
+            nar = self.successResultOf(part)
+            rest = Client(self.get(nar.body(1000)))
+            self.successResultOf(rest.done)
+            self.assertEqual(self.sample.file[1000:], rest.data)
+            nar.close()
+            self.restart()
+        self.assertEqual(asked, len(self.origin.asked("nar")))
