@@ -188,6 +188,7 @@ class Fetch:
             if self._attempt.is_other(source):
                 self._begin_anew(f"{source.name} has another file of the same NAR")
             if source.is_other_file:
+                await self._sources.chose(source)
                 self._attempt.relax(f"there is only another file of it, at {source.name}")
             await self._attempt.take(source, body, offset)
         finally:

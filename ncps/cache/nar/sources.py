@@ -22,6 +22,7 @@ from ncps.ask.choose import Upstreams
 from ncps.ask.health import Candidate, Health
 from ncps.ask.opening import Hedge, open_watched, paced
 from ncps.ask.policy import verdict
+from ncps.cache.narinfo.search import PathUnknown
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey, named_hash
@@ -147,20 +148,32 @@ class Places:
     async def _find(self, candidate: Candidate) -> UpstreamSource:
         nar, base_url = self._nar, candidate.upstream.base_url
         if nar is None or (not nar.origin_url and nar.nar_hash is None):
-            return UpstreamSource(candidate, self._key.url, self._key.file_name, self._clock)
-        file = str(nar.file_hash or nar.upstream)
+            return self._named(candidate)
         if nar.upstream == base_url and nar.origin_url:
+            file = str(nar.file_hash or nar.upstream)
             return UpstreamSource(candidate, nar.origin_url, file, self._clock, size=nar.file_size)
-        other = await self._same_nar(candidate, nar)
+        try:
+            other = await self._same_nar(candidate, nar)
+        except PathUnknown:
+            if nar.file_hash is None or named_hash(self._key.url) != nar.file_hash:
+                raise
+            return self._named(candidate)
         if other is None:
             raise NotFound("does not have the same NAR")
-        is_same = is_same_file(nar, other)
-        if not is_same:
-            file = str(other.file_hash or base_url)
+        return self._told(candidate, nar, other)
+
+    def _named(self, candidate: Candidate) -> UpstreamSource:
+        """The source whose upstream has the file under its own name."""
+        return UpstreamSource(candidate, self._key.url, self._key.file_name, self._clock)
+
+    def _told(self, candidate: Candidate, nar: NarRecord, other: NarRecord) -> UpstreamSource:
+        """The source that an upstream's narinfo names; `other` is the record made from that."""
+        is_same, base_url = is_same_file(nar, other), candidate.upstream.base_url
+        file = nar.file_hash or nar.upstream if is_same else other.file_hash or base_url
         return UpstreamSource(
             candidate,
             other.origin_url,
-            file,
+            str(file),
             self._clock,
             is_other_file=is_same is False,
             size=other.file_size,
@@ -170,8 +183,9 @@ class Places:
     async def made_known(self, denied: UpstreamSource) -> UpstreamSource | None:
         """Ask an upstream that denies a NAR for its narinfo; return the source to ask once more.
 
-        Another ncps that has lost its catalog finds a NAR only after a request for its narinfo.
-        Returns None if the upstream denies the narinfo, too, or was asked before.
+        Another ncps that has lost its catalog finds a NAR only after a request for its narinfo, and
+        any other cache may have another file of the NAR by now. Returns None if the upstream denies
+        the narinfo, too, or was asked before.
         """
         nar = self._nar
         if nar is None or denied.record is not None or denied.name in self._asked_anew:
@@ -181,8 +195,12 @@ class Places:
             other = await self._same_nar(denied.candidate, nar)
         except (NotFound, Unavailable, Corrupt):
             return None
-        if other is None or not is_same_file(nar, other):
+        if other is None:
             return None
+        known = self._told(denied.candidate, nar, other)
+        if known.is_other_file:
+            self._found[other.upstream] = known
+            return known
         return evolve(denied, url=other.origin_url)
 
 
@@ -253,7 +271,10 @@ class Sources:
                 yield source
                 is_denied = isinstance(self.failures.get(source.name), NotFound)
                 again = await self._places.made_known(source) if is_denied else None
-                if again is not None:
+                if again is not None and again.is_other_file:
+                    others.append(again)
+                    self.failures[source.name] = Corrupt("has another file of the same NAR")
+                elif again is not None:
                     yield again
         self._rounds += 1
         is_sure = not any(isinstance(error, Unavailable) for error in self.failures.values())
@@ -298,9 +319,12 @@ class Sources:
             self._clock, self._upstreams.tasks, source, self._rivals(source), self._rival_failed
         )
         opened, body = await hedge.open(offset, allow_encoding=allow_encoding)
-        if source.is_other_file and source.record is not None:
-            await self._replaced(source.record)
         return opened, paced(body, self._clock, pace, partial(self._leave, opened))
+
+    async def chose(self, source: Source) -> None:
+        """Take note of another file that takes the place of the narinfo's."""
+        if isinstance(source, UpstreamSource) and source.record is not None:
+            await self._replaced(source.record)
 
     async def _leave(self, slow: UpstreamSource, reason: str) -> bool:
         """Return whether to leave a slow source: once a source, and if another has the file."""
@@ -365,6 +389,7 @@ class Sources:
 
     async def stat(self) -> int | None:
         """Return the file's size, None if unknown; raises the verdict if no source has the file."""
+        self._rounds = 1  # no second round follows in which another file would do
         async with aclosing(self.each()) as sources:
             async for source in sources:
                 try:

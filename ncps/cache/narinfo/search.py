@@ -167,6 +167,10 @@ async def turn(leases: Leases, clock: IReactorTime, name: str) -> AsyncIterator[
         await lease.release()
 
 
+class PathUnknown(Unavailable):
+    """Upstreams cannot be asked for the narinfo of a NAR, since no store path of it is known."""
+
+
 class Questions:
     """Asks the upstreams for narinfos.
 
@@ -261,7 +265,8 @@ class Questions:
     async def same_nar(self, candidate: Candidate, nar: NarRecord) -> NarRecord | None:
         """Return an upstream's record of the same NAR in the same compression; None if it has none.
 
-        The file may be another. Raises Unavailable or Corrupt as the upstream answers.
+        The file may be another. Raises Unavailable or Corrupt as the upstream answers, PathUnknown
+        if there is no path to ask for.
         """
         entries = await self._catalog.narinfos_of(nar.key)
         digests = {entry.digest for entry in entries} or self._memory.digests_of(nar.key)
@@ -269,7 +274,7 @@ class Questions:
         if not digests:  # a newer narinfo has another URL
             digests = {entry.digest for entry in await self._catalog.narinfos_alike(nar.key)}
         if not digests:
-            raise Unavailable("no store path of this NAR is known")
+            raise PathUnknown("no store path of this NAR is known")
         for digest in digests:
             try:
                 vetted = await candidate.ask(partial(self._ask, digest=digest), self._clock)

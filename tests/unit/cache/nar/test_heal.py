@@ -10,9 +10,27 @@ from ncps.cache.answers import Outcome
 from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
+from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.client import Client
+from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
 from tests.unit.cache.nar.rig import NarsCase
+
+
+class UnknownPathTests(NarsCase):
+    """A NAR that was fetched by the hash in its name; no path of it is known here."""
+
+    def test_file_that_was_looked_into_is_fetched_again(self) -> None:
+        """Its NarHash, which is known by then, leads to no upstream; its name does."""
+        for one in (self.sample, sample("plain", 1000, "none")):
+            self.origin.add(one)
+            self.catalog = MemoryCatalog()
+            self.restart()
+            self.download(one.conventional)
+            self.get(self.verifier.verify(self.catalog.records[one.conventional]))
+            self.assertIsNotNone(self.catalog.records[one.conventional].nar_hash)
+            self.store.objects.clear()
+            self.assertEqual(one.file, self.download(one.conventional))
 
 
 class HealingTests(NarsCase):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from ncps.cache.answers import Outcome
 from ncps.cache.nar.downloads import RESUMED_S
 from ncps.codec import encoder
-from ncps.errors import Corrupt, Unavailable
+from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
@@ -19,7 +20,9 @@ SIZE = 300_000
 
 
 class OtherCompressorCase(CoreCase):
-    """Two upstreams whose honest files of one NAR differ."""
+    """Two upstreams whose honest files of one NAR differ; the third one has neither."""
+
+    priorities = (10, 20, 30)
 
     def setUp(self) -> None:
         super().setUp()
@@ -45,6 +48,47 @@ class OtherCompressorTests(OtherCompressorCase):
         self.assertEqual(self.other.file, self.download(self.sample.key))
         told = NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
         self.assertEqual(self.other.narinfo.file_hash, told.file_hash)
+
+    def test_file_that_its_upstream_has_replaced(self) -> None:
+        """The same where the upstream has compressed it anew, and nobody else has it."""
+        self.mirror.narinfos.clear()
+        self.origin.nars.clear()
+        self.origin.add(self.other)
+        self.assertEqual(self.other.file, self.download(self.sample.key))
+        self.assertEqual(Outcome.HIT, self.get(self.nars.open(self.sample.key)).outcome)
+
+    def test_clients_that_have_some_of_what_an_only_upstream_has_now(self) -> None:
+        """They go on in it after a restart, too."""
+        del self.upstreams.candidates[1:], self.scripted[1:]
+        self.origin.nars.clear()
+        self.origin.add(self.other)
+        self.origin.scripts.extend([Script(error=NotFound("status 404")), Script(stall_at=100_000)])
+        _, client = self.successResultOf(self.open(self.sample.key))
+        self.origin.otherwise = Script(error=Unavailable("reset"))
+        self.origin.release(Unavailable("reset"))
+        self.clock.pump([1.0] * 100)
+        self.failureResultOf(client.done, Unavailable)
+        self.origin.otherwise = Script()
+        self.restart()
+        self.assert_resumed()
+
+    def test_head_of_a_file_that_is_gone_while_an_upstream_is_away(self) -> None:
+        """HEAD says that the NAR can be had: an upstream that is away has no say."""
+        self.origin.nars.clear()
+        for candidate in self.upstreams.candidates[2:]:
+            for _ in range(3):
+                candidate.health.failed("refused")
+        self.scripted[2].is_away = True
+        self.assertEqual((None, Outcome.MISS), self.get(self.nars.stat(self.sample.key)))
+        self.assertEqual(self.other.file, self.late_download(self.sample.key))
+
+    def late_download(self, key: NarKey) -> bytes:
+        """Fetch a NAR that comes in the second round."""
+        opening = self.open(key)
+        self.clock.pump([0.2] * 5)
+        _, client = self.successResultOf(opening)
+        self.successResultOf(client.done)
+        return client.data
 
     def test_bytes_that_were_stored_once_are_the_only_ones(self) -> None:
         """After a loss, too, a URL stands for the bytes that it stood for (P5)."""

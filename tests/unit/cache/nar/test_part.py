@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from twisted.internet.defer import Deferred
 
+from ncps.aio.guess import guessing
 from ncps.cache.answers import Outcome
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
@@ -81,6 +82,20 @@ class PartTests(FalseFactsCase):
         self.assertEqual(Outcome.COALESCED, self.successResultOf(head)[1])
         self.failureResultOf(part, Unavailable)
 
+    def test_a_part_that_joins_a_fetch_ahead(self) -> None:
+        """It waits for the file of the narinfo there as well."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.scripts.append(Script(hold=True))
+        with guessing():
+            self.get(self.nars.fetch_ahead(self.catalog.records[key], lambda: True))
+        part = self.start(self.nars.open(key, is_part=True))
+        whole = self.start(self.nars.open(key))
+        self.origin.otherwise = Script(error=NotFound("status 404"))
+        self.origin.release(NotFound("status 404"))
+        self.clock.pump([0.2] * 5)
+        self.successResultOf(whole).close()
+        self.failureResultOf(part, Unavailable)
+
     def test_a_whole_that_comes_when_a_part_has_failed(self) -> None:
         """A client for the whole does not share the error that a part is about to get."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
@@ -99,6 +114,7 @@ class PartTests(FalseFactsCase):
         self.failureResultOf(part, Corrupt)
         self.mirror.release()
         self.successResultOf(wholes[0]).close()
+
 
 class FoundOutTests(FalseFactsCase):
     def test_file_that_holds_another_nar_is_asked_for_once(self) -> None:
