@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from attrs import Factory, field, frozen
 
+from ncps.aio.growing import GrowingFile
 from ncps.aio.guess import current as current_guess
 from ncps.aio.spool_reader import SpoolReader
 from ncps.aio.waiting import Future
@@ -134,7 +135,7 @@ class Download:
         spool = await self.attempt.opened.wait()
         if _is_part(start, stop):
             self.refuse_part(was_replaced=was_replaced)
-        return DownloadReader(self, spool.reader(start, stop), start, stop)
+        return DownloadReader(self, spool, start, stop)
 
     def refuse_part(self, *, was_replaced: bool) -> None:
         """Raise Unavailable if another file has taken the place of the one that a part is of.
@@ -174,9 +175,12 @@ class Download:
 class DownloadReader(GrowingBody):
     """A Body that follows a download, also from one spool to the next; see `GrowingBody`."""
 
-    def __init__(self, download: Download, body: SpoolReader, start: int, stop: int | None) -> None:
+    def __init__(
+        self, download: Download, spool: GrowingFile, start: int, stop: int | None
+    ) -> None:
         self._download = download
-        self._body = body
+        self._spool = spool
+        self._body = spool.reader(start, stop)
         self._start = start
         self._stop = stop
         self._promised = download.size
@@ -205,6 +209,7 @@ class DownloadReader(GrowingBody):
         while True:
             try:
                 async for piece in read(self._body):
+                    self._check_promise()  # before the last bytes: clients must come for these
                     if not has_begun:
                         has_begun = True
                         self._download.tasted()
@@ -229,7 +234,7 @@ class DownloadReader(GrowingBody):
         Raises as `refuse_part` where a part is wanted.
         """
         self._body.close()
-        spool = await self._download.attempt.opened.wait()
+        self._spool = spool = await self._download.attempt.opened.wait()
         if _is_part(self._start, self._stop):
             self._download.refuse_part(was_replaced=self._was_replaced)
         self._body = spool.reader(self._start, self._stop)
@@ -238,7 +243,7 @@ class DownloadReader(GrowingBody):
             self._body.close()
 
     def _check_promise(self) -> None:
-        if self._promised not in {None, self._download.size}:
+        if self._promised is not None and self._promised != self._spool.total:
             raise Resized(f"the file does not have the {self._promised} bytes that were announced")
 
     def close(self) -> None:

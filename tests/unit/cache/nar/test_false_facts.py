@@ -232,6 +232,8 @@ class FileSizeTests(FalseFactsCase):
             self.origin.release()
             _, client = self.successResultOf(opening)
             self.failureResultOf(client.done, Corrupt)
+            # It has bytes to come back for: a client that asks for none gets 416.
+            self.assertLess(len(client.data), len(self.sample.file))
             self.assertEqual(self.sample.file, self.download(key))
             self.assertCorrected()
 
