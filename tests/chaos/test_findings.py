@@ -147,6 +147,16 @@ class FindingTests(Stage):
             head = self.ask(daemon, self.nar_target(daemon, path), method="HEAD")
             self.assertEqual((200, None), (head.status, head.headers.get("content-length")))
 
+    def test_piece_of_a_nar_whose_narinfo_names_a_longer_one(self) -> None:
+        """The file of the longer one costs one attempt; then the piece is of the right file."""
+        for compression in ("zstd", "xz"):
+            path, liar = self.swapping(compression)
+            daemon = self.daemon(liar, self.late(path))
+            target = self.nar_target(daemon, path)
+            self.assertEqual(502, self.ask(daemon, target, Range="bytes=100-").status)
+            again = self.ask(daemon, target, Range="bytes=100-")
+            self.assertEqual((206, path.file[100:]), (again.status, again.body))
+
     def test_liar_that_answers_first_keeps_nobody_from_a_path(self) -> None:
         """A file found wrong while it arrived is remembered: its narinfo is not believed again."""
         path = self.cache.add(200_000, compression="zstd", dialect=Dialect.BARE)
