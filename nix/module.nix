@@ -1,7 +1,7 @@
-# The service of ncps on NixOS. `services.ncps.enable = true;` is enough; docs/nixos.md tells more.
+# The service of ncps on NixOS. `services.ncps.enable = true;` is enough; see docs/nixos.md.
 #
-# The options of the `services.ncps` of nixpkgs are all here and mean the same, so that a
-# configuration for that module works with this one. `settings` takes everything else.
+# This module has all options of the `services.ncps` of nixpkgs, with the same meaning, so that a
+# configuration for that module works with this one. `settings` accepts all other settings.
 {
   config,
   options,
@@ -16,7 +16,7 @@ let
   credentialsDirectory = "/run/credentials/ncps.service";
   stateDirectory = "/var/lib/ncps";
 
-  # A value of a configuration file in JSON.
+  # A value in a configuration file in JSON.
   value =
     types.nullOr (
       types.oneOf [
@@ -31,7 +31,7 @@ let
       description = "true or false, a number, text, a list or a set of these";
     };
 
-  # Options by the key of the setting that each stands for.
+  # Options, by the key of the setting that each one sets.
   keys = {
     "log.level" = "logLevel";
     "opentelemetry.enabled" = "openTelemetry.enable";
@@ -79,7 +79,7 @@ let
     "cache.upstream.response-header-timeout" = "cache.upstream.responseHeaderTimeout";
   };
 
-  # Files that root reads for ncps, by the key of the setting that names such a file.
+  # Files that systemd reads as root for ncps, by the key of the setting that names the file.
   credentials = lib.filterAttrs (_: path: path != null) (
     {
       "cache.netrc-file" = cfg.netrcFile;
@@ -99,11 +99,11 @@ let
   join = pairs: lib.foldl' lib.recursiveUpdate { } (lib.mapAttrsToList nest pairs);
   nest = key: lib.setAttrByPath (split key);
 
-  # The value of each option that says something, by its key.
+  # The value of each option that has one, by its key.
   byOption = lib.filterAttrs (_: found: found != null && found != [ ] && found != "") (
     lib.mapAttrs (_: option: find option cfg) keys
   );
-  # Whether somebody has set an option; inside `redis` and `s3`, all that says something counts.
+  # Whether the configuration sets an option; inside `redis` and `s3`, every value counts as set.
   isSet =
     option:
     let
@@ -111,7 +111,7 @@ let
     in
     (found.highestPrio or 0) < (lib.mkOptionDefault { }).priority;
 
-  # An option's default gives way to `settings` and to a file with the value.
+  # `settings`, or a file with the value, overrides the default of an option.
   isSaid = key: find key cfg.settings != null || find "${key}-file" cfg.settings != null;
   saidByOption = lib.filterAttrs (
     key: _: isSet keys.${key} || !(isSaid key || credentials ? "${key}-file")
@@ -131,8 +131,8 @@ let
     )
   );
 
-  # The build of the system fails if ncps would not start with these settings. Only the running
-  # machine has the credentials, so others take their place there.
+  # The build of the system fails if ncps would not start with these settings. The build does not
+  # have the credentials, so placeholders replace them in the check.
   placeholder =
     key:
     {
@@ -166,7 +166,7 @@ let
     '';
   };
 
-  # Directories that ncps writes to, but for those that systemd makes.
+  # Directories that ncps writes to, except those that systemd makes.
   isBelow = above: path: path == above || lib.hasPrefix "${above}/" path;
   databaseURL = find "cache.database-url" settings;
   databaseFile =
@@ -203,7 +203,7 @@ let
       found = find key plain;
     in
     lib.isString found && builtins.match ".*://[^/@]*:[^/@]+@.*" found != null;
-  # Those that are no secret by themselves.
+  # Settings whose value is no secret unless it holds a password.
   isHarmless =
     key:
     key == "cache.storage.s3.access-key-id"
@@ -227,7 +227,7 @@ let
     };
 in
 {
-  # Both modules have the same options.
+  # The module of nixpkgs has the same options, so only one of the two can be used.
   disabledModules = [ "services/networking/ncps.nix" ];
 
   imports = [
@@ -245,7 +245,7 @@ in
     )
     (lib.mkRemovedOptionModule
       [ "services" "ncps" "dbmatePackage" ]
-      "ncps brings the schema of its database up to date by itself: leave the option out."
+      "ncps updates the schema of its database by itself: leave the option out."
     )
   ];
 
@@ -267,9 +267,9 @@ in
         cache.negative.ttl = "30s";
       };
       description = ''
-        Every setting of `docs/settings.md`, by its key. An option below that is not set gives way
-        to its setting here; to set both to different values is an error. Everybody on the machine
-        can read these values: give secrets by `credentials` or `environmentFile`.
+        Every setting of `docs/settings.md`, by its key. A setting here overrides the default of the
+        option below for the same setting; to set both to different values is an error. Everybody on
+        the machine can read these values: put secrets into `credentials` or `environmentFile`.
       '';
     };
 
@@ -286,20 +286,20 @@ in
     };
 
     environmentFile = nullOr types.path ''
-      File with variables of ncps, such as `CACHE_DATABASE_URL=…`, which systemd reads as root at
-      each start. They win over all options.
+      File with environment variables of ncps, such as `CACHE_DATABASE_URL=…`, which systemd reads
+      as root at each start. They override all options.
     '';
 
     analytics.reporting = {
-      enable = switch false "Without effect: ncps reports nothing to anybody.";
-      samples = switch false "Without effect, as there are no reports.";
+      enable = switch false "Without effect: ncps sends no reports to anybody.";
+      samples = switch false "Without effect: ncps sends no reports to anybody.";
     };
 
     openTelemetry = {
-      enable = switch false "Whether to send traces, metrics and logs by OpenTelemetry.";
+      enable = switch false "Whether to send traces, metrics and logs with OpenTelemetry.";
       grpcURL = nullOr types.str ''
-        URL of the collector. Without a scheme or with https the connection is encrypted, with http
-        it is not. Without a URL everything goes to the log.
+        URL of the collector for OTLP over gRPC: http://HOST:4317, or https:// for TLS. Without it,
+        ncps writes traces and metrics to standard output, which is the journal.
       '';
     };
 
@@ -325,24 +325,24 @@ in
       type = types.either types.str (types.listOf types.str);
       default = ":8501";
       example = "127.0.0.1:8501";
-      description = "Address to listen on, or several; without a host, all addresses of the machine.";
+      description = "Address to listen on, or several; without a host, all interfaces.";
     };
 
     cache = {
       hostName = nullOr types.str ''
-        Name of this cache, after which its signing key is named at the first start; without it, the
-        name of the machine.
+        Name of this cache. At the first start, ncps names its signing key after it. Without this
+        option, it is the name of the machine.
       '';
-      allowDeleteVerb = switch false "Whether clients may delete (not supported yet).";
-      allowPutVerb = switch false "Whether clients may upload (not supported yet).";
+      allowDeleteVerb = switch false "Whether clients may delete paths; see `docs/authentication.md`.";
+      allowPutVerb = switch false "Whether clients may upload; see `docs/uploads.md`.";
       signNarinfo = switch true "Whether to add the signature of this cache to narinfos.";
       secretKeyPath = nullOr types.path ''
         File with the secret signing key. Without it, ncps makes a key at its first start.
       '';
-      maxSize = nullOr types.str "Size that the stored NARs may have, such as 100G.";
+      maxSize = nullOr types.str "Size of all stored NARs, at most, such as 100G.";
       tempPath = nullOr types.path ''
-        Directory for unfinished downloads. Without it, they are inside the store, where they need
-        no copy when they are done.
+        Directory for unfinished downloads. Without it, they are inside the store, so that a
+        finished download needs no copy.
       '';
 
       databaseURL = mkOption {
@@ -356,7 +356,7 @@ in
         example = "postgresql:///ncps";
         description = ''
           URL of the database, unless `databaseURLFile` is set. Everybody on the machine can read
-          it: with a password in it, use that option.
+          it: if it holds a password, use `databaseURLFile` instead.
         '';
       };
       databaseURLFile = nullOr types.path "File with the URL of the database.";
@@ -374,7 +374,8 @@ in
 
       lru = {
         schedule = nullOr types.str ''
-          When NARs are removed before `maxSize` forces it: five fields of cron, or such as @daily.
+          Times at which ncps removes old NARs, before `maxSize` forces it: five fields of cron, or
+          a word such as @daily.
         '';
         scheduleTimeZone = nullOr types.str "Time zone of the schedule, such as Europe/Berlin.";
       };
@@ -388,21 +389,21 @@ in
               "postgresql"
             ])
             ''
-              Where processes record which of them fetches what: local for one machine; redis or
-              postgresql (the database) for several. Without it: redis if `redis` is set, else
-              local.
+              Place of the locks, which let one process at a time fetch an object. local: for one
+              machine. redis, or postgresql (the database): for several machines. Without this
+              option: redis if `redis` is set, else local.
             '';
         redisKeyPrefix = nullOr types.str "Prefix of all keys in Redis.";
         downloadTTL = nullOr types.str "Time after which the locks of a dead instance are free.";
-        lruTTL = nullOr types.str "The same for the lock under which old NARs are removed.";
+        lruTTL = nullOr types.str "The same time for the lock under which old NARs are removed.";
         retry = {
           maxAttempts = nullOr types.int "Without effect: a wait lasts as long as its request.";
-          initialDelay = nullOr types.str "Time between the first two looks at a lock.";
-          maxDelay = nullOr types.str "Time between two looks at a lock, at most.";
-          jitter = nullOr types.bool "Whether these times vary by chance.";
+          initialDelay = nullOr types.str "Time between the first two checks of a lock.";
+          maxDelay = nullOr types.str "Longest time between two checks of a lock.";
+          jitter = nullOr types.bool "Whether to shorten these times at random.";
         };
         allowDegradedMode = nullOr types.bool ''
-          Whether to fetch also while the lock backend is away; several instances may then fetch the
+          Whether to fetch also while the lock backend is away. Several instances may then fetch the
           same NAR.
         '';
       };
@@ -421,7 +422,7 @@ in
           '';
           passwordFile = nullOr types.path "File with the password in Redis.";
           poolSize = nullOr types.int "Without effect: ncps uses two connections for everything.";
-          useTLS = nullOr types.bool "Whether to talk to Redis by TLS.";
+          useTLS = nullOr types.bool "Whether to use TLS to Redis.";
         };
       }) "Redis servers for the locks.";
 
@@ -448,10 +449,10 @@ in
             region = nullOr types.str "Region of the bucket.";
             forcePathStyle = nullOr types.bool "Whether URLs have the bucket in their path.";
             accessKeyIdPath = nullOr types.path ''
-              File with the name of the credentials. Without it, ncps looks for credentials as AWS's
-              own tools do.
+              File with the access key ID. Without it, ncps looks for credentials where AWS's own
+              tools do.
             '';
-            secretAccessKeyPath = nullOr types.path "File with the secret of the credentials.";
+            secretAccessKeyPath = nullOr types.path "File with the secret access key.";
           };
         }) "Bucket that keeps NARs, narinfos and the signing key, instead of a directory.";
       };
@@ -461,19 +462,19 @@ in
           type = types.listOf types.str;
           default = [ ];
           example = [ "https://cache.nixos.org" ];
-          description = "Binary caches to fetch from. Without any, https://cache.nixos.org.";
+          description = "Binary caches to fetch from; https://cache.nixos.org if the list is empty.";
         };
         publicKeys = mkOption {
           type = types.listOf types.str;
           default = [ ];
           example = [ "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=" ];
           description = ''
-            Keys whose signatures count, each for all upstreams. Without any, the key of
-            https://cache.nixos.org if that is an upstream.
+            Public keys with which narinfos of upstreams may be signed; each key counts for all
+            upstreams. The key of https://cache.nixos.org need not be given.
           '';
         };
         dialerTimeout = nullOr types.str "Time to connect to an upstream.";
-        responseHeaderTimeout = nullOr types.str "Time that an upstream has to begin its answer.";
+        responseHeaderTimeout = nullOr types.str "Time that an upstream has to start its answer.";
       };
     };
   };
@@ -490,7 +491,7 @@ in
           || cfg.environmentFile != null
         )
         ''
-          services.ncps.cache.lru.schedule is set and services.ncps.cache.maxSize is not: set the size that NARs are removed down to.
+          services.ncps.cache.lru.schedule is set and services.ncps.cache.maxSize is not: set the size above which old NARs are removed.
         ''
       )
       (fails ((redis.password or null) == null || (redis.passwordFile or null) == null) ''
@@ -524,18 +525,18 @@ in
     ++ map (
       key:
       fails false ''
-        services.ncps.settings."${key}": leave out the quotation marks, so that the key is one of several words.
+        services.ncps.settings."${key}": leave out the quotation marks, so that the key is a path of several names.
       ''
     ) (lib.filter (lib.hasInfix ".") (lib.attrNames cfg.settings))
     ++ map (
       key:
       fails false ''
-        services.ncps.credentials."${key}": ncps reads no setting of that name from a file. docs/settings.md marks those that it does as secret.
+        services.ncps.credentials."${key}": ncps reads no setting of that name from a file. docs/settings.md marks the settings that it can read from a file as secret.
       ''
     ) noSecrets
     ++ lib.optional (homes != [ ]) (
       fails (!(config.systemd.services.ncps.serviceConfig.ProtectHome or false)) ''
-        services.ncps uses ${lib.concatStringsSep ", " homes}, where the service sees nothing (ProtectHome): choose a directory elsewhere, such as below /var/lib.
+        services.ncps uses ${lib.concatStringsSep ", " homes}, which the service cannot see (ProtectHome): choose a directory elsewhere, such as below /var/lib.
       ''
     );
 
@@ -544,10 +545,10 @@ in
         services.ncps: the file of the setting ${lib.removeSuffix "-file" key} is in the Nix store, where everybody can read it.
       '') inStore
       ++ map (key: ''
-        services.ncps: the setting ${key} holds a secret, which everybody on the machine can read in the Nix store. Give it by services.ncps.credentials."${key}" or services.ncps.environmentFile.
+        services.ncps: the setting ${key} holds a secret, which everybody on the machine can read in the Nix store. Put it into services.ncps.credentials."${key}" or services.ncps.environmentFile.
       '') readable
       ++ lib.optional cfg.analytics.reporting.enable ''
-        services.ncps.analytics.reporting.enable has no effect: ncps reports nothing to anybody.
+        services.ncps.analytics.reporting.enable has no effect: ncps sends no reports to anybody.
       '';
 
     users.users.ncps = {
@@ -579,7 +580,7 @@ in
 
       unitConfig = {
         RequiresMountsFor = [ stateDirectory ] ++ directories;
-        # A database that is away ends the start. systemd tries again until it is there.
+        # If a database is away, the start fails. systemd then tries again without end.
         StartLimitIntervalSec = 0;
       };
 
@@ -595,17 +596,17 @@ in
         RuntimeDirectoryMode = "0700";
         LoadCredential = lib.mapAttrsToList (key: path: "${key}:${toString path}") credentials;
 
-        # Exit code 2 means wrong settings. Another start would not make them right.
+        # Exit code 2 means wrong settings, so that another start would fail, too.
         Restart = "on-failure";
         RestartSec = 5;
         RestartPreventExitStatus = 2;
-        # A start brings the database up to date, which may take minutes with a large one.
+        # A start updates the schema, which may take minutes with a large database.
         TimeoutStartSec = "15min";
         WatchdogSec = 30;
         KillMode = "mixed";
         LimitNOFILE = 65536;
 
-        # The same as in deploy/ncps.service; a test compares them.
+        # As in deploy/ncps.service; a test compares both.
         ProtectSystem = "strict";
         ReadWritePaths = directories;
         ProtectHome = true;
@@ -645,7 +646,7 @@ in
         SystemCallFilter = [
           "@system-service"
           "~@privileged @resources"
-          # Recompression lowers the priority of its process by these.
+          # Recompression lowers the priority of its process with these calls.
           "setpriority"
           "sched_setscheduler"
         ];

@@ -1,6 +1,6 @@
-# ncps, with the drivers of all databases and with OpenTelemetry: `pkgs.callPackage ./nix/package.nix { }`.
+# ncps with the drivers of all databases and OpenTelemetry: `pkgs.callPackage ./nix/package.nix { }`.
 #
-# `bin/ncps` is the program, and `bin/dbmate-ncps` is what the `services.ncps` of nixpkgs calls.
+# `bin/ncps` is the program. The `services.ncps` of nixpkgs also calls `bin/dbmate-ncps`.
 {
   lib,
   stdenv,
@@ -77,7 +77,7 @@ packages.buildPythonApplication {
   ]
   ++ lib.optional (lib.versionOlder python.pythonVersion "3.14") packages.backports-zstd;
 
-  # The tests need servers that no build has. What is needed for a start is tried here.
+  # The tests need servers, which no build has. So the check only tries what a start needs.
   doCheck = false;
   pythonImportsCheck = [
     "ncps.assembly.bucket"

@@ -1,6 +1,6 @@
-# Python packages that ncps needs in versions that nixpkgs may lack, as an overlay of a set of Python
-# packages. Where nixpkgs has at least `minimum`, which is what pyproject.toml asks for, its own
-# package stays.
+# Python packages of ncps in versions that nixpkgs may lack, as an overlay of a set of Python
+# packages. If nixpkgs has at least the version `minimum`, which pyproject.toml requires, the overlay
+# keeps the package of nixpkgs.
 #
 # To change a version: `pip download --no-deps NAME==VERSION` (with `--no-binary NAME` for a source),
 # and `nix-hash --type sha256 --sri --flat FILE` for the hash.
@@ -32,7 +32,7 @@ let
     }
     // removeAttrs described [ "hash" ];
 
-  # With parts in C: built from its source.
+  # With parts in C: built from source.
   source =
     {
       pname,
@@ -43,7 +43,7 @@ let
     {
       pyproject = true;
       src = fetchPypi { inherit pname version hash; };
-      # Versions of the tools are pinned there to what the authors' own builds have.
+      # The source pins the build tools to the versions of its authors.
       pypaBuildFlags = [ "--skip-dependency-check" ];
       doCheck = false;
     }
@@ -77,7 +77,7 @@ let
       ];
     };
 
-    # boto3 is for botocore of its own version.
+    # Each version of boto3 needs the botocore of the same version.
     botocore = wheel {
       pname = "botocore";
       version = "1.44.8";
@@ -120,7 +120,7 @@ let
       ];
     };
 
-    # These are of one release, and each asks for exactly that one.
+    # These packages come from one release, and each requires exactly that release.
     opentelemetry-api = wheel {
       pname = "opentelemetry_api";
       version = "1.45.2";
@@ -362,7 +362,7 @@ let
     };
   };
 
-  # The part of psycopg that finds libpq where nixpkgs has it.
+  # The part of psycopg that finds libpq; it needs the path of libpq in nixpkgs.
   psycopg-c = final.buildPythonPackage (source {
     pname = "psycopg_c";
     version = "3.3.9";

@@ -1,4 +1,4 @@
-# Keys of the settings that ncps reads from a file, too; a test compares them with the program.
+# Keys of the settings that ncps can read from a file; a test compares them with the program.
 [
   "cache.database-url"
   "cache.database.password"

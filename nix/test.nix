@@ -1,5 +1,5 @@
-# Machines of NixOS in which a client gets a path from an upstream by way of ncps: with nothing but
-# `enable` and an upstream, with PostgreSQL, and with a bucket. They need KVM:
+# Tests in machines of NixOS: a client gets a path of an upstream through ncps, with the default
+# settings, with PostgreSQL, and with a bucket. They need KVM:
 #
 #   nix build .#checks.x86_64-linux.plain
 {
@@ -8,11 +8,11 @@
   emptyFile,
 }:
 let
-  # Of this test alone.
+  # Keys of this test only.
   key = "upstream-1:WIaLg+UYgtQs51mdkU824fWNcH49SZXKow+5+fkvHGVOKzPlHYVL1EhfDt5+3SV2MyWGmOfKt4C9nJv3nJFBvg==";
   publicKey = "upstream-1:Tisz5R2FS9RIXw7eft0ldjMlhpjnyreAvZyb95yRQb4=";
 
-  # A cache of one path, signed, made when the machine starts.
+  # A cache with one signed path, made when the machine starts.
   upstream =
     { pkgs, ... }:
     {
@@ -39,7 +39,7 @@ let
   client = {
     nix.settings = {
       substituters = lib.mkForce [ "http://ncps:8501" ];
-      # The test adds the key that ncps has made.
+      # The test adds the key of ncps.
       trusted-public-keys = lib.mkForce [ ];
     };
     virtualisation.writableStore = true;
@@ -75,13 +75,13 @@ let
       ncps.wait_for_unit("ncps.service")
       client.wait_until_succeeds("curl --fail http://ncps:8501/ | grep '\"hostname\":\"ncps\"'")
 
-      # A client that trusts the key of ncps, and no other, gets the path.
+      # A client that trusts only the key of ncps gets the path.
       key = client.succeed("curl --fail http://ncps:8501/pubkey").strip()
       realise = "nix-store --realise --option trusted-public-keys '" + key + "' ${path}"
       client.succeed(realise)
 
-      # Again from what is stored, without the upstream, after a restart, in which the database is
-      # brought up to date anew.
+      # The client gets the path again from the store, without the upstream, after a restart with
+      # another schema update.
       ${stored}
       upstream.shutdown()
       ncps.succeed("systemctl restart ncps.service")
@@ -114,7 +114,7 @@ in
 {
   plain = test "plain" { };
 
-  # The database is on the same machine, by its socket, without a password.
+  # ncps reaches the database on the same machine by its socket, without a password.
   postgresql = test "postgresql" {
     more = {
       services.ncps.cache.databaseURL = "postgresql:///ncps";

@@ -267,7 +267,7 @@ class MistakeTests(SynchronousTestCase):
         self.assertIn("setting cache.secret-key-path is in the Nix store", warnings)
         self.assertIn('services.ncps.credentials."cache.database-url"', warnings)
         self.assertNotIn("easypwd", warnings)
-        self.assertIn("reports nothing", "".join(found()["reports"]["warnings"]))
+        self.assertIn("sends no reports", "".join(found()["reports"]["warnings"]))
 
     def test_the_module_knows_the_secrets(self) -> None:
         """They are those of the program."""

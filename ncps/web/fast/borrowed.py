@@ -1,7 +1,7 @@
 """Private names of Twisted that the web uses: a release of Twisted may rename them.
 
 `tests/structure/test_borrowed.py` fails if Twisted no longer has one of them, and if the web uses
-one that is not in the list. Other rooms have lists of their own, in the modules that use the names.
+one that is not in the list. Other packages have lists of their own, in the modules that use them.
 """
 
 from __future__ import annotations
