@@ -1,1 +1,1 @@
-"""Benchmarks: speed and memory beside nginx on the same machine, by `python -m benchmarks`."""
+"""Benchmarks: speed and memory compared with nginx on the same machine: `python -m benchmarks`."""

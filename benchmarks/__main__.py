@@ -1,4 +1,4 @@
-"""Measure ncps beside nginx on this machine: `python -m benchmarks`."""
+"""Measure ncps and nginx on this machine: `python -m benchmarks`."""
 
 from __future__ import annotations
 
@@ -78,19 +78,19 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--only", choices=list(POINTS), action="append", help="one point; repeatable"
+        "--only", choices=list(POINTS), action="append", help="measure this point; repeatable"
     )
-    parser.add_argument("--quick", action="store_true", help="short and rough")
-    parser.add_argument("--rounds", type=int, help="of each point; default 7, quick 3")
-    parser.add_argument("--seed", type=int, default=1, help="of all data; default 1")
-    parser.add_argument("--log", type=Path, help="append the run as one line of JSON to this file")
+    parser.add_argument("--quick", action="store_true", help="measure fewer and shorter rounds")
+    parser.add_argument("--rounds", type=int, help="rounds of each point; default 7, quick 3")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all data; default 1")
+    parser.add_argument("--log", type=Path, help="append the run to this file, as one line of JSON")
     parser.add_argument("--go", type=Path, help="the Go program ncps; `start` measures it, too")
-    parser.add_argument("--directory", type=Path, help="where temporary files go; needs 11 GB")
+    parser.add_argument("--directory", type=Path, help="directory for temporary files; needs 11 GB")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Run; the exit code is 1 if a bound was missed."""
+    """Measure all points; return 1 if a bound was missed."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
     directory = Path(tempfile.mkdtemp(prefix="ncps-benchmarks-", dir=options.directory))

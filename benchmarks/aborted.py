@@ -1,4 +1,4 @@
-"""Memory: what stays of thousands of clients that leave in the middle of a large NAR."""
+"""Memory after thousands of clients have left in the middle of a large NAR."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_MIB = 150.0
 
 
 def _target(daemon: Daemon, path: StorePath) -> str:
-    """Return the NAR's URL as the daemon names it."""
+    """Return the path of the NAR's URL in the daemon's narinfo."""
     text = get(daemon.port, f"/{path.digest}.narinfo").decode()
     (url,) = (line.removeprefix("URL: ") for line in text.splitlines() if line.startswith("URL: "))
     return f"/{url}"
@@ -43,7 +43,7 @@ def _abort(port: int, target: str) -> None:
 
 
 def measure(stand: Stand) -> list[Figure]:
-    """Measure, with a daemon of its own; the first clients ask for what is not stored yet."""
+    """Measure with a daemon of its own; the first clients ask for NARs that are not stored yet."""
     cache, origin = SyntheticCache(), Origin()
     paths = [cache.add(SIZE) for _ in range(PATHS)]
     cache.mount(origin)

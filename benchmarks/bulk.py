@@ -1,4 +1,4 @@
-"""Many paths at once: a pin, a closure, questions, a removal over 100,000 recorded paths."""
+"""Requests for many paths: a query, a closure, a pin and a removal with 100,000 paths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.system.program import run_ncps
 
 PATHS = 100_000
 FAN = 10
-"""References that lead on; each path has three more, to paths before it."""
+"""References of a path to later paths; it has three more, to earlier paths."""
 QUESTION = 10_000
 MOST_TURN_MS = 20.0
 DEADLINE_S = 600.0
@@ -38,7 +38,7 @@ _NARINFO_COLUMNS = (
 
 
 class Graph:
-    """Paths that refer to each other: the first one to all others, by a few levels."""
+    """Paths with references; the closure of the first one has all others, in a few levels."""
 
     def __init__(self, noise: random.Random, count: int) -> None:
         self.digests = [to_base32(noise.randbytes(20)) for _ in range(count)]
@@ -68,10 +68,10 @@ class Graph:
 def fill(
     execute: Callable[[str, Sequence[Sequence[Any]]], object], graph: Graph, mark: str
 ) -> None:
-    """Enter the rows of a graph.
+    """Insert the rows of a graph.
 
-    :param execute: as `executemany` of a cursor.
-    :param mark: stands for a value.
+    :param execute: `executemany` of a cursor.
+    :param mark: the placeholder of a value in a statement.
     """
     rows = list(graph.rows())
     for table, columns, part in (
@@ -83,7 +83,7 @@ def fill(
 
 
 class Stage:
-    """A daemon over a full catalog, whose turns are watched."""
+    """A daemon with a full catalog, which records its longest turn."""
 
     def __init__(self, stand: Stand, name: str, url: str, graph: Graph, key: str) -> None:
         self.directory = stand.fresh("bulk")
@@ -120,7 +120,7 @@ class Stage:
         self.daemon.start()
 
     def take(self, what: str, method: str, path: str, body: object = None) -> list[Figure]:
-        """Make a request to its end; return what it took."""
+        """Make a request and read its answer; return its costs."""
         pid = self.daemon.pid
         longest_turn_s(self._file)
         forget_peak(pid)
@@ -151,7 +151,7 @@ class Stage:
         ]
 
     def ask(self, method: str, path: str, body: object = None) -> int:
-        """Read an answer to its end; return its status."""
+        """Make a request, read its answer to the end, and return its status."""
         line = http.client.HTTPConnection("127.0.0.1", self.daemon.port, timeout=DEADLINE_S)
         try:
             text = None if body is None else json.dumps(body)
@@ -164,7 +164,7 @@ class Stage:
             line.close()
 
     def measure(self) -> list[Figure]:
-        """Ask for everything once."""
+        """Make each request once."""
         root, digests = self.graph.digests[0], self.graph.digests
         question = {"hashes": digests[:QUESTION]}
         removal = {"hashes": [root], "closure": True}
@@ -179,7 +179,7 @@ class Stage:
 
 
 def measure(stand: Stand) -> list[Figure]:
-    """Measure, on SQLite and on PostgreSQL."""
+    """Measure with SQLite and with PostgreSQL."""
     figures: list[Figure] = []
     with ExitStack() as servers:
         server = servers.enter_context(PostgreSQL())

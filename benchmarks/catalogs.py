@@ -1,4 +1,4 @@
-"""A catalog of a million paths, written by the database itself."""
+"""A catalog of a million paths, which SQL statements write inside the database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 MADE_UP: Final = "upload"
-"""Stands for the key that vouched, which nobody checks."""
+"""In place of the name of the trusted key, which nothing checks."""
 SIZE: Final = 1000
 HOUR_MS: Final = 3_600_000
 
@@ -31,22 +31,22 @@ _HEX: Final = {
     "postgresql": "lpad(to_hex((n::bigint * 2654435761 + 97) % 4294967296), 8, '0')",
     "mysql": "lower(lpad(hex((n * 2654435761 + 97) % 4294967296), 8, '0'))",
 }
-"""Eight letters, others for each number below 2^32."""
+"""Eight hexadecimal digits, different for each number below 2^32."""
 
 
 def digest_of(number: int) -> str:
-    """The hash part of the path of a number, from 1."""
+    """Return the hash part of the path with a number; the first number is 1."""
     text = f"{(number * 2654435761 + 97) % 4294967296:08x}".replace("e", "z")
     return text + "0" * 24
 
 
 def statements(engine: str, count: int, now_ms: int) -> list[str]:
-    """Write the statements that fill an empty catalog: each path has a NAR, and was used once.
+    """Return the statements that fill an empty catalog: each path has a NAR, and was used once.
 
-    The uses are in the order of the hashes, so they are in no order for the engine. Times are
-    spread over the 1,000 hours before `now_ms`, and end an hour ago.
+    The order of the uses differs from the order of the rows. The times are spread over the 1,000
+    hours that ended one hour before `now_ms`.
 
-    :param engine: `sqlite`, `postgresql` or `mysql` (of MariaDB, for its sequences).
+    :param engine: `sqlite`, `postgresql` or `mysql` (MariaDB only, for its sequences).
     """
     begin = _COUNTING[engine].format(count=count)
     source = _FROM[engine].format(count=count)
@@ -83,7 +83,7 @@ def statements(engine: str, count: int, now_ms: int) -> list[str]:
 
 @contextmanager
 def opened(engine: str, url: str) -> Iterator[Callable[[str], list[Any]]]:
-    """Give a function that executes a statement in a database and returns its rows."""
+    """Yield a function that executes a statement in a database and returns its rows."""
     connection: Any
     if engine == "sqlite":
         connection = sqlite3.connect(url.removeprefix("sqlite:"), isolation_level=None)

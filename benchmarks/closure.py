@@ -20,7 +20,7 @@ DIRECT = "direct"
 
 
 def _copy(stand: Stand, closure: Closure, url: str, key: str) -> float:
-    """Copy with a client that knows nothing yet; return the seconds."""
+    """Copy with a client whose store is empty; return the seconds."""
     client = NixClient(closure.client.release, stand.fresh("client"))
     began = time.monotonic()
     client.copy(url, [key], closure.root)

@@ -1,9 +1,9 @@
-"""A client that fetches many cold paths at once, in a process of its own.
+"""A client that fetches many cold paths on several connections, in a process of its own.
 
     python -m benchmarks.cold_client PORT CONNECTIONS < PAIRS
 
-A pair is a line: the path of a narinfo, and that of its NAR. Each connection takes the next pair
-when it has its NAR whole, so one that is served quickly takes more. Prints one line of JSON.
+A pair is a line: the path of a narinfo, and the path of its NAR. Each connection takes the next
+pair once it has a whole NAR, so a fast connection fetches more. Prints one line of JSON.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A crowd: many clients that ask for one NAR at once, which the origin alone has.
+"""A crowd: many clients that ask at the same time for one NAR, which only the origin has.
 
-Beside it stands nginx, where each client fetches from the origin, since its proxy_store does not
-share what is on its way.
+In nginx, each client fetches from the origin, since proxy_store does not share a running transfer.
 """
 
 from __future__ import annotations

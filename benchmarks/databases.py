@@ -1,4 +1,4 @@
-"""narinfo hits by database, from memory and with the memory off: `--only databases`."""
+"""Narinfo hits for each database, from memory and with the memory off: `--only databases`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The cost of a dead upstream in front of a live one: the wall time of a cold `nix copy`.
 
-Dead means that connections are refused, or that they are accepted and nothing is ever said.
+Dead means that it refuses connections, or that it accepts them and never answers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SMALL, LARGE = 150, (1 << 20,) * 10
 
 
 def _cold(stand: Stand, closure: Closure, live: str, dead: str) -> Sample:
-    """Copy through a fresh daemon that is told of the dead upstream first, if there is one."""
+    """Copy through a fresh daemon whose first upstream is the dead one, if there is one."""
     urls = ([f"{dead}?priority=1"] if dead else []) + [live]
     upstreams = [UpstreamCache(url, closure.public_key) for url in urls]
     daemon = Daemon(stand.fresh("dead-daemon"), upstreams)
@@ -44,7 +44,7 @@ def measure(stand: Stand) -> list[Figure]:
     """Measure."""
     closure, cache = made(stand, small=SMALL, large=LARGE)
     origin = Nginx(stand.fresh("dead-origin"), cache.directory, hold_open=True)
-    # Never accepted by us: the kernel does that, and holds what is sent.
+    # Only the kernel accepts these connections, and nothing reads their bytes.
     silence = socket.create_server(("127.0.0.1", 0), backlog=4096)
     dead = {
         ALONE: "",

@@ -1,6 +1,6 @@
-"""Wall time of a cold `nix copy` of a closure whose origin is a round trip of 50 ms away.
+"""Wall time of a cold `nix copy` of a closure from an origin with a round trip of 50 ms.
 
-Directly, and through ncps, which fetches ahead or does not.
+The client copies directly, through ncps without prefetch, and through ncps with prefetch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.e2e.nixclient import NixClient
 ROUND_TRIP_S: Final = 0.05
 DIRECT, OFF, SMALL = "direct", "off", "small"
 MOST: Final = 0.4
-"""Times as long as directly that a copy may take, with what is fetched ahead by default."""
+"""Time of a copy with the default prefetch, at most, as a part of the time of a direct copy."""
 
 
 def _copied(stand: Stand, closure: Closure, url: str, key: str) -> Sample:
-    """Copy with a client that knows nothing yet."""
+    """Copy with a client whose store is empty."""
     client = NixClient(closure.client.release, stand.fresh("far-client"))
     began = time.monotonic()
     client.copy(url, [key], closure.root)

@@ -1,4 +1,4 @@
-"""An origin that makes up one large NAR as it sends it, at a given pace; nothing lies on disk.
+"""An origin that generates one large NAR while it sends it, at a given rate, without a file.
 
     python -m benchmarks.generator SIZE BYTES_PER_SECOND
 
@@ -30,7 +30,7 @@ class _Answers(BaseHTTPRequestHandler):
         """See `BaseHTTPRequestHandler`."""
         if self.path == self.made.path:
             self._head(self.made.size)
-            with suppress(OSError):  # ncps is ended before the NAR is
+            with suppress(OSError):  # ncps may be killed before the end of the NAR
                 self._pour()
         elif self.path in {f"/{self.made.digest}.narinfo", "/nix-cache-info"}:
             is_info = self.path == "/nix-cache-info"
@@ -54,7 +54,7 @@ class _Answers(BaseHTTPRequestHandler):
             time.sleep(max(0.0, began + sent / self.rate - time.monotonic()))
 
     def log_message(self, *_: object) -> None:
-        """See `BaseHTTPRequestHandler`: nothing is to be said."""
+        """Log nothing."""
 
 
 def main(contents: int, rate: int) -> None:

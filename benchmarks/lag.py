@@ -1,4 +1,4 @@
-"""Turns of the reactor while downloads, an upload, inspection and eviction go on at once."""
+"""Turns of the reactor during downloads, an upload, inspection and eviction at the same time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLD_SIZE = 48 << 10
 COLD_CLIENTS = 8
 UPLOAD = 64 << 20
 STORE = "80M"
-"""So little that something has to go all the time."""
+"""So small that eviction always has to remove NARs."""
 SECONDS = 10
 LONGEST_S = 900.0
 MOST_MS = 20.0
@@ -103,7 +103,7 @@ def _figures(turns: Turns, answers: list[float]) -> list[Figure]:
 
 
 def measure(stand: Stand) -> list[Figure]:
-    """Measure; the stacks of long turns go to standard error."""
+    """Measure; print the stacks of long turns to standard error."""
     directory = stand.fresh("lag")
     options = ("--cache-allow-put-verb", "--cache-max-size", STORE, "--cache-verify-rate", "16M")
     daemon = Daemon(directory, stand.daemon.upstreams, options=options)

@@ -1,4 +1,4 @@
-"""The cost of a lease, by where it is kept: `--only leases`; each kind in a process of its own."""
+"""The cost of a lease in each backend, each in a process of its own: `--only leases`."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def _times(here: Leases, there: Leases) -> dict[str, float]:
         lease = await here.try_hold("handed")
         assert lease is not None, "released before"
         other = Deferred.fromCoroutine(_cycle(there, "handed"))
-        await there.try_hold("handed on")  # by now the other one has looked, and waits
+        await there.try_hold("handed on")  # after this answer, the other one has checked and waits
         began = time.perf_counter()
         await lease.release()
         await other

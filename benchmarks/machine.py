@@ -1,4 +1,4 @@
-"""The machine and the programs that a run was made with."""
+"""The machine and the programs of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load() -> float:
 
 
 def _output(*command: str) -> str:
-    """Return what a command prints anywhere; some print their version as an error."""
+    """Return the standard output and error of a command; some print their version as an error."""
     try:
         done = subprocess.run(
             command, cwd=PROJECT, capture_output=True, text=True, timeout=10, check=False
@@ -43,7 +43,7 @@ def _cpu() -> str:
 
 
 def describe() -> dict[str, object]:
-    """Return what a reader must know to compare figures."""
+    """Return the facts that are needed to compare the figures of two runs."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "commit": _output("git", "describe", "--always", "--dirty"),

@@ -1,7 +1,7 @@
 """Material to serve: narinfos and NARs from a fixed seed, in a directory that nginx can serve.
 
-A NAR holds one file of blocks that differ only in a counter at their start, which is as good as
-random to everything that does not compress, and quickly made in any size without keeping it.
+A NAR holds one file of blocks that differ only in a counter at their start. It is made quickly in
+any size, without memory for all of it. To code that does not compress, it is like random bytes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _END = 16  # bytes of the NAR after the padding of the contents
 
 @frozen(kw_only=True)
 class MadeNar:
-    """A NAR and what its narinfo says.
+    """A NAR and its narinfo.
 
-    :param digest: the 32 characters that name the narinfo.
+    :param digest: the hash part of its store path.
     :param size: bytes of its file.
-    :param sha256: of its file.
+    :param sha256: hash of its file.
     """
 
     digest: str
@@ -53,7 +53,7 @@ def nar_blocks(contents: int, seed: int) -> Iterator[bytes]:
 
 @cache
 def _text() -> bytes:
-    """Return a megabyte that compressors make a quarter of, as they do of programs."""
+    """Return a megabyte that compresses to about a quarter, as programs do."""
     noise = random.Random(1)
     words = [noise.randbytes(noise.randrange(4, 12)) for _ in range(4000)]
     text = b"".join([words[int(noise.triangular(0, 4000, 0))] for _ in range(BLOCK // 4)])
@@ -73,7 +73,7 @@ def _packed(compression: str, data: bytes) -> bytes:
 def packed_nar(size: int, compression: str, seed: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield a NAR of one file in pieces, each with its own compressed stream.
 
-    :param size: bytes of the compressed file, about.
+    :param size: approximate size of the compressed file in bytes.
     """
     text, packed = _text(), _packed_text(compression)
     count = size // len(packed)
@@ -122,7 +122,7 @@ def _narinfo(
 class Material:
     """A binary cache in a directory.
 
-    :param noise: where names and bytes come from.
+    :param noise: the source of names and bytes.
     """
 
     def __init__(self, directory: Path, noise: random.Random) -> None:
@@ -133,7 +133,7 @@ class Material:
         (directory / "nix-cache-info").write_text(info)
 
     def narinfos(self, count: int) -> list[str]:
-        """Write narinfos of about 1,100 bytes, no NARs; return their digests."""
+        """Write narinfos of about 1,100 bytes, without NARs; return their digests."""
         noise = self._noise
         names = [f"{to_base32(noise.randbytes(20))}-package-{n}.{n % 7}" for n in range(count)]
         for name in names:

@@ -1,4 +1,4 @@
-"""NAR hits from the page cache: small ones by `wrk`, and one large one on 1 and 25 connections."""
+"""NAR hits from the page cache: small NARs with `wrk`, a large NAR on 1 and 25 connections."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BOUNDS = {1: 0.6, 25: None}  # connections: least ratio
 def pull(
     port: int, pid: int, path: str, connections: int, seconds: int, authority: str = ""
 ) -> Sample:
-    """Take one NAR again and again.
+    """Fetch one NAR repeatedly.
 
-    :param authority: its file, for a port that speaks TLS.
+    :param authority: the file of the authority, for a port that speaks TLS.
     """
     before = cpu_seconds(pid)
     found = sink("pull", port, path, connections, seconds, *filter(None, (authority,)))
@@ -35,7 +35,7 @@ def pull(
 
 
 def small(stand: Stand, size: int, least: float | None) -> list[Figure]:
-    """Measure NARs of one size; `COUNT` of them are asked for in turn."""
+    """Measure `COUNT` NARs of one size, in turn."""
     made = [stand.material.nar(size) for _ in range(COUNT)]
     for nar in made:
         get(stand.daemon.port, f"/{nar.digest}.narinfo")

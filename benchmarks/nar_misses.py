@@ -1,9 +1,8 @@
-"""NAR misses: a NAR that the origin alone has, through ncps and through nginx with proxy_store.
+"""NAR misses: a NAR that only the origin has, through ncps and through nginx with proxy_store.
 
-A compressed one has a file of the same size, and about four times as much inside.
-
-Every fetch has a NAR of its own, deleted afterwards. CPU time counts until the NAR is stored;
-ncps hashes it and syncs it to disk, which nginx does not.
+The file of a compressed NAR has the same size, and the NAR inside is about four times as large.
+Every fetch has a NAR of its own, which is deleted afterwards. CPU time counts until the NAR is
+stored. ncps hashes the NAR and syncs it to disk; nginx does not.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def _made(stand: Stand, compression: str) -> MadeNar:
 
 
 def _shown(stand: Stand, made: MadeNar) -> MadeNar:
-    """Return a NAR under the name that ncps gives it."""
+    """Return a NAR with the URL that ncps has for it."""
     text = get(stand.daemon.port, f"/{made.digest}.narinfo").decode()
     (url,) = [line[5:] for line in text.splitlines() if line.startswith("URL: ")]
     return evolve(made, path=f"/{url}")
@@ -95,7 +94,7 @@ def _first_bytes(stand: Stand, port: int) -> Sample:
 
 
 def _check(stand: Stand, compression: str) -> None:
-    """See that both hand out the right bytes, in a pass that is not measured."""
+    """Check, without measuring, that both servers send the right bytes."""
     for port in (stand.daemon.port, stand.proxy_port):
         made = _made(stand, compression)
         shown = _shown(stand, made)

@@ -1,4 +1,4 @@
-"""narinfo hits: wrk with 25 keep-alive connections, against files of the same bytes in nginx."""
+"""Narinfo hits: wrk with 25 keep-alive connections; nginx serves files with the same bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).with_name("narinfo.lua")
 
 
 def prepare(stand: Stand, daemon: Daemon) -> tuple[Path, int]:
-    """Have ncps know all narinfos and nginx serve the same; return the list and all bytes."""
+    """Make ncps and nginx serve the same narinfos; return the file of paths and the total size."""
     paths = [f"/{digest}.narinfo" for digest in stand.material.narinfos(COUNT)]
     ours = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
     theirs = http.client.HTTPConnection("127.0.0.1", stand.narinfo_port, timeout=60)
@@ -48,12 +48,12 @@ def wrk(
     least_bytes: float,
     headers: Sequence[str] = (),
 ) -> Sample:
-    """Ask for all listed paths, again and again.
+    """Ask for all listed paths repeatedly, with `wrk`.
 
     :param url: of the server, without a slash at the end.
-    :param listed: file with a path per line.
-    :param least_bytes: of an answer on average, else something is wrong.
-    :param headers: whole lines that each request has as well.
+    :param listed: file with one path on each line.
+    :param least_bytes: average size of a right answer; smaller ones count as an error.
+    :param headers: further header lines of each request.
     """
     before = cpu_seconds(pid)
     done = subprocess.run(
@@ -94,7 +94,7 @@ def measure(stand: Stand) -> list[Figure]:
 
 
 def figures_of(series: Series, point: str, least_ratio: float | None = None) -> list[Figure]:
-    """Return the lines of the table for what `wrk` has found."""
+    """Return the lines of the table for the results of `wrk`."""
 
     def figure(label: str, quantity: str, digits: str, least: float | None = None) -> Figure:
         return Figure(

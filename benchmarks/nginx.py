@@ -1,6 +1,6 @@
-"""nginx with one worker, the anchor of all ratios, and the origin that both pull from.
+"""nginx with one worker: the anchor of all ratios, and the origin of both servers.
 
-Its access log is off and its files are held open: ncps is compared with nginx at its best.
+Its access log is off and its files are kept open, so that ncps is compared with the fastest nginx.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ HELD_OPEN = "open_file_cache max=20000 inactive=600s; open_file_cache_valid 600s
 
 
 class Nginx:
-    """One nginx over a directory of its own; each server listens on a free loopback port.
+    """One nginx with a directory of its own; each server listens on a free loopback port.
 
     :param static: directories to serve, each on one port.
-    :param store_for: base URL to fetch from and keep what came, on one more port.
-    :param dav: take files by PUT, on one more port.
-    :param hold_open: keep files open; not for directories that change.
-    :param certificate: files of a certificate and its key, with which every port speaks TLS.
+    :param store_for: base URL of the origin of a server with proxy_store, on one more port.
+    :param dav: whether to accept files by PUT, on one more port.
+    :param hold_open: whether to keep files open; not for directories that change.
+    :param certificate: files of a certificate and its key; with them every port speaks TLS.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Nginx:
 
     @property
     def pid(self) -> int:
-        """The master process."""
+        """The process id of the master."""
         return self._process.pid
 
     def url(self, number: int = 0) -> str:
@@ -157,6 +157,6 @@ class Nginx:
         return f"http://127.0.0.1:{self.ports[number]}"
 
     def stop(self) -> None:
-        """End it."""
+        """Stop nginx."""
         self._process.terminate()
         self._process.wait(10)

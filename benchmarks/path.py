@@ -1,7 +1,7 @@
 """Cold paths, one after the other: a narinfo and its small NAR, through ncps and directly.
 
-Each path is new to ncps. The client has one connection, as Nix has for a file after the other. CPU
-time counts until all NARs are stored, so it has all that a path costs.
+Each path is new to ncps. The client has one connection, as Nix has for one file after the other.
+CPU time counts until all NARs are stored, so it includes the whole cost of a path.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POINT = f"cold path, NAR of {SIZE >> 10} KiB, one after the other"
 
 
 def _timed(connection: Fetch, path: str) -> tuple[float, float]:
-    """Fetch; return the seconds to the first byte of the answer, and to the last one."""
+    """Fetch a path; return the seconds to the first and to the last byte of the answer."""
     began = time.perf_counter()
     connection.ask(path)
     connection.received = 0
@@ -56,9 +56,9 @@ def _measure(stand: Stand, port: int, pid: int, *, is_ours: bool) -> Sample:
 
 
 def _take(connection: Fetch, made: MadeNar) -> tuple[float, float, float]:
-    """Fetch a path: seconds for the narinfo, to the first byte of the NAR, and for both.
+    """Fetch a store path; return seconds for the narinfo, to the NAR's first byte, and for both.
 
-    The NAR is not compressed, so it has the same URL at the origin and here.
+    The NAR is not compressed, so it has the same URL at the origin and in ncps.
     """
     _, narinfo = _timed(connection, f"/{made.digest}.narinfo")
     first, whole = _timed(connection, made.path)
@@ -66,7 +66,7 @@ def _take(connection: Fetch, made: MadeNar) -> tuple[float, float, float]:
 
 
 def _wait_until_stored(stand: Stand, made: list[MadeNar]) -> None:
-    """Wait until the last of them is stored; looking costs the daemon nothing."""
+    """Wait until all NARs are stored; the checks cost the daemon nothing."""
     for one in made[::-1]:
         stand.wait_until_stored(one)
 

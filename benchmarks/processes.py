@@ -1,4 +1,4 @@
-"""The cost of a process and its children, as /proc tells it (Linux)."""
+"""The costs of a process and its children, from /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KIB = 1024
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the state on: the name before may hold anything."""
+    """Return the fields of /proc/PID/stat after the name, which may hold any characters."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
@@ -32,7 +32,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return user and system time of a tree, ended and awaited children included."""
+    """Return user and system time of a tree, with children that have ended."""
     return sum(sum(map(int, _stat(one)[11:15])) for one in tree(pid)) / _TICKS
 
 
@@ -49,7 +49,7 @@ def rss_bytes(pid: int) -> int:
 
 
 def pss_bytes(pids: Sequence[int]) -> int:
-    """Return the memory of processes; a page that several share counts in parts (proc(5))."""
+    """Return the memory of processes; a shared page counts in equal parts for each (proc(5))."""
     found = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -64,6 +64,6 @@ def rss_peak_bytes(pid: int) -> int:
 
 
 def forget_peak(pid: int) -> None:
-    """Let the peaks of a tree begin anew (proc(5), clear_refs)."""
+    """Reset the peaks of memory of a tree (proc(5), clear_refs)."""
     for one in tree(pid):
         Path(f"/proc/{one}/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""The cost of a narinfo with 100,000 references for clients that ask for other things."""
+"""The delay of other clients while ncps handles a narinfo with 100,000 references."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _made(cache: SyntheticCache, noise: random.Random) -> tuple[StorePath, bytes
 
 
 def _beside(daemon: Daemon, digest: str) -> list[float]:
-    """Return milliseconds of each /healthz while a narinfo is asked for that is not known yet."""
+    """Return the milliseconds of each /healthz during a request for an unknown narinfo, sorted."""
     found: list[float] = []
     with ThreadPoolExecutor(1) as threads:
         asking = threads.submit(get, daemon.port, f"/{digest}.narinfo")

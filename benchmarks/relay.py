@@ -1,8 +1,8 @@
-"""Relay: makes a server on this machine look far away, by the time of a round trip.
+"""Relay: delays the bytes of a server on this machine as a network with a long round trip does.
 
-`python -m benchmarks.relay TARGET_PORT SECONDS` prints the port on which it listens, and passes on
-all bytes to 127.0.0.1:TARGET_PORT. Bytes of either direction come half a round trip late, and the
-first ones of a connection a whole one later, as behind the handshake of TCP.
+`python -m benchmarks.relay TARGET_PORT SECONDS` prints the port on which it listens, and passes all
+bytes on to 127.0.0.1:TARGET_PORT. Bytes in each direction are half a round trip late. The first
+bytes of a connection are a whole round trip later, as after the handshake of TCP.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PIECE: Final = 256 * 1024
 class Relay:
     """A relay in a process of its own, until `stop`.
 
-    :ivar port: where it listens.
+    :ivar port: the port on which it listens.
     """
 
     def __init__(self, target_port: int, round_trip_s: float) -> None:
@@ -41,7 +41,7 @@ class Relay:
         return f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the relay."""
         self._process.kill()
         self._process.wait(10)
         assert self._process.stdout is not None
@@ -51,7 +51,7 @@ class Relay:
 async def _pass_on(
     source: asyncio.StreamReader, sink: asyncio.StreamWriter, delay_s: float, extra_s: float
 ) -> None:
-    """Write each piece to the sink `delay_s` after it came; the first ones `extra_s` later."""
+    """Write each piece to the sink after `delay_s`; the first pieces after `extra_s` more."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     late: deque[tuple[float, bytes]] = deque()

@@ -1,4 +1,4 @@
-"""A NAR on its way: the first byte at a second replica beside the first one: `--only replicas`."""
+"""The first byte of an arriving NAR, at a first and at a second replica: `--only replicas`."""
 
 from __future__ import annotations
 

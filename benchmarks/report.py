@@ -1,4 +1,4 @@
-"""The table for people, and the line of JSON for comparing runs."""
+"""The table for people, and the line of JSON with which runs can be compared."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmarks.rounds import Spread
 class Figure:
     """One line of the table.
 
-    :param anchor: nginx's figure, or that of the thing which `beside` names.
-    :param ratio: ours in units of the anchor's.
-    :param least: bound on the ratio's median.
-    :param most: bound on our median.
-    :param digits: format of the values.
+    :param anchor: the values of nginx, or of another contender that `point` or `quantity` names.
+    :param ratio: our values, divided by those of the anchor.
+    :param least: lower bound of the median of the ratio.
+    :param most: upper bound of our median.
+    :param digits: the format of the values.
     """
 
     point: str
@@ -31,7 +31,7 @@ class Figure:
 
     @property
     def is_met(self) -> bool:
-        """Whether no bound is missed."""
+        """Whether the figure meets its bounds."""
         if self.least is not None and self.ratio is not None and self.ratio.median < self.least:
             return False
         return self.most is None or self.ours.median <= self.most
@@ -44,7 +44,7 @@ class Figure:
         return f"≤ {self.most:g}" if self.most is not None else ""
 
     def cells(self) -> list[str]:
-        """The line of the table."""
+        """Return the cells of the line."""
         anchor = "" if self.anchor is None else format(self.anchor, self.digits)
         ratio = "" if self.ratio is None else format(self.ratio, ".2f")
         verdict = self.bound and f"{self.bound}: {'met' if self.is_met else 'MISSED'}"
@@ -52,7 +52,7 @@ class Figure:
         return [self.point, self.quantity, anchor, ours, ratio, verdict]
 
     def as_json(self) -> dict[str, object]:
-        """Everything, every round's value included."""
+        """Return all fields, with the values of every round."""
         return {
             "point": self.point,
             "quantity": self.quantity,

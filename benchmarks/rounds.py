@@ -1,8 +1,8 @@
-"""Rounds: contenders measured in turn, and what their figures come to.
+"""Rounds: the contenders of a point are measured in turn, and their values compared.
 
-Machines have moods. So all contenders of a point are measured in every round, in shuffled order,
-and what counts is the median of the ratios within each round. A round with an error is repeated,
-never averaged; so is the oddest one while the anchor's own figures spread too far.
+The speed of a machine changes with time. So every round measures all contenders, in shuffled order,
+and the result is the median of the ratios within each round. A round with an error is repeated. The
+round with the most unusual value of the anchor is repeated while the anchor's values vary too much.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Sample = Mapping[str, float]
 
 @frozen
 class Spread:
-    """Median, least and greatest of what was measured."""
+    """The measured values, with their median, minimum and maximum."""
 
     values: Sequence[float]
 
     @property
     def median(self) -> float:
-        """The middle."""
+        """The median of the values."""
         return median(self.values)
 
     def __format__(self, spec: str) -> str:
@@ -42,7 +42,7 @@ class Spread:
 
 
 class RoundsError(Exception):
-    """A point cannot be measured: it fails again and again."""
+    """A point cannot be measured, since too many rounds fail."""
 
 
 @frozen(kw_only=True)
@@ -53,15 +53,15 @@ class Series:
     repeats: int
 
     def spread(self, contender: str, quantity: str) -> Spread:
-        """Return one quantity of one contender."""
+        """Return the values of one quantity of one contender."""
         return Spread([one[contender][quantity] for one in self.rounds])
 
     def ratio(self, quantity: str, ours: str = OURS, anchor: str = ANCHOR) -> Spread:
-        """Return one quantity of ours in units of the anchor's, round by round."""
+        """Return a quantity of `ours`, divided by that of `anchor` in the same round."""
         return Spread([one[ours][quantity] / one[anchor][quantity] for one in self.rounds])
 
     def difference(self, quantity: str, ours: str, anchor: str) -> Spread:
-        """Return by how much ours exceeds the anchor's, round by round."""
+        """Return a quantity of `ours` minus that of `anchor` in the same round."""
         return Spread([one[ours][quantity] - one[anchor][quantity] for one in self.rounds])
 
 
@@ -72,9 +72,9 @@ def alternate(
     noise: random.Random,
     steady: str = "",
 ) -> Series:
-    """Measure all contenders in every round. RoundsError.
+    """Measure all contenders in every round. Raises RoundsError if too many rounds fail.
 
-    :param steady: quantity of the anchor whose spread is watched; empty for none.
+    :param steady: the quantity of the anchor that must not vary too much; empty for none.
     """
     done: list[Mapping[str, Sample]] = []
     repeats = 0
@@ -84,7 +84,7 @@ def alternate(
             if any(sample["errors"] for sample in found.values()):
                 repeats += 1
                 if repeats > MOST_REPEATS:
-                    raise RoundsError(f"errors again and again, the last: {found}")
+                    raise RoundsError(f"{repeats} rounds had errors, the last: {found}")
                 continue
             done.append(found)
         odd = _oddest([one[ANCHOR][steady] for one in done]) if steady else None
@@ -103,7 +103,7 @@ def _round(
 
 
 def _oddest(values: Sequence[float]) -> int | None:
-    """Index of the value farthest from the middle, if the values spread too far."""
+    """Return the index of the value farthest from the median, if the values vary too much."""
     if max(values) <= WIDEST_SPREAD * min(values):
         return None
     middle = median(values)

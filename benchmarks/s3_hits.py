@@ -1,4 +1,4 @@
-"""NAR hits from S3 beside the S3 server itself, asked directly: `--only s3`."""
+"""NAR hits from S3, compared with direct requests to the S3 server: `--only s3`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _wait_for_hit(port: int, path: str) -> None:
 
 
 def _direct(server: RadosGW, bucket: str, path: str) -> tuple[int, str]:
-    """Port and presigned target of the object behind a NAR's path."""
+    """Return the port and the presigned target of the object of a NAR."""
     client = boto3.client(
         "s3",
         endpoint_url=server.endpoint,

@@ -1,4 +1,4 @@
-"""A million paths in the catalog, and ten thousand connections that do nothing."""
+"""A million paths in the catalog, and ten thousand idle connections."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FREED = re.compile(r"removed (\d+) NARs")
 
 
 class _Stage:
-    """A daemon over a full catalog, whose turns are watched."""
+    """A daemon with a full catalog, which records its longest turn."""
 
     def __init__(self, stand: Stand, name: str, engine: str, url: str) -> None:
         self.directory = stand.fresh("scale")
@@ -46,7 +46,7 @@ class _Stage:
         self._key = stand.daemon.upstreams[0].public_key
 
     def daemon(self, *flags: str) -> SharedDaemon:
-        """Return a daemon that was not started."""
+        """Make a daemon, without starting it."""
         made = SharedDaemon(
             self.directory / f"run-{time.monotonic_ns()}",
             [],
@@ -62,7 +62,7 @@ class _Stage:
         return made
 
     def fill(self) -> None:
-        """Make the schema, and enter a million paths."""
+        """Make the schema, and insert a million paths."""
         (self.directory / "storage").mkdir(parents=True)
         daemon = self.daemon()
         daemon.start()
@@ -73,7 +73,7 @@ class _Stage:
             execute("ANALYZE" if self._engine != "mysql" else "ANALYZE TABLE nar_files, narinfos")
 
     def measure(self, noise: random.Random) -> list[Figure]:
-        """Start, answer, and evict."""
+        """Measure the start, narinfo hits, and an eviction."""
         daemon = self.daemon()
         began = time.monotonic()
         daemon.start(START_S)
@@ -109,7 +109,7 @@ class _Stage:
         ]
 
     def _eviction(self) -> list[Figure]:
-        """Let a tenth go: the bytes are not there, so this is the cost of the rows alone."""
+        """Evict a tenth of the NARs, which have no files: this measures the cost of the rows."""
         high = (PATHS - EVICTED) * SIZE
         daemon = self.daemon(
             "--cache-max-size", f"{high // 1024}K", "--cache-lru-schedule", "* * * * *"
@@ -148,7 +148,7 @@ class _Stage:
 
 @contextmanager
 def _connections(port: int, count: int) -> Iterator[None]:
-    """Hold connections, each of which has made a request."""
+    """Keep connections open; each has made one request."""
     with ExitStack() as stack:
         for _ in range(count):
             line = stack.enter_context(socket.create_connection(("127.0.0.1", port), 60))
@@ -159,7 +159,7 @@ def _connections(port: int, count: int) -> Iterator[None]:
 
 
 def idle_connections(stand: Stand) -> list[Figure]:
-    """The cost of connections that are kept and do nothing."""
+    """Measure the memory of idle connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     count = min(IDLE, hard - 500)

@@ -4,10 +4,10 @@
     python -m benchmarks.senders plain PORT CONNECTIONS SIZE
     python -m benchmarks.senders whole PORT CONNECTIONS SIZE
 
-`hold` announces files of SIZE bytes and sends them as fast as they are taken, until its standard
-input closes or a file is whole but for its last bytes; it prints a line when all have begun.
-`plain` sends files of about SIZE bytes to the end, `whole` files in zstd whose NARs have that size.
-Each prints one line of JSON.
+`hold` announces files of SIZE bytes and sends them as fast as possible, without their last bytes,
+until its standard input closes; it prints a line when all uploads have begun. `plain` sends whole
+files of about SIZE bytes. `whole` sends whole files in zstd, whose NARs have about SIZE bytes. Each
+prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tests.system.caches import to_base32
 
 PIECE = 1 << 20
 NOISE = PIECE // 64
-"""Bytes of each MiB that nothing can compress."""
+"""Incompressible bytes in each MiB."""
 
 
 class Sender(threading.Thread):
     """One upload.
 
-    :ivar sent: bytes of the body.
-    :ivar trouble: the error, or the status line of an answer without success.
+    :ivar sent: bytes of the body that were sent.
+    :ivar trouble: the error, or the status line of an answer that is not a success.
     """
 
     def __init__(self, port: int, size: int, seed: int, how: str) -> None:
@@ -64,7 +64,7 @@ class Sender(threading.Thread):
         line.sendall(head.encode())
 
     def _send_most(self, line: socket.socket) -> None:
-        """Send all but the last bytes; the connection stays until the process ends."""
+        """Send all but the last bytes; keep the connection until the process ends."""
         size = self._size + sum(map(len, nar_blocks(0, self._seed)))
         self._begin(line, hashlib.sha256(b"%d" % self._seed).digest(), "", size)
         for block in nar_blocks(self._size, self._seed):
@@ -97,7 +97,7 @@ class Sender(threading.Thread):
             self.trouble = answer.partition(b"\r\n")[0].decode()
 
     def _pieces(self) -> Iterator[bytes]:
-        """Yield a file in zstd: of each MiB of its NAR a 64th part is noise."""
+        """Yield a file in zstd; a 64th part of each MiB of its NAR is random."""
         encoder = zstandard.ZstdCompressor(level=1).compressobj()
         for block in nar_blocks(self._size, self._seed):
             is_full = len(block) == PIECE
@@ -106,7 +106,7 @@ class Sender(threading.Thread):
 
 
 def main() -> None:
-    """Upload."""
+    """Run all uploads, and print the result."""
     how, port, connections, size = sys.argv[1], *map(int, sys.argv[2:5])
     senders = [Sender(port, size, seed, how) for seed in range(connections)]
     began = time.monotonic()

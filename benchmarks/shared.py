@@ -1,4 +1,4 @@
-"""Daemons of the points about databases, S3 and replicas, each over servers of its own."""
+"""Daemons for the points about databases, S3 and replicas."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.integration.servers.radosgw import RadosGW
 
 
 class SharedDaemon(Daemon):
-    """A daemon whose database and store are given by flags.
+    """A daemon whose database and store are named by flags.
 
-    :param flags: in place of a directory and an SQLite file.
+    :param flags: the flags of the database, the store and other settings.
     """
 
     def __init__(self, directory: Path, upstreams: Sequence[UpstreamCache], *flags: str) -> None:
@@ -35,12 +35,12 @@ class SharedDaemon(Daemon):
         return command
 
     def extend(self, *flags: str) -> None:
-        """Add flags before it is started."""
+        """Add flags; before the start."""
         self._flags += flags
 
 
 def s3_flags(server: RadosGW) -> tuple[str, ...]:
-    """Flags of a new bucket."""
+    """Make a bucket; return the flags for it."""
     return (
         *("--cache-storage-s3-endpoint", server.endpoint),
         *("--cache-storage-s3-bucket", server.new_bucket()),

@@ -1,13 +1,13 @@
-"""Clients that take NARs and drop them, as fast as they come or slowly, in a process of their own.
+"""Clients that fetch NARs and drop the bytes, fast or slowly, in a process of their own.
 
     python -m benchmarks.sink pull PORT PATH CONNECTIONS SECONDS [AUTHORITY]
     python -m benchmarks.sink once PORT PATH
     python -m benchmarks.sink crowd PORT PATH CONNECTIONS
     python -m benchmarks.sink slow PORT PATH CONNECTIONS BYTES_PER_SECOND
 
-Body bytes are dropped in the kernel (MSG_TRUNC, tcp(7)), so that the sink costs next to nothing
-beside the server. With a file of an authority `pull` speaks TLS, and decrypts them. Each prints one
-line of JSON; `slow` reads until its standard input closes.
+The kernel drops the bytes of bodies (MSG_TRUNC, tcp(7)), so that the sink needs little processor
+time. With the file of an authority, `pull` speaks TLS and decrypts the bytes. Each prints one line
+of JSON. `slow` reads until its standard input closes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _buffer = bytearray(PIECE)
 
 
 class Fetch:
-    """One keep-alive connection that asks for one path, again and again."""
+    """One keep-alive connection that asks for one path repeatedly."""
 
     def __init__(
         self, port: int, path: str, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
@@ -45,13 +45,13 @@ class Fetch:
         self._path = path
 
     def ask(self, path: str = "") -> None:
-        """Send the request, or the one for another path."""
+        """Send the request for the path, or for another path."""
         path = path or self._path
         head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n"
         self.socket.sendall(head.encode())
 
     def take(self, most: int = PIECE) -> bool:
-        """Receive once; return whether a whole response has arrived. OSError: anything amiss."""
+        """Receive once; return whether a whole response has come. Raises OSError if it is wrong."""
         if self.left:
             count = self.socket.recv_into(_buffer, min(self.left, most), self._flags)
             if not count:
@@ -67,7 +67,7 @@ class Fetch:
 
     @property
     def has_more(self) -> bool:
-        """Whether TLS holds bytes that the kernel does not tell of any more."""
+        """Whether the TLS library holds bytes, of which epoll does not know."""
         return isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
 
     def _take_head(self) -> int:
@@ -90,7 +90,7 @@ class Fetch:
 def pull(
     port: int, path: str, connections: int, seconds: float, authority: str = ""
 ) -> dict[str, float]:
-    """Take as much as comes in a time; what is on its way at the end is dropped."""
+    """Fetch for a time, and count all bytes that come within it."""
     tls = ssl.create_default_context(cafile=authority) if authority else None
     poll = select.epoll()
     fetches: dict[int, Fetch] = {}
@@ -119,7 +119,7 @@ def pull(
 
 
 def once(port: int, path: str) -> dict[str, float]:
-    """Take one response whole."""
+    """Fetch one whole response."""
     fetch = Fetch(port, path)
     began = time.monotonic()
     first = 0.0
@@ -134,7 +134,7 @@ def once(port: int, path: str) -> dict[str, float]:
 
 
 def crowd(port: int, path: str, connections: int) -> dict[str, float]:
-    """Take one response whole on each of many connections at once."""
+    """Fetch one whole response on each of many connections at the same time."""
     poll = select.epoll()
     fetches = {}
     for _ in range(connections):
@@ -160,7 +160,7 @@ def crowd(port: int, path: str, connections: int) -> dict[str, float]:
 
 
 def slow(port: int, path: str, connections: int, rate: int) -> dict[str, float]:
-    """Take `rate` bytes a second on each connection until told to stop."""
+    """Read `rate` bytes a second on each connection until standard input closes."""
     tick = 0.1
     with ExitStack() as stack:
         fetches = [Fetch(port, path, receive_buffer=65536) for _ in range(connections)]

@@ -1,4 +1,4 @@
-"""Memory: two hundred slow readers of one large NAR that is still on its way."""
+"""Memory with two hundred slow readers of one large NAR that is still arriving."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_MIB = 150.0
 
 
 def measure(stand: Stand) -> list[Figure]:
-    """Measure, with a daemon of its own."""
+    """Measure with a daemon of its own."""
     generator = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.generator", str(SIZE), str(ORIGIN_RATE)],
         cwd=PROJECT,

@@ -1,4 +1,4 @@
-"""The test stand: an origin, nginx and ncps side by side over the same material."""
+"""The stand: an origin, nginx and ncps, which serve the same material."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PRETOUCHED = 700 << 20
 
 
 class Stand:
-    """Everything runs from the start; `stop` ends it.
+    """Running servers for the measurements; `stop` stops them.
 
-    Two nginx: one is the origin of ncps and of the other's proxy_store, the other one is measured.
+    One nginx is the origin of ncps and of the proxy_store of another nginx, which is measured.
 
-    :param rounds: of every point.
-    :param seconds: of every measurement that has a length.
-    :param go: the Go program ncps, for points that measure it beside ours; None if there is none.
+    :param rounds: rounds of every point.
+    :param seconds: length of every measurement that has a fixed length.
+    :param go: the Go program ncps, for points that also measure it; None if there is none.
     """
 
     def __init__(
@@ -60,22 +60,22 @@ class Stand:
 
     @property
     def narinfo_port(self) -> int:
-        """Where nginx serves the narinfos of ncps."""
+        """The port on which nginx serves the narinfos of ncps."""
         return self.nginx.ports[0]
 
     @property
     def nar_port(self) -> int:
-        """Where nginx serves NARs from files."""
+        """The port on which nginx serves NARs from files."""
         return self.nginx.ports[1]
 
     @property
     def proxy_port(self) -> int:
-        """Where nginx fetches from the origin and keeps what came."""
+        """The port on which nginx fetches from the origin and stores the files."""
         return self.nginx.ports[2]
 
     @property
     def origin_port(self) -> int:
-        """Where everything comes from."""
+        """The port of the origin."""
         return self.origin.ports[0]
 
     def fresh(self, name: str) -> Path:
@@ -84,7 +84,7 @@ class Stand:
         return self.directory / f"{name}-{number}"
 
     def pretouch(self) -> None:
-        """Have the host back free pages: growing the page cache of a virtual machine is dear."""
+        """Make the host of a virtual machine allocate pages before they are measured."""
         file = self.fresh("pretouch")
         with file.open("wb") as out:
             for _ in range(PRETOUCHED >> 20):
@@ -103,14 +103,14 @@ class Stand:
         raise AssertionError(f"ncps has not stored {name}:\n{self.daemon.log[-4000:]}")
 
     def stop(self) -> None:
-        """End everything."""
+        """Stop all servers."""
         self.daemon.kill()
         self.nginx.stop()
         self.origin.stop()
 
 
 def get(port: int, path: str) -> bytes:
-    """GET, on a connection of its own. AssertionError: not 200."""
+    """Send GET on a new connection; return the body. Raises AssertionError if it is not a 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         return get_on(connection, path)
@@ -119,7 +119,7 @@ def get(port: int, path: str) -> bytes:
 
 
 def get_on(connection: http.client.HTTPConnection, path: str, cache: str = "") -> bytes:
-    """GET on a connection that is kept; `cache`: what X-Cache has to say."""
+    """Do the same on an open connection, and check X-Cache if `cache` is not empty."""
     connection.request("GET", path)
     response = connection.getresponse()
     body = response.read()
@@ -130,7 +130,7 @@ def get_on(connection: http.client.HTTPConnection, path: str, cache: str = "") -
 
 
 def sink(*arguments: object) -> Sample:
-    """Run `benchmarks.sink` and return what it found."""
+    """Run `benchmarks.sink` and return its result."""
     command = [sys.executable, "-m", "benchmarks.sink", *map(str, arguments)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)

@@ -1,8 +1,8 @@
-"""The start: until the first answer, until the help, and the memory of a daemon that only waits.
+"""The time until the first answer, the time of `--help`, and the memory of an idle daemon.
 
-Python compiles the program's files once, as an installation does, before anything is measured.
-Processor time is steadier than time on a machine with other work. The memory of several processes
-is the sum of their proportional shares (PSS): a page that two of them share counts once.
+Python compiles the files of the program once before the measurement, as an installation does.
+Processor time varies less than wall time on a busy machine. The memory of several processes is the
+sum of their proportional shares (PSS): a page that two of them share counts once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.waiting import free_port
 
 DEADLINE_S = 120.0
 IDLE_S = 2.0
-"""Seconds after the first answer when memory is read."""
+"""Seconds from the first answer until memory is read."""
 KEY = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
 MOST_START_MS, MOST_HELP_MS = 250.0, 200.0
 MOST_ONE_MIB, MOST_TWO_MIB = 50.0, 75.0
@@ -38,9 +38,9 @@ ONE, TWO, GO = "one process", "two workers", "Go"
 class Program:
     """A program to start.
 
-    :param command: its words before the command.
-    :param more: variables of its environment.
-    :param prepare: its command before a first `serve`; empty for none.
+    :param command: the first words of its command line.
+    :param more: further variables of its environment.
+    :param prepare: the command that it needs before the first `serve`; empty for none.
     """
 
     command: Sequence[str]
@@ -48,7 +48,7 @@ class Program:
     prepare: Sequence[str] = ()
 
     def environment(self, home: Path, port: int) -> dict[str, str]:
-        """Return the settings of a daemon, which both programs read from the same variables."""
+        """Return the environment with the settings, whose variables both programs read."""
         known = {k: v for k, v in os.environ.items() if k in {"PATH", "LANG", "TMPDIR"}}
         return {
             **known,
@@ -65,7 +65,7 @@ class Program:
 
 
 def _serve(stand: Stand, program: Program, words: Sequence[str] = ()) -> Sample:
-    """Start a daemon on an empty store, ask it, let it wait, and end it."""
+    """Start a daemon with an empty store, wait for an answer, measure it, and stop it."""
     home, port = stand.fresh("start"), free_port()
     (home / "store").mkdir(parents=True)
     (home / "tmp").mkdir()
@@ -100,7 +100,7 @@ def _serve(stand: Stand, program: Program, words: Sequence[str] = ()) -> Sample:
 
 
 def _wait_for_answer(process: subprocess.Popen[bytes], port: int, deadline: float) -> None:
-    """Ask until it answers. Raises RoundsError if it ends, or takes longer than the deadline."""
+    """Ask until it answers. Raises RoundsError if it ends or the deadline passes."""
     while process.poll() is None and time.monotonic() < deadline:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
@@ -115,7 +115,7 @@ def _wait_for_answer(process: subprocess.Popen[bytes], port: int, deadline: floa
 
 
 def _help(stand: Stand, program: Program) -> Sample:
-    """Let a program explain itself."""
+    """Run a program with `--help`."""
     began = time.monotonic()
     process = subprocess.Popen(
         [*program.command, "--help"],
@@ -131,7 +131,7 @@ def _help(stand: Stand, program: Program) -> Sample:
 
 
 def measure(stand: Stand) -> list[Figure]:
-    """Measure, beside the Go program if the stand knows where it is."""
+    """Measure; also the Go program if the stand has it."""
     compiled = {"PYTHONPYCACHEPREFIX": str(stand.fresh("compiled"))}
     ours = Program([sys.executable, "-m", "ncps"], compiled)
     contenders: dict[str, Callable[[], Sample]] = {
@@ -144,7 +144,7 @@ def measure(stand: Stand) -> list[Figure]:
         contenders[GO] = partial(_serve, stand, theirs)
         contenders["help of Go"] = partial(_help, stand, theirs)
     for contender in (contenders[TWO], contenders["help"]):
-        contender()  # compiles what they import
+        contender()  # Python compiles all imported files
     series = alternate(contenders, rounds=stand.rounds, noise=stand.noise)
 
     def figure(point: str, quantity: str, what: tuple[str, str, str], most: float = 0.0) -> Figure:

@@ -1,4 +1,4 @@
-"""narinfo and NAR hits over TLS, beside nginx with the same certificate."""
+"""Narinfo and NAR hits over TLS, compared with nginx with the same certificate."""
 
 from __future__ import annotations
 

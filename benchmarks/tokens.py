@@ -1,4 +1,4 @@
-"""narinfo hits where reads are closed, by a token, beside those of the same daemon's open twin."""
+"""Narinfo hits with a token, compared with those of a daemon whose reads are open."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def measure(stand: Stand) -> list[Figure]:
 
 
 def _check(rounds: int) -> Figure:
-    """Take the processor time of the guard alone, from the field of the request to its decision."""
+    """Measure the processor time of the guard alone, from the header to the decision."""
     clock = Clock()
     rows = MemoryTokens()
     secrets = [new_token() for _ in range(TOKENS)]
@@ -84,7 +84,7 @@ def _check(rounds: int) -> Figure:
             bearer, user, password = read_authorization(fields[number % TOKENS])
             shown = Credentials(bearer=bearer, user=user, password=password)
             if not isinstance(guard.admit(shown, Scope.READ), Principal):
-                raise AssertionError("a right token was not known")
+                raise AssertionError("the guard did not accept a valid token")
         spent.append((time.process_time() - began) / CHECKS * 1e6)
     return Figure(
         point=f"token check, {TOKENS} tokens",

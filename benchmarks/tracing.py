@@ -1,8 +1,8 @@
-"""Tracing: what it costs a request if it is off, if it is on, and if the collector hangs.
+"""The cost of tracing for a request: off, on, and with a collector that hangs.
 
-`NCPS_BENCHMARK_BEFORE` may name another checkout, such as one without tracing: it is the anchor
-then, instead of tracing that is off. Each daemon has the same narinfos and one small NAR. Rates of
-a busy machine say little; CPU time for a request says more.
+`NCPS_BENCHMARK_BEFORE` may name another checkout, such as one without tracing. It is then the
+anchor instead of a daemon with tracing off. Each daemon has the same narinfos and one small NAR. On
+a busy machine, compare the CPU time of a request rather than rates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OFF, ON, FEW, DEAF = "off", "on", "on, 1 in 100", "on, collector hangs"
 
 
 def _daemons(stand: Stand, stack: ExitStack) -> dict[str, Daemon]:
-    """Start a daemon for each way of tracing."""
+    """Start a daemon for each kind of tracing."""
     collector = stack.enter_context(Collector(stand.fresh("collector"), "grpc"))
     deaf = DeafCollector()
     stack.callback(deaf.close)

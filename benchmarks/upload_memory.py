@@ -1,7 +1,7 @@
-"""Memory: uploads of large NARs at the same time, in flight and to the end.
+"""Memory during uploads of large NARs at the same time, unfinished and finished ones.
 
-A hundred plain ones to the end would fill 50 GiB of disk. So a hundred are watched in flight, a
-hundred whose files are small come to the end, and so do fewer plain ones.
+A hundred finished plain uploads would fill 50 GiB of disk. So there are a hundred unfinished plain
+uploads, a hundred finished ones with small files, and fewer finished plain ones.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SIZE = 500 << 20
 """Bytes of each NAR."""
 UPLOADS = {"hold": 100, "plain": 20, "whole": 100}
 HELD_S = 40.0
-"""Seconds of the uploads that are measured in flight."""
+"""Seconds for which unfinished uploads are measured."""
 LONGEST_S = 1800.0
 MOST_MIB = 150.0
 
 
 def measure(stand: Stand) -> list[Figure]:
-    """Measure plain NARs in flight, plain ones and NARs in zstd to the end, each with a daemon."""
+    """Measure unfinished plain uploads, finished plain ones and finished ones in zstd."""
     figures = []
     for how, words in (
         ("hold", f"of {SIZE >> 20} MiB in flight for {HELD_S:g} s"),

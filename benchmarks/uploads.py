@@ -1,4 +1,4 @@
-"""Uploads: files of NARs by PUT beside nginx's WebDAV, and `nix copy` beside one to a directory."""
+"""Uploads by PUT, compared with nginx's WebDAV; `nix copy`, compared with one to a directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.system.caches import to_base32
 
 SIZES = {"none": 256 << 20, "zstd": 256 << 20, "xz": 64 << 20}
-"""Bytes of the file in a NAR, by the compression in which it is uploaded."""
+"""Bytes of the file in a NAR, by the compression of the upload."""
 
 ENDINGS = {"none": "", "zstd": ".zst", "xz": ".xz"}
 DIRECTORY = "directory"
@@ -67,7 +67,7 @@ def _puts(stand: Stand, daemon: Daemon, nginx: Nginx, compression: str) -> Serie
 
 
 def _file(stand: Stand, directory: Path, compression: str) -> Path:
-    """Write the file of a new NAR under the name that it is uploaded by."""
+    """Write the file of a new NAR, with its name of the upload."""
     noise = random.Random(stand.noise.getrandbits(63))
     encode: Callable[[bytes], bytes] = bytes
     finish: Callable[[], bytes] = bytes
@@ -90,7 +90,7 @@ def _file(stand: Stand, directory: Path, compression: str) -> Path:
 
 
 def _nar(contents: int, noise: random.Random) -> Iterator[bytes]:
-    """Yield a NAR of one file that nothing can compress."""
+    """Yield a NAR of one incompressible file."""
     first, *_, last = nar_blocks(contents, 0)
     yield first
     for _ in range(contents // BLOCK):
@@ -99,7 +99,7 @@ def _nar(contents: int, noise: random.Random) -> Iterator[bytes]:
 
 
 def _put(fresh: Callable[[], Path], url: str, pid: int) -> Sample:
-    """Upload one file once; the server has not seen it before."""
+    """Upload a file that is new to the server."""
     path = fresh()
     size = path.stat().st_size
     before, began = cpu_seconds(pid), time.monotonic()

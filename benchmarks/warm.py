@@ -1,6 +1,6 @@
-"""A warm install by a real client: xz from nginx and from ncps, zstd from ncps that recompressed.
+"""A warm install by a real client: xz from nginx and from ncps, zstd from ncps after recompression.
 
-The NARs hold libraries of this machine, so they compress as those of a distribution do.
+The NARs hold libraries of this machine, so they compress as packages of a distribution do.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tests.twins import CONSTANTS, OPTIONS
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 LARGE = (3 << 20,) * 12
 LEVEL = 3
-"""Of xz. That of the public caches, 6, is as quick to unpack, and much slower to make."""
+"""Level of xz. Level 6, of the public caches, is as fast to unpack and much slower to make."""
 SAME = "ncps, xz"
 PATIENCE_S = 900.0
 
 
 def contents(number: int, size: int) -> bytes:
-    """Return a piece of the libraries of this machine, another one for each number."""
+    """Return a piece of the libraries of this machine, a different one for each number."""
     found, skipped = bytearray(), number * size
     for path in sorted(LIBRARIES.glob("*.so.*")):
         if path.is_symlink() or not path.is_file():
@@ -47,7 +47,7 @@ def contents(number: int, size: int) -> bytes:
 
 
 def _install(stand: Stand, closure: Closure, url: str, key: str) -> Sample:
-    """Copy with a client that knows nothing yet."""
+    """Copy with a client whose store is empty."""
     client = NixClient(closure.client.release, stand.fresh("client"))
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     client.copy(url, [key], closure.root)

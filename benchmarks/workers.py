@@ -1,4 +1,4 @@
-"""One worker and two: cold closures, small hits, and how many connections each worker gets."""
+"""One worker and two: cold closures, small hits, and the spread of connections over workers."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ CLOSURES = 4
 SIZE = 48 << 10
 LEAST = 1.7
 TRIES = 40
-"""How often connections are spread."""
+"""Number of measurements of the spread."""
 ONE, TWO = "one worker", "two workers"
 DEADLINE_S = 60.0
 
 
 def worker_pids(daemon: Daemon) -> list[int]:
-    """The processes that serve."""
+    """Return the process ids of the processes that serve."""
     return children(daemon.pid) or [daemon.pid]
 
 
 def connections_of(pid: int, port: int) -> int:
-    """How many connections of clients of a port a process has."""
+    """Return the number of a process's connections with clients at a port."""
     inodes = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -60,9 +60,9 @@ def _ask(line: socket.socket) -> None:
 
 
 def spread_once(daemon: Daemon, *, is_burst: bool) -> int:
-    """Open connections; return how many the worker has that has most.
+    """Open connections; return the number at the worker with the most.
 
-    :param is_burst: all at once, and not each after the answer to the one before.
+    :param is_burst: whether to open all together, and not each after the answer on another one.
     """
     lines = []
     try:
@@ -88,7 +88,7 @@ def _wait_until_idle(daemon: Daemon) -> None:
 
 
 def _closures(stand: Stand, daemon: Daemon) -> Sample:
-    """Fetch closures that are new to it; CPU counts until all is stored."""
+    """Fetch closures that are new to the daemon; CPU time counts until all NARs are stored."""
     made = [stand.material.nar(SIZE) for _ in range(CLOSURE * CLOSURES)]
     listed = "".join(f"/{one.digest}.narinfo {one.path}\n" for one in made)
     before, known = cpu_seconds(daemon.pid), len(daemon.stored_nars())
@@ -111,7 +111,7 @@ def _closures(stand: Stand, daemon: Daemon) -> Sample:
 
 
 def _figures(series: Series, point: str, rate: str, cpu: tuple[str, str]) -> list[Figure]:
-    """Two workers beside one, which stands where nginx stands elsewhere."""
+    """Return figures of two workers; one worker is the anchor."""
 
     def figure(label: str, quantity: str, digits: str, least: float | None = None) -> Figure:
         return Figure(
@@ -154,9 +154,9 @@ def _daemons(stand: Stand) -> Mapping[str, Daemon]:
 
 
 def _remember(daemon: Daemon, listed: Path) -> None:
-    """Have each worker answer each narinfo, so that it has all of them in memory.
+    """Make each worker answer each narinfo, so that it has all of them in memory.
 
-    In the first turn workers store them, and tell each other to forget what they had of them.
+    In the first pass, workers store the narinfos and send each other notices to forget them.
     """
     count = 2 * len(worker_pids(daemon))
     lines = [http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60) for _ in range(count)]
