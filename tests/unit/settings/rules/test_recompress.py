@@ -49,5 +49,5 @@ class FileTests(FileCase):
             ("key cache.recompress: 'zst' should be one of auto, zstd, off: did you mean zstd?",),
             self.problems_of_file("cache:\n  recompress: zst\n"),
         )
-        (problem,) = self.problems_of_file("cache:\n  recompress:\n    levle: 3\n")
+        (problem,) = self.problems_of_file("cache:\n  recompress:\n    levell: 3\n")
         self.assertIn("did you mean cache.recompress.level?", problem)
