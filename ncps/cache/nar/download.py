@@ -140,7 +140,7 @@ class Download:
     def refuse_part(self, *, was_replaced: bool) -> None:
         """Raise Unavailable if another file has taken the place of the one that a part is of.
 
-        Another process or an earlier life of this cache may have sent the first part.
+        Another process, or this one before a restart, may have sent the first part.
         """
         if self.is_replaced and not was_replaced:
             raise Unavailable(f"{self.key.file_name} comes in another file now than before")
