@@ -265,8 +265,7 @@ class Questions:
     async def same_nar(self, candidate: Candidate, nar: NarRecord) -> NarRecord | None:
         """Return an upstream's record of the same NAR in the same compression; None if it has none.
 
-        The file may be another. Raises Unavailable or Corrupt as the upstream answers, PathUnknown
-        if there is no path to ask for.
+        The file may be another. Raises as the upstream answers, PathUnknown without a path to ask.
         """
         entries = await self._catalog.narinfos_of(nar.key)
         digests = {entry.digest for entry in entries} or self._memory.digests_of(nar.key)
