@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from benchmarks.go_program import GoDaemon
 from benchmarks.nginx import Nginx
-from benchmarks.report import Figure
-from benchmarks.rounds import OURS, Sample, alternate
+from benchmarks.report import Figure, compared
+from benchmarks.rounds import GO, OURS, Sample, alternate
 from benchmarks.stand import Stand
 from tests.e2e.closure import BinaryCache, Closure, export, make_closure
 from tests.e2e.daemon import Daemon, UpstreamCache
@@ -32,14 +33,25 @@ def _direct(stand: Stand, closure: Closure, origin: Nginx) -> Sample:
     return {"cold": copy(), "warm": copy(), "errors": 0}
 
 
-def _through(stand: Stand, closure: Closure, origin: Nginx) -> Sample:
-    daemon = Daemon(stand.fresh("daemon"), [UpstreamCache(origin.url(), closure.public_key)])
+def _through(stand: Stand, closure: Closure, make: Callable[[], Daemon]) -> Sample:
+    daemon = make()
     daemon.start()
     try:
         copy = partial(_copy, stand, closure, daemon.url, daemon.public_key())
         return {"cold": copy(), "warm": copy(), "errors": 0}
     finally:
         daemon.kill()
+
+
+def daemons(stand: Stand, url: str, key: str) -> dict[str, Callable[[], Daemon]]:
+    """Return how to make a new daemon on an upstream: ours, and the Go program if it is there."""
+    upstreams = [UpstreamCache(url, key)]
+    found: dict[str, Callable[[], Daemon]] = {
+        OURS: lambda: Daemon(stand.fresh("daemon"), upstreams)
+    }
+    if (go := stand.go) is not None:
+        found[GO] = lambda: GoDaemon(go, stand.fresh("go"), upstreams)
+    return found
 
 
 def made(
@@ -59,23 +71,19 @@ def measure(stand: Stand) -> list[Figure]:
     closure, cache = made(stand)
     origin = Nginx(stand.fresh("closure-origin"), cache.directory, hold_open=True)
     try:
-        series = alternate(
-            {
-                DIRECT: partial(_direct, stand, closure, origin),
-                OURS: partial(_through, stand, closure, origin),
-            },
-            rounds=stand.rounds,
-            noise=stand.noise,
-        )
+        contenders = {DIRECT: partial(_direct, stand, closure, origin)}
+        for name, make in daemons(stand, origin.url(), closure.public_key).items():
+            contenders[name] = partial(_through, stand, closure, make)
+        series = alternate(contenders, rounds=stand.rounds, noise=stand.noise)
     finally:
         origin.stop()
     return [
-        Figure(
+        compared(
+            series,
+            temperature,
             point=f"nix copy of {len(closure.paths)} paths, {temperature}",
-            quantity="s (nginx: direct)",
-            anchor=series.spread(DIRECT, temperature),
-            ours=series.spread(OURS, temperature),
-            ratio=series.ratio(temperature, anchor=DIRECT),
+            label="s (nginx: direct)",
+            anchor=DIRECT,
             digits=".2f",
         )
         for temperature in ("cold", "warm")

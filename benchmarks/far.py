@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from benchmarks.closure import made
+from benchmarks.go_program import GoDaemon
 from benchmarks.nginx import Nginx
 from benchmarks.processes import cpu_seconds
 from benchmarks.relay import Relay
 from benchmarks.report import Figure
-from benchmarks.rounds import Sample, alternate
+from benchmarks.rounds import GO, Sample, alternate
 from benchmarks.stand import Stand
 from tests.e2e.closure import Closure
 from tests.e2e.daemon import Daemon, UpstreamCache
@@ -34,12 +36,19 @@ def _copied(stand: Stand, closure: Closure, url: str, key: str) -> Sample:
     return {"cold": time.monotonic() - began, "errors": 0}
 
 
-def _through(stand: Stand, closure: Closure, origin: str, policy: str) -> Sample:
-    daemon = Daemon(
-        stand.fresh("far-daemon"),
-        [UpstreamCache(origin, closure.public_key)],
-        options=["--cache-prefetch", policy],
-    )
+def _ours(stand: Stand, closure: Closure, origin: str, policy: str) -> Sample:
+    upstreams = [UpstreamCache(origin, closure.public_key)]
+    options = ["--cache-prefetch", policy]
+    return _through(stand, closure, Daemon(stand.fresh("far-daemon"), upstreams, options=options))
+
+
+def _by_go(stand: Stand, closure: Closure, origin: str, go: Path) -> Sample:
+    upstreams = [UpstreamCache(origin, closure.public_key)]
+    return _through(stand, closure, GoDaemon(go, stand.fresh("far-go"), upstreams))
+
+
+def _through(stand: Stand, closure: Closure, daemon: Daemon) -> Sample:
+    """Copy through a daemon that knows nothing yet."""
     daemon.start()
     try:
         before = cpu_seconds(daemon.pid)
@@ -56,19 +65,19 @@ def measure(stand: Stand) -> list[Figure]:
     try:
         relay = Relay(origin.ports[0], ROUND_TRIP_S)
         try:
-            series = alternate(
-                {
-                    DIRECT: partial(_copied, stand, closure, relay.url, closure.public_key),
-                    OFF: partial(_through, stand, closure, relay.url, OFF),
-                    SMALL: partial(_through, stand, closure, relay.url, SMALL),
-                },
-                rounds=stand.rounds,
-                noise=stand.noise,
-            )
+            contenders = {
+                DIRECT: partial(_copied, stand, closure, relay.url, closure.public_key),
+                OFF: partial(_ours, stand, closure, relay.url, OFF),
+                SMALL: partial(_ours, stand, closure, relay.url, SMALL),
+            }
+            if stand.go is not None:
+                contenders[GO] = partial(_by_go, stand, closure, relay.url, stand.go)
+            series = alternate(contenders, rounds=stand.rounds, noise=stand.noise)
         finally:
             relay.stop()
     finally:
         origin.stop()
+    has_go = series.has(GO, "cold")
     copies = [
         Figure(
             point=f"nix copy of {len(closure.paths)} paths, cold, origin 50 ms away: {policy}",
@@ -76,6 +85,8 @@ def measure(stand: Stand) -> list[Figure]:
             anchor=series.spread(DIRECT, "cold"),
             ours=series.spread(policy, "cold"),
             ratio=series.ratio("cold", ours=policy, anchor=DIRECT),
+            go=series.spread(GO, "cold") if has_go else None,
+            go_ratio=series.ratio("cold", ours=policy, anchor=GO) if has_go else None,
             digits=".2f",
         )
         for policy in (OFF, SMALL)

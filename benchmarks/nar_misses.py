@@ -16,10 +16,11 @@ from statistics import median
 
 from attrs import evolve
 
+from benchmarks.go_program import nar_path
 from benchmarks.material import MadeNar
 from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
-from benchmarks.report import Figure
-from benchmarks.rounds import ANCHOR, OURS, Sample, Spread, alternate
+from benchmarks.report import Figure, compared
+from benchmarks.rounds import ANCHOR, GO, OURS, Sample, Spread, alternate
 from benchmarks.sink import Fetch
 from benchmarks.stand import Stand, get, sink
 
@@ -47,11 +48,9 @@ def _made(stand: Stand, compression: str) -> MadeNar:
     return stand.material.packed(SIZE, compression)
 
 
-def _shown(stand: Stand, made: MadeNar) -> MadeNar:
-    """Return a NAR with the URL that ncps has for it."""
-    text = get(stand.daemon.port, f"/{made.digest}.narinfo").decode()
-    (url,) = [line[5:] for line in text.splitlines() if line.startswith("URL: ")]
-    return evolve(made, path=f"/{url}")
+def _shown(made: MadeNar, port: int) -> MadeNar:
+    """Return a NAR with the URL that a cache has for it."""
+    return evolve(made, path=nar_path(get(port, f"/{made.digest}.narinfo")))
 
 
 def _bulk(
@@ -59,14 +58,20 @@ def _bulk(
     compression: str,
     port: int,
     pid: int,
-    stored: Callable[[MadeNar], Path] | None,
+    settle: Callable[[MadeNar], None],
+    *,
+    has_narinfos: bool = True,
 ) -> Sample:
+    """Fetch a NAR once.
+
+    :param settle: waits until the server has stored it, and removes it.
+    :param has_narinfos: whether the server is a cache of Nix, which gives the NAR its name.
+    """
     made = _made(stand, compression)
-    shown = _shown(stand, made)
+    shown = _shown(made, port) if has_narinfos else made
     before = cpu_seconds(pid)
-    found = dict(sink("once", port, shown.path if port == stand.daemon.port else made.path))
-    if stored is not None:
-        stored(shown if port == stand.daemon.port else made).unlink()
+    found = dict(sink("once", port, shown.path))
+    settle(shown)
     found["cpu"] = (cpu_seconds(pid) - before) / (made.size / 2**30)
     found["rate"] = found["bytes"] / found["seconds"] / 2**20
     stand.material.remove(made)
@@ -94,12 +99,13 @@ def _first_bytes(stand: Stand, port: int) -> Sample:
 
 
 def _check(stand: Stand, compression: str) -> None:
-    """Check, without measuring, that both servers send the right bytes."""
-    for port in (stand.daemon.port, stand.proxy_port):
+    """Check, without measuring, that all servers send the right bytes."""
+    go = stand.go_daemon
+    caches = [stand.daemon.port] + ([go.port] if go else [])
+    for port in (*caches, stand.proxy_port):
         made = _made(stand, compression)
-        shown = _shown(stand, made)
-        body = get(port, shown.path if port == stand.daemon.port else made.path)
-        if hashlib.sha256(body).digest() != made.sha256:
+        shown = _shown(made, port) if port in caches else made
+        if hashlib.sha256(get(port, shown.path)).digest() != made.sha256:
             raise AssertionError("wrong bytes")
         stand.material.remove(made)
 
@@ -113,38 +119,30 @@ def measure(stand: Stand) -> list[Figure]:
 
 def _large(stand: Stand, compression: str) -> list[Figure]:
     _check(stand, compression)
-    by_nginx = partial(
-        _bulk,
-        stand,
-        compression,
-        stand.proxy_port,
-        stand.nginx.pid,
-        lambda made: _wait_for(Path(f"{stand.nginx.store}{made.path}")),
-    )
-    by_ncps = partial(
-        _bulk, stand, compression, stand.daemon.port, stand.daemon.pid, stand.wait_until_stored
-    )
-    direct = partial(_bulk, stand, compression, stand.origin_port, stand.origin.pid, None)
-    forget_peak(stand.daemon.pid)
-    series = alternate(
-        {ANCHOR: by_nginx, OURS: by_ncps, DIRECT: direct},
-        rounds=stand.rounds,
-        noise=stand.noise,
-        steady="rate",
-    )
+    nginx, daemon = stand.nginx, stand.daemon
+    plain = partial(_bulk, stand, compression, has_narinfos=False)
+    cache = partial(_bulk, stand, compression)
+    contenders = {
+        ANCHOR: partial(
+            plain,
+            stand.proxy_port,
+            nginx.pid,
+            lambda made: _wait_for(Path(f"{nginx.store}{made.path}")).unlink(),
+        ),
+        OURS: partial(
+            cache, daemon.port, daemon.pid, lambda made: stand.wait_until_stored(made).unlink()
+        ),
+        DIRECT: partial(plain, stand.origin_port, stand.origin.pid, lambda made: None),
+    }
+    if (go := stand.go_daemon) is not None:
+        contenders[GO] = partial(cache, go.port, go.pid, lambda made: go.rest())
+    forget_peak(daemon.pid)
+    series = alternate(contenders, rounds=stand.rounds, noise=stand.noise, steady="rate")
     peak = rss_peak_bytes(stand.daemon.pid) / 2**20
     point = f"NAR miss, {SIZE >> 20} MiB, {compression}"
 
     def figure(label: str, quantity: str, digits: str, least: float | None = None) -> Figure:
-        return Figure(
-            point=point,
-            quantity=label,
-            anchor=series.spread(ANCHOR, quantity),
-            ours=series.spread(OURS, quantity),
-            ratio=series.ratio(quantity),
-            least=least,
-            digits=digits,
-        )
+        return compared(series, quantity, point=point, label=label, least=least, digits=digits)
 
     return [
         figure("MiB/s", "rate", ",.0f", LEAST),

@@ -7,13 +7,14 @@ CPU time counts until all NARs are stored, so it includes the whole cost of a pa
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from statistics import median
 
 from benchmarks.material import MadeNar
 from benchmarks.processes import cpu_seconds
-from benchmarks.report import Figure
-from benchmarks.rounds import OURS, Sample, Series, alternate
+from benchmarks.report import Figure, compared
+from benchmarks.rounds import GO, OURS, Sample, Series, alternate
 from benchmarks.sink import Fetch
 from benchmarks.stand import Stand
 
@@ -35,17 +36,19 @@ def _timed(connection: Fetch, path: str) -> tuple[float, float]:
     return first - began, time.perf_counter() - began
 
 
-def _measure(stand: Stand, port: int, pid: int, *, is_ours: bool) -> Sample:
+def _measure(stand: Stand, port: int, pid: int, settle: Callable[[list[MadeNar]], None]) -> Sample:
+    """Fetch new paths.
+
+    :param settle: waits until the server has stored them.
+    """
     made = [stand.material.nar(SIZE) for _ in range(COUNT)]
     connection = Fetch(port, "/nix-cache-info")
     for one in made[:WARM_UP]:
         _take(connection, one)
-    if is_ours:
-        _wait_until_stored(stand, made[:WARM_UP])
+    settle(made[:WARM_UP])
     before = cpu_seconds(pid)
     times = [_take(connection, one) for one in made[WARM_UP:]]
-    if is_ours:
-        _wait_until_stored(stand, made[WARM_UP:])
+    settle(made[WARM_UP:])
     cpu = (cpu_seconds(pid) - before) / len(times)
     narinfo, first, whole = (median(column) * 1000 for column in zip(*times, strict=True))
     connection.socket.close()
@@ -73,14 +76,15 @@ def _wait_until_stored(stand: Stand, made: list[MadeNar]) -> None:
 
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
-    series = alternate(
-        {
-            DIRECT: partial(_measure, stand, stand.origin_port, stand.origin.pid, is_ours=False),
-            OURS: partial(_measure, stand, stand.daemon.port, stand.daemon.pid, is_ours=True),
-        },
-        rounds=stand.rounds,
-        noise=stand.noise,
-    )
+    origin, daemon, go = stand.origin, stand.daemon, stand.go_daemon
+    stored = partial(_wait_until_stored, stand)
+    contenders = {
+        DIRECT: partial(_measure, stand, stand.origin_port, origin.pid, lambda made: None),
+        OURS: partial(_measure, stand, daemon.port, daemon.pid, stored),
+    }
+    if go is not None:
+        contenders[GO] = partial(_measure, stand, go.port, go.pid, lambda made: go.rest())
+    series = alternate(contenders, rounds=stand.rounds, noise=stand.noise)
     return [
         _figure(series, "narinfo, ms (nginx: direct)", "narinfo"),
         _figure(series, "first byte of the NAR, ms", "first"),
@@ -90,10 +94,6 @@ def measure(stand: Stand) -> list[Figure]:
 
 
 def _figure(series: Series, label: str, quantity: str) -> Figure:
-    return Figure(
-        point=POINT,
-        quantity=label,
-        anchor=series.spread(DIRECT, quantity),
-        ours=series.spread(OURS, quantity),
-        digits=".2f",
+    return compared(
+        series, quantity, point=POINT, label=label, anchor=DIRECT, with_ratio=False, digits=".2f"
     )

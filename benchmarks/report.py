@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from benchmarks.rounds import Spread
+from benchmarks.rounds import ANCHOR, GO, OURS, Series, Spread
 
 
 @frozen(kw_only=True)
@@ -15,6 +15,8 @@ class Figure:
 
     :param anchor: the values of nginx, or of another contender that `point` or `quantity` names.
     :param ratio: our values, divided by those of the anchor.
+    :param go: the values of the Go program, if the run measures it.
+    :param go_ratio: our values, divided by those of the Go program.
     :param least: lower bound of the median of the ratio.
     :param most: upper bound of our median.
     :param digits: the format of the values.
@@ -25,6 +27,8 @@ class Figure:
     ours: Spread
     anchor: Spread | None = None
     ratio: Spread | None = None
+    go: Spread | None = None
+    go_ratio: Spread | None = None
     least: float | None = None
     most: float | None = None
     digits: str = ",.0f"
@@ -43,13 +47,22 @@ class Figure:
             return f"ratio ≥ {self.least:g}"
         return f"≤ {self.most:g}" if self.most is not None else ""
 
-    def cells(self) -> list[str]:
-        """Return the cells of the line."""
-        anchor = "" if self.anchor is None else format(self.anchor, self.digits)
-        ratio = "" if self.ratio is None else format(self.ratio, ".2f")
+    def cells(self, *, with_go: bool) -> list[str]:
+        """Return the cells of the line.
+
+        :param with_go: whether the table has columns for the Go program.
+        """
         verdict = self.bound and f"{self.bound}: {'met' if self.is_met else 'MISSED'}"
-        ours = format(self.ours, self.digits)
-        return [self.point, self.quantity, anchor, ours, ratio, verdict]
+        beside = [_cell(self.go, self.digits), _cell(self.go_ratio, ".2f")] if with_go else []
+        return [
+            self.point,
+            self.quantity,
+            _cell(self.anchor, self.digits),
+            format(self.ours, self.digits),
+            _cell(self.ratio, ".2f"),
+            *beside,
+            verdict,
+        ]
 
     def as_json(self) -> dict[str, object]:
         """Return all fields, with the values of every round."""
@@ -59,19 +72,61 @@ class Figure:
             "ncps": self.ours.values,
             "anchor": self.anchor and self.anchor.values,
             "ratio": self.ratio and self.ratio.values,
+            "go": self.go and self.go.values,
+            "go_ratio": self.go_ratio and self.go_ratio.values,
             "least_ratio": self.least,
             "most": self.most,
             "met": self.is_met,
         }
 
 
+def compared(
+    series: Series,
+    quantity: str,
+    *,
+    point: str,
+    label: str,
+    anchor: str = ANCHOR,
+    with_ratio: bool = True,
+    least: float | None = None,
+    most: float | None = None,
+    digits: str = ",.0f",
+) -> Figure:
+    """Return a line with our values, those of the anchor, and those of the Go program if it ran.
+
+    :param label: the quantity with its unit, as the table shows it.
+    :param with_ratio: whether the ratio to the anchor means anything.
+    """
+    has_go = series.has(GO, quantity)
+    return Figure(
+        point=point,
+        quantity=label,
+        anchor=series.spread(anchor, quantity),
+        ours=series.spread(OURS, quantity),
+        ratio=series.ratio(quantity, anchor=anchor) if with_ratio else None,
+        go=series.spread(GO, quantity) if has_go else None,
+        go_ratio=series.ratio(quantity, anchor=GO) if has_go else None,
+        least=least,
+        most=most,
+        digits=digits,
+    )
+
+
+def _cell(spread: Spread | None, digits: str) -> str:
+    return "" if spread is None else format(spread, digits)
+
+
 HEAD = ["point", "quantity", "nginx", "ncps", "ncps / nginx", "bound"]
+GO_HEAD = ["Go", "ncps / Go"]
+"""Two more columns, before the last one, where the Go program was measured."""
 
 
 def table(figures: Sequence[Figure]) -> str:
     """Return the table in Markdown."""
-    lines = [HEAD, *(figure.cells() for figure in figures)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    with_go = any(figure.go is not None for figure in figures)
+    head = [*HEAD[:-1], *GO_HEAD, HEAD[-1]] if with_go else HEAD
+    lines = [head, *(figure.cells(with_go=with_go) for figure in figures)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
 
     def row(cells: Sequence[str]) -> str:
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))

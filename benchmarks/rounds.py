@@ -15,6 +15,7 @@ from attrs import frozen
 
 ANCHOR = "nginx"
 OURS = "ncps"
+GO = "Go"
 MOST_REPEATS = 5
 WIDEST_SPREAD = 2.0
 
@@ -55,6 +56,10 @@ class Series:
     def spread(self, contender: str, quantity: str) -> Spread:
         """Return the values of one quantity of one contender."""
         return Spread([one[contender][quantity] for one in self.rounds])
+
+    def has(self, contender: str, quantity: str) -> bool:
+        """Whether a quantity of a contender was measured."""
+        return quantity in self.rounds[0].get(contender, ())
 
     def ratio(self, quantity: str, ours: str = OURS, anchor: str = ANCHOR) -> Spread:
         """Return a quantity of `ours`, divided by that of `anchor` in the same round."""

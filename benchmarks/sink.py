@@ -20,6 +20,8 @@ import sys
 import time
 from contextlib import ExitStack
 
+from benchmarks.chunks import Chunks
+
 PIECE = 1 << 20
 _buffer = bytearray(PIECE)
 
@@ -42,6 +44,8 @@ class Fetch:
         self.responses = 0
         self.left = 0
         self._head = b""
+        self._first = b""
+        self._chunks: Chunks | None = None
         self._path = path
 
     def ask(self, path: str = "") -> None:
@@ -52,12 +56,19 @@ class Fetch:
 
     def take(self, most: int = PIECE) -> bool:
         """Receive once; return whether a whole response has come. Raises OSError if it is wrong."""
+        if (chunks := self._chunks) is not None:
+            data = self.socket.recv(most)
+            if not data:
+                raise OSError("cut off")
+            return self._take_chunks(data, chunks)
         if self.left:
             count = self.socket.recv_into(_buffer, min(self.left, most), self._flags)
             if not count:
                 raise OSError("cut off")
         else:
             count = self._take_head()
+            if (chunks := self._chunks) is not None:
+                return self._take_chunks(self._first, chunks)
         self.received += count
         self.left -= count
         if self.left or self._head:
@@ -83,8 +94,20 @@ class Fetch:
         if status.split()[1] != "200":
             raise OSError(status)
         fields = dict(line.split(": ", 1) for line in lines)
+        if fields.get("transfer-encoding") == "chunked":
+            self._chunks, self._first = Chunks(), body
+            return 0
         self.left = int(fields["content-length"])
         return len(body)
+
+    def _take_chunks(self, data: bytes, chunks: Chunks) -> bool:
+        """Take a part of a body in chunks; return whether the body is whole now."""
+        self.received += chunks.take(data)
+        if not chunks.is_whole:
+            return False
+        self._chunks = None
+        self.responses += 1
+        return True
 
 
 def pull(

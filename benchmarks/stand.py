@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.go_program import GoDaemon
 from benchmarks.machine import PROJECT
 from benchmarks.material import KEY, MadeNar, Material
 from benchmarks.nginx import Nginx
@@ -27,7 +28,8 @@ class Stand:
 
     :param rounds: rounds of every point.
     :param seconds: length of every measurement that has a fixed length.
-    :param go: the Go program ncps, for points that also measure it; None if there is none.
+    :param go: file of the Go program of the same name, to measure it, too; None if there is none.
+    :ivar go_daemon: the Go program on the same origin; None if there is none.
     """
 
     def __init__(
@@ -57,6 +59,11 @@ class Stand:
         )
         self.daemon = Daemon(directory / "ncps", [UpstreamCache(self.origin.url(), KEY.public)])
         self.daemon.start()
+        self.go_daemon: GoDaemon | None = None
+        if go is not None:
+            upstream = UpstreamCache(self.origin.url(), KEY.public)
+            self.go_daemon = GoDaemon(go, directory / "go-program", [upstream])
+            self.go_daemon.start()
 
     @property
     def narinfo_port(self) -> int:
@@ -105,6 +112,8 @@ class Stand:
     def stop(self) -> None:
         """Stop all servers."""
         self.daemon.kill()
+        if self.go_daemon is not None:
+            self.go_daemon.kill()
         self.nginx.stop()
         self.origin.stop()
 

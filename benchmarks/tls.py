@@ -48,7 +48,7 @@ def measure(stand: Stand) -> list[Figure]:
 
 def _narinfos(stand: Stand, daemon: Daemon, url: str, nginx: Nginx) -> list[Figure]:
     listed, size = narinfo_hits.prepare(stand, daemon)
-    least_bytes = size / narinfo_hits.COUNT
+    least_bytes = size
     run = partial(narinfo_hits.wrk, listed=listed, seconds=stand.seconds, least_bytes=least_bytes)
     contenders = {
         ANCHOR: partial(run, nginx.url().replace("http:", "https:"), nginx.pid),

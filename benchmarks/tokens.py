@@ -47,7 +47,7 @@ def measure(stand: Stand) -> list[Figure]:
             narinfo_hits.wrk,
             listed=listed,
             seconds=stand.seconds,
-            least_bytes=size / narinfo_hits.COUNT,
+            least_bytes=size,
         )
         contenders = {
             ANCHOR: partial(run, stand.daemon.url, stand.daemon.pid),

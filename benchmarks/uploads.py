@@ -7,18 +7,19 @@ import lzma
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import zstandard
 
 from benchmarks.closure import made
+from benchmarks.go_program import GoDaemon
 from benchmarks.material import BLOCK, nar_blocks
 from benchmarks.nginx import Nginx
 from benchmarks.processes import cpu_seconds
-from benchmarks.report import Figure
-from benchmarks.rounds import ANCHOR, OURS, Sample, Series, alternate
+from benchmarks.report import Figure, compared
+from benchmarks.rounds import ANCHOR, GO, OURS, Sample, Series, alternate
 from benchmarks.stand import Stand
 from tests.e2e.closure import Closure
 from tests.e2e.daemon import Daemon, UpstreamCache
@@ -37,33 +38,34 @@ def measure(stand: Stand) -> list[Figure]:
     daemon = Daemon(stand.fresh("uploads"), _no_upstream(), options=WRITE)
     daemon.start()
     nginx = Nginx(stand.fresh("dav"), dav=True)
+    daemons = {OURS: daemon}
+    if stand.go is not None:
+        daemons[GO] = GoDaemon(stand.go, stand.fresh("go"), _no_upstream(), options=WRITE)
+        daemons[GO].start()
     try:
         figures = []
         for compression in SIZES:
-            series = _puts(stand, daemon, nginx, compression)
+            series = _puts(stand, daemons, nginx, compression)
             figures += _figures(series, compression)
         return figures + _copies(stand)
     finally:
         nginx.stop()
-        daemon.kill()
+        for each in daemons.values():
+            each.kill()
 
 
 def _no_upstream() -> Sequence[UpstreamCache]:
     return [UpstreamCache("http://127.0.0.1:9", "nobody-1:" + "A" * 43 + "=")]
 
 
-def _puts(stand: Stand, daemon: Daemon, nginx: Nginx, compression: str) -> Series:
+def _puts(stand: Stand, daemons: Mapping[str, Daemon], nginx: Nginx, compression: str) -> Series:
     directory = stand.fresh("files")
     directory.mkdir()
     fresh = partial(_file, stand, directory, compression)
-    return alternate(
-        {
-            ANCHOR: partial(_put, fresh, nginx.url(), nginx.pid),
-            OURS: partial(_put, fresh, f"{daemon.url}/upload/nar", daemon.pid),
-        },
-        rounds=stand.rounds,
-        noise=stand.noise,
-    )
+    contenders = {ANCHOR: partial(_put, fresh, nginx.url(), nginx.pid)}
+    for name, daemon in daemons.items():
+        contenders[name] = partial(_put, fresh, f"{daemon.url}/upload/nar", daemon.pid)
+    return alternate(contenders, rounds=stand.rounds, noise=stand.noise)
 
 
 def _file(stand: Stand, directory: Path, compression: str) -> Path:
@@ -118,12 +120,11 @@ def _put(fresh: Callable[[], Path], url: str, pid: int) -> Sample:
 
 def _figures(series: Series, compression: str) -> list[Figure]:
     return [
-        Figure(
+        compared(
+            series,
+            quantity,
             point=f"upload of a NAR of {SIZES[compression] >> 20} MiB, {compression}",
-            quantity=label,
-            anchor=series.spread(ANCHOR, quantity),
-            ours=series.spread(OURS, quantity),
-            ratio=series.ratio(quantity),
+            label=label,
             least=0.5 if quantity == "rate" else None,
             digits=digits,
         )
@@ -136,21 +137,22 @@ def _figures(series: Series, compression: str) -> list[Figure]:
 
 def _copies(stand: Stand) -> list[Figure]:
     closure, _ = made(stand)
-    series = alternate(
-        {
-            DIRECTORY: partial(_into_directory, stand, closure),
-            OURS: partial(_into_daemon, stand, closure),
-        },
-        rounds=stand.rounds,
-        noise=stand.noise,
-    )
+    contenders: dict[str, Callable[[], Sample]] = {
+        DIRECTORY: partial(_into_directory, stand, closure),
+        OURS: lambda: _into(closure, Daemon(stand.fresh("daemon"), _no_upstream(), options=WRITE)),
+    }
+    if (go := stand.go) is not None:
+        contenders[GO] = lambda: _into(
+            closure, GoDaemon(go, stand.fresh("go"), _no_upstream(), options=WRITE)
+        )
+    series = alternate(contenders, rounds=stand.rounds, noise=stand.noise)
     return [
-        Figure(
+        compared(
+            series,
+            "seconds",
             point=f"nix copy --to of {len(closure.paths)} paths, zstd",
-            quantity="s (nginx: file://)",
-            anchor=series.spread(DIRECTORY, "seconds"),
-            ours=series.spread(OURS, "seconds"),
-            ratio=series.ratio("seconds", anchor=DIRECTORY),
+            label="s (nginx: file://)",
+            anchor=DIRECTORY,
             digits=".2f",
         )
     ]
@@ -160,8 +162,8 @@ def _into_directory(stand: Stand, closure: Closure) -> Sample:
     return _copy(closure, f"file://{stand.fresh('copied')}?compression=zstd")
 
 
-def _into_daemon(stand: Stand, closure: Closure) -> Sample:
-    daemon = Daemon(stand.fresh("daemon"), _no_upstream(), options=WRITE)
+def _into(closure: Closure, daemon: Daemon) -> Sample:
+    """Copy into a daemon that knows nothing yet."""
     daemon.start()
     try:
         return _copy(closure, f"{daemon.url}/upload?compression=zstd")

@@ -178,7 +178,7 @@ def measure(stand: Stand) -> list[Figure]:
         listed, size = prepare(stand, daemons[ONE])
         for daemon in daemons.values():
             _remember(daemon, listed)
-        run = partial(wrk, listed=listed, seconds=stand.seconds, least_bytes=size / 5000)
+        run = partial(wrk, listed=listed, seconds=stand.seconds, least_bytes=size)
         hits = {name: partial(run, daemon.url, daemon.pid) for name, daemon in daemons.items()}
         series = alternate(hits, rounds=stand.rounds, noise=stand.noise)
         figures += _figures(series, "narinfo hit", "requests/s", ("CPU, µs/request", "cpu_us"))

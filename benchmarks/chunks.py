@@ -1,0 +1,40 @@
+"""The length of a body in chunks (RFC 9112, section 7.1), as the Go program sends some."""
+
+from __future__ import annotations
+
+
+class Chunks:
+    """Counts the bytes of a body as they arrive. A body has no trailers.
+
+    :ivar is_whole: whether the last chunk has arrived.
+    """
+
+    def __init__(self) -> None:
+        self.is_whole = False
+        self._left = 0
+        self._is_last = False
+        self._line = b""
+
+    def take(self, data: bytes) -> int:
+        """Take what has arrived; return the bytes of the body in it. Raises ValueError."""
+        count = 0
+        while data and not self.is_whole:
+            if self._left:
+                taken = min(self._left, len(data))
+                count, self._left, data = count + taken, self._left - taken, data[taken:]
+                continue
+            line, end, data = (self._line + data).partition(b"\r\n")
+            if not end:
+                self._line = line
+                break
+            self._line = b""
+            self._take_line(line)
+        return count
+
+    def _take_line(self, line: bytes) -> None:
+        """Take the size of a chunk, or the empty line behind one."""
+        if line:
+            self._left = int(line.partition(b";")[0], 16)
+            self._is_last = not self._left
+        elif self._is_last:
+            self.is_whole = True

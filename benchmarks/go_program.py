@@ -1,0 +1,87 @@
+"""The Go program of the same name, for points that measure it beside ours (`--go`)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.processes import cpu_seconds
+from tests.e2e.daemon import Daemon, UpstreamCache, fetch
+from tests.server import Process
+
+REST_S = 0.4
+REST_DEADLINE_S = 60.0
+_URL = re.compile(rb"^URL: (.+)$", re.MULTILINE)
+
+
+class GoDaemon(Daemon):
+    """The Go program over one directory, with the flags that both programs know.
+
+    :param binary: its file.
+    """
+
+    name = "the Go program"
+
+    def __init__(
+        self,
+        binary: Path,
+        directory: Path,
+        upstreams: Sequence[UpstreamCache],
+        *,
+        options: Sequence[str] = (),
+    ) -> None:
+        super().__init__(directory, upstreams, options=options)
+        self._binary = binary
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        words = super().command()
+        return [
+            str(self._binary),
+            *("--analytics-reporting-enabled=false", "--log-level", "error"),
+            *words[words.index("serve") :],
+        ]
+
+    def launch(self) -> Process:
+        """Make its tables, start it, and do not wait for it."""
+        subprocess.run(
+            [str(self._binary), "migrate", "up"],
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.directory),
+                "CACHE_DATABASE_URL": f"sqlite:{self.directory}/catalog.sqlite",
+            },
+            cwd=self.directory,
+            check=True,
+            capture_output=True,
+        )
+        return super().launch()
+
+    def is_ready(self) -> bool:
+        """Whether it says that it can serve. Raises OSError if nothing listens."""
+        return fetch(f"{self.url}/healthz", deadline=5).status == 200
+
+    def rest(self) -> None:
+        """Wait until it has used no processor time for `REST_S`: what it stores behind is stored.
+
+        Raises AssertionError if it does not rest within `REST_DEADLINE_S`.
+        """
+        deadline = time.monotonic() + REST_DEADLINE_S
+        while time.monotonic() < deadline:
+            before = cpu_seconds(self.pid)
+            time.sleep(REST_S)
+            if cpu_seconds(self.pid) - before < 0.01:
+                return
+        raise AssertionError("the Go program does not come to rest")
+
+
+def nar_path(narinfo: bytes) -> str:
+    """Return the path of the NAR that a narinfo names, as a client of its cache asks for it."""
+    found = _URL.search(narinfo)
+    if found is None:
+        raise AssertionError(f"a narinfo without URL: {narinfo!r}")
+    return f"/{found[1].decode()}"
