@@ -1,4 +1,4 @@
-"""The ports: what the cache core needs of the world, and the values that cross the border.
+"""The ports: the interfaces that the cache core needs, and the values that cross them.
 
 Each port is a Protocol. Most have a contract test class under `tests/contract`, run against a fake
 and against every real adapter. All methods run on the reactor's thread and return quickly;

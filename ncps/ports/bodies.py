@@ -1,4 +1,4 @@
-"""Bodies: bytes being pulled."""
+"""Bodies: streams of bytes that their reader pulls."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ class SteadyFile(Protocol):
     fd: int
 
     def read_into(self, buffer: memoryview, position: int) -> int | None:
-        """Copy what lies at a position and is in memory, one byte at least; return how many.
+        """Copy the bytes at a position if they are in memory; return how many, at least one.
 
-        None: that would have to wait for the disk. Raises Corrupt if the file ends before, or has
-        changed, Unavailable if it cannot be read now.
+        None: a read would wait for the disk. Raises Corrupt if the file ends at the position, or
+        has changed, Unavailable if it cannot be read now.
         """
 
 
 Reopen = Callable[[], SteadyFile | None]
-"""Opens a file once more, without waiting; the caller closes its descriptor. None: ask for it in
-the usual way, since that would have to wait, or the file is not the one that it should be."""
+"""Opens a file again, without waiting; the caller closes its descriptor.
+
+None: open it in the usual way, because opening would wait, or the file has been replaced.
+"""
 
 
 @frozen
 class Segment:
-    """Bytes of an open local file, for `ncps.aio.unchanged_file`; the Body owns the descriptor.
+    """A range of bytes in an open local file; the Body owns the descriptor.
 
-    :param read: given a count and a position, reads at most `count` bytes there, at least one, and
-        waits for the disk if they are not in memory. Raises Corrupt if the file has changed,
-        Unavailable if it cannot be read now.
-    :param is_growing: whether bytes are appended to the file meanwhile. Then it is private, and has
-        changed only if it has become too short.
+    :param read: takes a count and a position; returns at most `count` bytes from there, at least
+        one, and waits for the disk if needed. Raises Corrupt if the file has changed, Unavailable
+        if it cannot be read now.
+    :param is_growing: whether the file still grows. Then it is private, and has changed only if it
+        has become too short.
     """
 
     fd: int
@@ -48,22 +50,22 @@ class Segment:
 
 
 class Body(Protocol):
-    """Bytes being pulled, in order, once.
+    """A stream of bytes that its reader pulls, in order, once.
 
-    The coroutine that got the Body closes it, also after an error; `close` is idempotent, may be
-    called between chunks, and gives up the source. Cancelling the await of a chunk is allowed
-    and must be followed by `close`. A source that fails raises `Unavailable` or `Corrupt` out of
-    the iteration: a Body that ends without raising has delivered everything.
+    The coroutine that received the Body closes it, also after an error. `close` is idempotent, may
+    be called between chunks, and gives up the source. A coroutine may be cancelled while it awaits
+    a chunk; then it must call `close`. If the source fails, the iteration raises Unavailable or
+    Corrupt: a Body that ends without an error has delivered all bytes.
     """
 
     @property
     def size(self) -> int | None:
-        """Bytes in all, counted from the Body's first byte, if known before the end."""
+        """The number of all bytes from the Body's first byte on, if known before the end."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
     def segment(self) -> Segment | None:
-        """The same bytes as a piece of a local file, if they lie in one; only before iterating."""
+        """Return where all bytes lie in a local file, if they do; only before the iteration."""
 
     def close(self) -> None: ...
 
@@ -73,7 +75,7 @@ class GrowingBody(Body, Protocol):
     """A Body that may lie in a file which still grows."""
 
     def pieces(self) -> AsyncIterator[bytes | Segment]:
-        """The same bytes as iteration gives, in place of it; those in the file by where they lie.
+        """Iterate over the same bytes; for bytes in the file, yield segments.
 
-        A piece is good until the body is closed; it counts as read when the next one is asked for.
+        A segment is valid until the body is closed; it counts as read when the next one is pulled.
         """

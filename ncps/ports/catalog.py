@@ -1,4 +1,4 @@
-"""The catalog: the known facts of narinfos and NARs, as requests ask for them."""
+"""The catalog: the known facts of narinfos and NARs, for requests."""
 
 from __future__ import annotations
 
@@ -13,40 +13,41 @@ from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 
 CONTENT: Final = "ca"
-"""Vouches for a narinfo whose store path was computed from its content address."""
+"""The voucher of a narinfo whose store path was computed from its content address."""
 
 UPLOAD: Final = "upload"
-"""Vouches for a narinfo that a client with leave to write uploaded, and whose NAR was read."""
+"""The voucher of a narinfo from a client that may write, after ncps has read its NAR."""
 
 
 NEVER_ASKED_FOR: Final = datetime.fromtimestamp(0, UTC)
-"""The last use of a NAR that was fetched ahead, as long as no client asks for it: it goes before
-all that somebody has used."""
+"""The last use of a NAR that was fetched ahead until a client asks for it.
+
+Eviction removes it before all NARs that clients have used.
+"""
 
 
 @frozen(kw_only=True)
 class NarRecord:
-    """The record of how the bytes behind one NAR URL are kept (D3).
+    """The record of the NAR behind one URL: its facts, its origin, and its stored bytes (D3).
 
     :param compression: as the narinfo advertises it (`none`, `xz`, ...).
-    :param file_size: size of the bytes the URL stands for, if known; `file_hash` is their hash.
-    :param nar_size: size of the uncompressed NAR, if known; `nar_hash` is its hash.
-    :param upstream: base URL of the upstream it came or would come from, without credentials;
-        empty if unknown.
-    :param origin_url: the URL field of that upstream's narinfo, query included.
-    :param encoding: how the stored bytes are compressed; differs from `compression` only in
-        trees taken over from elsewhere.
+    :param file_size: bytes of the file at the URL, if known; `file_hash` is their hash.
+    :param nar_size: bytes of the uncompressed NAR, if known; `nar_hash` is its hash.
+    :param upstream: base URL of the upstream that sent it or has it, without credentials; empty if
+        unknown.
+    :param origin_url: the URL field of that upstream's narinfo, with its query.
+    :param encoding: the compression of the stored bytes; differs from `compression` only in a store
+        of another program.
     :param stored_size: size of the stored object; None while nothing is stored.
-    :param stored_tag: tag of the stored object; empty if the store was not asked for it yet.
+    :param stored_tag: tag of the stored object; empty if not known yet.
     :param stored_at: when the bytes were published; None while nothing is stored.
-    :param verified_at: when NarHash was last found right; None if never.
-    :param last_used_at: when a client last asked for it; None if that is not known, and
-        `NEVER_ASKED_FOR`.
-    :param uploaded_at: when a client uploaded the bytes; None if they came from elsewhere.
-    :param made_from: file name of the NAR that ncps has made this one from, of which `upstream` and
-        `origin_url` tell then (see `ncps.ports.twins`); empty if it came as it is.
-    :param made_level: the level of its compression; 0 if it came as it is.
-    :param recompressed_at: when another file was made from it, or none was worth while.
+    :param verified_at: when NarHash was last compared and right; None if never.
+    :param last_used_at: when a client last asked for it; None if unknown. See `NEVER_ASKED_FOR`.
+    :param uploaded_at: when a client uploaded the bytes; None if no client did.
+    :param made_from: file name of the NAR from which ncps made this one; then `upstream` and
+        `origin_url` are those of that NAR (see `ncps.ports.twins`). Empty if ncps did not make it.
+    :param made_level: the level of its compression; 0 if ncps did not make it.
+    :param recompressed_at: when ncps made another file from it, or decided to make none.
     """
 
     key: NarKey
@@ -75,7 +76,7 @@ class NarRecord:
 
     @property
     def family(self) -> str:
-        """The same for a file and those that ncps has made from it."""
+        """A name that a file and all files made from it have in common."""
         return self.made_from or self.key.file_name
 
     @property
@@ -85,37 +86,36 @@ class NarRecord:
 
     @property
     def was_stored(self) -> bool:
-        """Whether they are or once were: then size and hash of the file are those of the bytes."""
+        """Whether the bytes are or were stored: then size and hash of the file are theirs."""
         return self.is_stored or self.encoding != ""
 
     def without_bytes(self) -> Self:
-        """The record once its bytes are gone; what is known of them stays."""
+        """Return the record without stored bytes; the known facts about them stay."""
         return evolve(self, stored_at=None, stored_size=None, stored_tag="", verified_at=None)
 
 
 WRONG_S: Final = 30 * 24 * 3600.0
-"""Seconds for which a file that was found wrong stays known as such."""
+"""Seconds for which the catalog remembers a wrong file."""
 
 WRONG_ENTRIES: Final = 10_000
-"""Most of them that are remembered; beyond, those found first are forgotten."""
+"""Wrong files that the catalog remembers, at most; it forgets the oldest ones."""
 
 
 LONGEST_AMONG: Final = 64 * 1024
-"""Characters of a narinfo that is read together with others."""
+"""Characters of a narinfo that is read together with others, at most."""
 
 
 @frozen(kw_only=True)
 class NarInfoEntry:
-    """A narinfo as it is served, and where it came from.
+    """A narinfo as it is served, and its origin.
 
     :param digest: hash part of the store path, 32 characters.
     :param narinfo: rewritten and signed, ready to render.
     :param upstream: base URL of the upstream it came from, without credentials.
-    :param upstream_url: the URL field as that upstream gave it.
-    :param verified_by: the public key that vouched for it (`name:base64`), or `CONTENT` for the
-        content address in its store path, or `UPLOAD` for the client that uploaded it; empty if
-        nothing did.
-    :param signed_by: the public key of our signature in it; empty: it has none.
+    :param upstream_url: the URL field in that upstream's narinfo.
+    :param verified_by: the public key that vouched for it (`name:base64`), or `CONTENT` for its
+        content address, or `UPLOAD` for the client that uploaded it; empty if nothing vouched.
+    :param signed_by: the public key of ncps's own signature in it; empty: it has none.
     """
 
     digest: str
@@ -135,7 +135,7 @@ class NarInfoEntry:
 
 @frozen
 class Totals:
-    """Counts for metrics."""
+    """The counts for metrics."""
 
     narinfos: int
     nars_stored: int
@@ -143,9 +143,9 @@ class Totals:
 
 
 class Catalog(Protocol):
-    """The index that requests use; each method happens as a whole or not at all.
+    """The index that requests use; each method is atomic.
 
-    Raises Unavailable if the database is away.
+    Methods raise Unavailable if the database is away.
     """
 
     async def narinfo(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
@@ -154,10 +154,10 @@ class Catalog(Protocol):
     async def narinfos_among(
         self, digests: Collection[str]
     ) -> dict[str, tuple[NarInfoEntry, NarRecord] | None]:
-        """Return those of many narinfos that are there, each with the record of its NAR.
+        """Return the existing ones of many narinfos, each with the record of its NAR.
 
-        None stands for one of more than `LONGEST_AMONG` characters, which `narinfo` returns. They
-        are read in batches, each a transaction of its own.
+        None stands for a narinfo of more than `LONGEST_AMONG` characters; `narinfo` returns it.
+        Each batch of them is one transaction.
         """
 
     async def nar(self, key: NarKey) -> NarRecord | None:
@@ -167,7 +167,7 @@ class Catalog(Protocol):
         """Return a stored NAR whose file has this hash, and whose key has this extension."""
 
     async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
-        """Return every narinfo whose URL is this key."""
+        """Return all narinfos whose URL is this key."""
 
     async def narinfos_alike(self, key: NarKey) -> list[NarInfoEntry]:
         """Return some narinfos, of any URL, whose NAR has the same NarHash. May be slow."""
@@ -175,14 +175,19 @@ class Catalog(Protocol):
     async def add_narinfo(
         self, entry: NarInfoEntry, nar: NarRecord, *, is_settled: bool = False
     ) -> None:
-        """Insert or replace a narinfo and see to its NAR's row.
+        """Insert or replace a narinfo, and insert or complete the row of its NAR.
 
-        A new NAR row takes all of `nar`. Of an existing one that is stored only what is unknown
-        in it (None or empty) is filled in, and that only if the stored bytes are known to have
-        the NarHash of `nar`; one that was stored once takes the origin from `nar`, one that never
-        was the advertised facts, too. One from which a stored file was made wants one again: the
-        narinfo is to name it, too. References and signatures are sets. Raises Blocked (see
-        `ncps.ports.removals`), and writes nothing, if the path or its NAR is blocked.
+        A new row gets all facts of `nar`. An existing row changes as follows:
+
+        - stored: its unknown facts (None or empty) are filled in, if the stored bytes are known to
+          have the NarHash of `nar`;
+        - stored before, but not now: it gets the origin of `nar`;
+        - never stored: it gets the origin and the advertised facts of `nar`;
+        - an original of a stored twin: it is due for recompression again, so that this narinfo will
+          name the twin.
+
+        References and signatures are sets. Raises Blocked (see `ncps.ports.removals`), and writes
+        nothing, if the path or its NAR is blocked.
 
         :param is_settled: whether it survives a loss of power on return, as after `settle`.
         """
@@ -195,41 +200,41 @@ class Catalog(Protocol):
         Narinfos of this key get FileHash and FileSize from the record, unless their compression is
         none. Raises Blocked, and writes nothing, if the NAR is blocked.
 
-        :param fence: of the lease under which they were fetched; Conflict, and nothing is written,
-            if bytes were recorded under a later one. 0 for no lease, which always writes and
-            leaves the number of the last lease.
+        :param fence: of the lease under which the bytes were fetched. Raises Conflict, and writes
+            nothing, if bytes were recorded under a later lease. 0 for no lease: always write, and
+            keep the fence in the row.
         :param is_settled: whether it survives a loss of power on return, as after `settle`.
         """
 
     async def mark_missing(self, key: NarKey) -> None:
-        """Note that the bytes are gone: stored_at, stored_size, verified_at become None."""
+        """Record that the bytes are gone: stored_at, stored_size, verified_at become None."""
 
     async def mark_verified(self, nar: NarRecord) -> bool:
-        """Note facts that were computed from stored bytes; False if others were stored meanwhile.
+        """Record facts that were computed from stored bytes; False if they were replaced since.
 
-        :param nar: its `stored_at` says which bytes were read; compression, encoding, hashes,
-            sizes, `stored_tag` and `verified_at` are the facts that were found.
+        :param nar: its `stored_at` is that of the bytes that were read; compression, encoding,
+            hashes, sizes, `stored_tag` and `verified_at` are the computed facts.
         """
 
     async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
-        """Return stored NARs that were never read as NARs, oldest first.
+        """Return stored NARs that were never verified, oldest first.
 
-        Uploads of which no NarHash is known are left out: they are read for their narinfo.
+        Uploads without a known NarHash are omitted: the upload of their narinfo verifies them.
 
-        :param compressions: only NARs kept in one of these, or of which that is not known.
+        :param compressions: only NARs stored in one of these, or in an unknown one.
         """
 
     async def restate(self, nar: NarRecord) -> None:
         """Replace FileHash, FileSize and origin of a NAR's row by those of `nar`.
 
-        Nothing is done where bytes are or were stored, or where there is no row.
+        It does nothing if bytes are or were stored, or if there is no row.
         """
 
     async def note_wrong(self, nar_hash: Hash, file_hash: Hash, at: datetime) -> None:
-        """Remember that a file does not hold the NAR that a narinfo said; see `WRONG_S`."""
+        """Record that a file does not contain the NAR of its narinfo; see `WRONG_S`."""
 
     async def is_wrong(self, nar_hash: Hash, file_hash: Hash, now: datetime) -> bool:
-        """Whether that was noted, and not too long ago."""
+        """Return whether `note_wrong` recorded this within the last `WRONG_S` seconds."""
 
     async def forget_narinfo(self, digest: str) -> bool:
         """Delete a narinfo (its NAR's row stays); False if absent."""
@@ -240,13 +245,13 @@ class Catalog(Protocol):
     async def touch(
         self, narinfos: Mapping[str, datetime], nars: Mapping[NarKey, datetime]
     ) -> None:
-        """Set times of last use, many at once; unknown ones are ignored; never backwards."""
+        """Set many times of last use; ignore unknown entries and earlier times."""
 
     async def settle(self) -> None:
-        """Make everything that was written so far survive a loss of power."""
+        """Sync: all earlier writes survive a loss of power on return."""
 
     async def totals(self) -> Totals:
-        """Count what is there."""
+        """Count narinfos and stored NARs."""
 
     async def time(self) -> datetime:
         """Return the time by the clock of the database, to the second."""

@@ -32,8 +32,8 @@ _DERIVATION: Final = ".drv"
 class ExtraKey:
     """The name of an extra; safe in a path.
 
-    :param is_uploaded: whether a client has brought it; else it was fetched, or made here, and can
-        be had again. The two lie apart.
+    :param is_uploaded: whether a client uploaded it; if not, ncps fetched or made it and can do so
+        again. The two kinds lie in different places.
     """
 
     kind: ExtraKind
@@ -55,7 +55,7 @@ def _fits(kind: ExtraKind, name: str) -> bool:
 
 @frozen(kw_only=True)
 class ExtraStat:
-    """The facts that a store tells of an extra."""
+    """The properties of an extra in a store."""
 
     key: ExtraKey
     size: int
@@ -63,22 +63,22 @@ class ExtraStat:
 
 
 class ExtraStore(Protocol):
-    """Keeps extras, each of some MiB at most. Nothing partial is ever seen under a key."""
+    """A store of extras, each of some MiB at most. A key never shows a partial extra."""
 
     async def open(self, key: ExtraKey) -> Body:
-        """Open the whole of it. Raises NotFound if it is absent, Unavailable if it cannot tell."""
+        """Open a whole extra. Raises NotFound if it is absent, Unavailable if that is unknown."""
 
     async def read(self, key: ExtraKey) -> bytes | None:
-        """Return its bytes; None: surely absent. Raises Unavailable if it cannot tell."""
+        """Return the bytes; None: surely absent. Raises Unavailable if that is unknown."""
 
     async def put(self, key: ExtraKey, data: bytes) -> None:
-        """Write or replace it: atomic, durable on return.
+        """Write or replace an extra: atomic, durable on return.
 
         Raises StorageFull if nothing may be written, Unavailable if it fails now.
         """
 
     async def delete(self, key: ExtraKey) -> bool:
-        """Remove it; False if it was absent. Raises Unavailable if it cannot."""
+        """Remove an extra; False if it was absent. Raises Unavailable if that fails."""
 
     def walk(self, kind: ExtraKind, *, is_uploaded: bool) -> AsyncIterator[ExtraStat]:
-        """Yield those of one kind, in no order."""
+        """Yield all extras of one kind, in no order."""

@@ -14,10 +14,10 @@ from ncps.ports.catalog import Catalog, NarRecord
 
 @frozen
 class IdleNar:
-    """A stored NAR and when it was last wanted.
+    """A stored NAR and the time of its last use.
 
-    :param used_at: the latest of the last uses of the NAR and of each of its narinfos, and of the
-        time when it was stored.
+    :param used_at: the latest of these times: the last uses of the NAR and of each of its narinfos,
+        and the time when it was stored.
     """
 
     nar: NarRecord
@@ -26,7 +26,7 @@ class IdleNar:
 
 @frozen
 class EvictedNar:
-    """A NAR that is recorded as stored no more; its bytes are still there.
+    """A NAR that is no longer recorded as stored, but whose bytes are still there.
 
     :param digests: of its narinfos.
     """
@@ -39,7 +39,7 @@ class EvictedNar:
 class Forgotten:
     """Some records that were deleted.
 
-    :param is_all: whether no more of them may be there; otherwise ask again.
+    :param is_all: whether no more such records are left; if not, call again.
     """
 
     keys: tuple[NarKey, ...]
@@ -47,36 +47,34 @@ class Forgotten:
 
 
 class Inventory(Catalog, Protocol):
-    """A catalog that can tell sizes and ages; each method is one transaction.
+    """A catalog with sizes and ages; each method is one transaction.
 
-    Raises Unavailable if the database is away.
-
-    Sizes are those of the counters, which every method of the catalog that stores or forgets keeps
-    in its transaction.
+    Methods raise Unavailable if the database is away. Sizes come from counters: each method that
+    stores or forgets a NAR updates them in its own transaction.
     """
 
     async def stored_bytes(self) -> int:
         """Return the bytes of all stored NARs."""
 
     async def recount(self) -> int:
-        """Count what is stored anew; return how many bytes the counter lacked."""
+        """Count the stored NARs again; return how many bytes the counter was too low."""
 
     async def created_at(self) -> datetime:
-        """Return when this catalog was made."""
+        """Return when this catalog was created."""
 
     async def idle(
         self, before: datetime, limit: int, *, only_copies: bool = False
     ) -> list[IdleNar]:
-        """Return stored NARs that were last wanted before `before`, and that no pin holds.
+        """Return stored NARs that were last used before `before`, and that no pin holds.
 
-        Those unused for the longest time come first.
+        The NARs that were unused for the longest time come first.
 
-        :param only_copies: whether to return those that `NarRecord.is_only_copy` holds for, and no
-            others; else all but those.
+        :param only_copies: True: return only NARs with `NarRecord.is_only_copy`; False: only NARs
+            without it.
         """
 
     async def only_copies(self) -> int:
-        """Return the bytes of the stored NARs that `NarRecord.is_only_copy` holds for."""
+        """Return the bytes of the stored NARs with `NarRecord.is_only_copy`."""
 
     async def abandoned(self, before: datetime, limit: int) -> list[IdleNar]:
         """Return uploaded NARs without a narinfo that were stored and last used before `before`."""
@@ -84,18 +82,18 @@ class Inventory(Catalog, Protocol):
     async def evict(self, idle: Sequence[IdleNar]) -> list[EvictedNar]:
         """Record that the bytes of NARs will be removed, as `mark_missing` does.
 
-        Durable on return, like no other method: a loss of power must not bring the row back after
-        the bytes are gone. Unavailable may mean that it is recorded but not durable.
+        It is durable on return: a loss of power must not bring the row back after the bytes are
+        gone. If it raises Unavailable, it may be recorded but not durable.
 
-        Records it only of NARs whose rows have not changed: those that were used, stored anew,
-        removed or pinned since `idle` are left out. A NAR without a last use gets `used_at` as its
-        last use, so that its record is not forgotten earlier.
+        It omits NARs that were used, stored again, removed or pinned since the call of `idle`. A
+        NAR without a last use gets `used_at` as its last use, so that its record is not forgotten
+        earlier.
         """
 
     async def forget_unused(self, before: datetime, now: datetime, limit: int) -> Forgotten:
-        """Delete records of NARs, with their narinfos, that no client has wanted since `before`.
+        """Delete records of NARs, with their narinfos, that no client has used since `before`.
 
-        Only of NARs that are not stored and that no pin holds, and at most `limit`. A narinfo was
-        wanted when it was last used or fetched. A record that bears no time at all is given `now`
-        as its last use.
+        It deletes at most `limit` records, of NARs that are not stored and that no pin holds. For a
+        narinfo the time of its fetch counts as well. A record without any time gets `now` as its
+        last use.
         """

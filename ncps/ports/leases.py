@@ -1,4 +1,4 @@
-"""Leases and notices: how the processes of one cache agree, and their messages to each other."""
+"""Leases and notices: exclusion and messages among the processes of one cache."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from attrs import frozen
 
 
 class Lease(Protocol):
-    """A held lease; releasing twice is harmless, and a release never fails."""
+    """A held lease; `release` is idempotent and never fails."""
 
     @property
     def is_lost(self) -> bool:
-        """Whether another process may hold it now: the guarded work must not be committed."""
+        """Whether another process may hold the lease now: do not commit the guarded work."""
 
     @property
     def fence(self) -> int:
-        """Number of this grant, larger than that of every earlier grant of the same name.
+        """The number of this grant, larger than that of every earlier grant of the same name.
 
-        Written with what the lease guards, it keeps a holder that lost its lease without noticing
-        from overwriting its successor's work. 0 where one process is alone and it means nothing.
+        The holder writes it together with its work. So a holder that has lost its lease without
+        noticing cannot overwrite the work of its successor. 0 if there is only one process.
         """
 
     async def release(self) -> None: ...
@@ -30,14 +30,14 @@ class Lease(Protocol):
 class Leases(Protocol):
     """Mutual exclusion by name, fair within a process, not re-entrant.
 
-    Each object is made with the `address` at which its process can be reached by the others; it
-    is written down with every lease, so that they can find the process at work.
+    Each object is made with the `address` of its process. Every lease contains this address, so
+    that other processes can find the holder.
     """
 
     async def take(self, name: str) -> Lease:
         """Wait for the lease (cancellable); the caller releases it.
 
-        Raises Unavailable if leases cannot be had.
+        Raises Unavailable if no lease can be taken.
         """
 
     @asynccontextmanager
@@ -53,10 +53,10 @@ class Leases(Protocol):
         """Take the lease if it is free; None if it is held. Raises Unavailable if that fails."""
 
     async def holder(self, name: str) -> str:
-        """Return the address of its holder; empty if it has none, or its holder told none.
+        """Return the address of the holder; empty if there is no holder, or it has no address.
 
-        May be out of date when it arrives: good for finding a process, never for deciding. Raises
-        Unavailable if that cannot be told.
+        The answer may be out of date: use it to find a process, never to decide. Raises Unavailable
+        if the holder is unknown.
         """
 
 
@@ -68,10 +68,10 @@ class Notice:
     """A message of one replica to the others, so that they forget facts that have changed.
 
     :param kind: `narinfo`: the narinfo of a digest was stored, replaced or forgotten; `nar`: the
-        bytes or the record of a NAR changed; `absent`: a digest or NAR that was absent is so no
-        more; `realisation`: the same of a realisation, by its path; `gap`: notices may have been
-        missed, all that is remembered is in doubt.
-    :param name: digest or NAR file name; empty for `gap`.
+        bytes or the record of a NAR changed; `absent`: a digest or NAR is no longer absent;
+        `realisation`: a realisation was stored, replaced or forgotten; `gap`: notices may be
+        missing, so no remembered fact is certain.
+    :param name: digest, NAR file name, or path of a realisation; empty for `gap`.
     """
 
     kind: NoticeKind
@@ -81,16 +81,16 @@ class Notice:
 class Notices(Protocol):
     """Messages among replicas, best effort: nothing may depend on an arrival.
 
-    A notice reaches every other object on the same line at most once, and may reach none. After a
-    gap (a connection that was lost) subscribers are told `Notice("gap")`.
+    A notice reaches every other process at most once, and may reach none. After a lost connection
+    subscribers get `Notice("gap")`.
 
-    :cvar is_alone: whether no other process can be on the line, so that nothing need be published.
+    :cvar is_alone: whether there can be no other process, so that no notice need be published.
     """
 
     is_alone: bool = False
 
     async def publish(self, notice: Notice) -> None:
-        """Tell the others; never fails, and never waits long. A `gap` is not published."""
+        """Send a notice to the others; never fails, never waits long. Do not publish a `gap`."""
 
     def subscribe(self, told: Callable[[Notice], None]) -> None:
         """Call `told` on the reactor's thread with each notice from now on; it must be quick."""

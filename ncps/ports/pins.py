@@ -9,25 +9,25 @@ from typing import Final, Protocol
 from attrs import frozen
 
 MAX_PINS: Final = 10_000
-"""Most pins at one time."""
+"""Pins at one time, at most."""
 
 LONGEST_LABEL: Final = 200
-"""Characters of a label."""
+"""Characters of a label, at most."""
 
 
 @frozen(kw_only=True)
 class Pin:
-    """A path whose closure stays, and the facts of that closure at its last look.
+    """A path whose closure stays, and the facts of that closure at the last check.
 
     :param digest: hash part of the root's store path.
     :param label: the reason, for people; empty: none is given.
     :param created_at: when the path was first pinned.
     :param expires_at: when the pin ends; None: never.
-    :param is_fetching: whether missing paths are to be fetched.
-    :param paths: paths of the closure that are known; 0 before the first look.
-    :param missing: those of them whose narinfo or NAR is not stored.
+    :param is_fetching: whether ncps fetches missing paths.
+    :param paths: number of known paths of the closure; 0 before the first check.
+    :param missing: how many of these have no stored narinfo or NAR.
     :param size: bytes of the stored NARs of the closure.
-    :param looked_at: the time of that look; None: never.
+    :param looked_at: the time of the last check; None: never.
     """
 
     digest: str
@@ -43,11 +43,11 @@ class Pin:
 
 @frozen
 class PinTotals:
-    """Counts for metrics, and for the limit of the store.
+    """The counts for metrics, and for the limit of the store.
 
     :param nars: stored NARs that pins keep.
     :param size: their bytes.
-    :param missing: paths that are missing, summed over all pins.
+    :param missing: the sum of the missing paths of all pins.
     """
 
     pins: int = 0
@@ -57,55 +57,58 @@ class PinTotals:
 
 
 class Pins(Protocol):
-    """The pins of a catalog. A path that one of them holds is not evicted, nor forgotten.
+    """The pins of a catalog. The cache neither evicts nor forgets a path that a pin holds.
 
-    Raises Unavailable if the database is away, StorageFull if it cannot be written.
+    Methods raise Unavailable if the database is away, StorageFull if it cannot be written.
     """
 
     async def add(self, pin: Pin) -> bool:
-        """Insert a pin, or give the pin of this root another label and end; whether it was new.
+        """Insert a pin, or change label and end of the pin of this root; True if it is new.
 
-        `created_at` and the facts of the closure stay as they are; `is_fetching` stays once it is
-        true. Raises Refused if there are `MAX_PINS` already.
+        `created_at` and the facts of the closure stay; `is_fetching` stays if it is true. Raises
+        Refused if there are `MAX_PINS` already.
         """
 
     async def remove(self, digest: str) -> bool:
-        """Remove a pin, and all that it holds; False if there is none."""
+        """Remove a pin, so that it holds no path any more; False if there is none."""
 
     async def find(self, digest: str) -> Pin | None:
-        """Return the pin of a root."""
+        """Return the pin of a root, or None."""
 
     async def all(self) -> list[Pin]:
         """Return all pins, by the hash part of their root."""
 
     async def hold(self, digest: str, paths: Collection[str]) -> None:
-        """Have the pin of a root hold these paths, too. Nothing is done if there is no such pin.
+        """Add paths to those that the pin of a root holds; do nothing if there is no such pin.
 
-        They are written in batches, each a transaction of its own.
+        Each batch of paths is one transaction.
         """
 
     async def look(self, pin: Pin) -> None:
-        """Note the facts of a closure: `paths`, `missing`, `size`, `looked_at`."""
+        """Record the facts of a closure: `paths`, `missing`, `size`, `looked_at`."""
 
     async def due(
         self, *, missing_before: datetime, whole_before: datetime, limit: int
     ) -> list[Pin]:
-        """Return pins to look at again, those first that were not looked at for the longest time.
+        """Return pins whose closures must be checked again; the oldest check comes first.
 
-        :param missing_before: pins that miss something and were last looked at before this.
-        :param whole_before: the same for pins that miss nothing.
+        :param missing_before: return pins with missing paths if the check was before this time.
+        :param whole_before: return pins without missing paths if the check was before this time.
         """
 
     async def expired(self, now: datetime) -> list[Pin]:
         """Return the pins that have ended."""
 
     async def purge(self) -> int:
-        """Let go of paths whose pins are gone: a process may have died in between."""
+        """Release paths whose pins are gone: a process may have died between two steps.
+
+        Returns how many.
+        """
 
     async def holders(self, paths: Collection[str]) -> Mapping[str, Sequence[str]]:
-        """Return the roots of the pins that hold these paths, for each path that has one.
+        """Return, for each of these paths that a pin holds, the roots of its pins.
 
-        At most 10 roots of each path, in order.
+        It returns at most 10 roots for each path, in order.
         """
 
     async def totals(self) -> PinTotals:

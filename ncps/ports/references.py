@@ -1,4 +1,4 @@
-"""The graph of paths: the paths that recorded narinfos refer to, many at once."""
+"""The graph of paths: the references of recorded narinfos, read in batches."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 
 BATCH: Final = 200
-"""Paths of which one transaction reads the facts."""
+"""Paths that one transaction reads."""
 
 
 @frozen(kw_only=True)
 class PathFacts:
-    """The facts of a recorded store path that its closure needs.
+    """The facts of a recorded store path for the walk of a closure.
 
     :param base: base name of the store path.
     :param references: hash parts of the paths that it refers to, without its own.
@@ -37,9 +37,9 @@ class PathGraph(Protocol):
     """The recorded paths as a graph. Raises Unavailable if the database is away."""
 
     async def among(self, digests: Collection[str]) -> Mapping[str, PathFacts]:
-        """Return the facts of those of some paths that are recorded.
+        """Return the facts of the recorded ones of some paths.
 
-        They are read in transactions of at most `BATCH` paths.
+        Each transaction reads at most `BATCH` paths.
         """
 
     async def after(self, digest: str, limit: int = BATCH) -> Mapping[str, PathFacts]:

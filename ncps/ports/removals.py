@@ -1,4 +1,4 @@
-"""Removals: paths that leave the catalog before their bytes go, and paths that never come back."""
+"""Removals: paths that are removed from the catalog, and blocked paths, which never come back."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ncps.ports.catalog import NarRecord
 from ncps.ports.inventory import EvictedNar
 
 MAX_BLOCKED: Final = 10_000
-"""Most paths that are blocked at one time."""
+"""Blocked paths at one time, at most."""
 
 
 class Blocked(NotFound):
-    """The path or NAR is blocked: this cache never has it. Clients: 404."""
+    """The path or NAR is blocked: this cache never serves it. Clients get 404."""
 
 
 @frozen(kw_only=True)
 class Block:
-    """A path that this cache never has.
+    """A path that this cache never fetches, accepts or serves.
 
     :param digest: hash part of the store path.
     :param name: the rest of its base name; empty if it is not known.
-    :param hashes: of the NAR and of its files: their bytes are not kept under any name.
+    :param hashes: of the NAR and of its files; bytes with these hashes are stored under no name.
     """
 
     digest: str
@@ -39,10 +39,10 @@ class Block:
 
 @frozen(kw_only=True)
 class Erased:
-    """Records that are gone.
+    """The records that were deleted.
 
-    :param digests: of narinfos.
-    :param nars: those whose bytes are to be removed, with the digests of their narinfos.
+    :param digests: of the deleted narinfos.
+    :param nars: NARs whose bytes must be removed now, with the digests of their narinfos.
     :param keys: the names of all NARs whose record or narinfos have changed.
     """
 
@@ -52,10 +52,10 @@ class Erased:
 
 
 class Removals(Protocol):
-    """Removes records, durably: a loss of power does not bring them back.
+    """The removal of records; it is durable: a loss of power does not bring them back.
 
-    While a path is blocked, `Catalog.add_narinfo` and `Catalog.mark_stored` raise Blocked for it,
-    and for each path whose NAR has one of its hashes. Raises Unavailable if the database is away.
+    `Catalog.add_narinfo` and `Catalog.mark_stored` raise Blocked for a blocked path, and for each
+    path whose NAR has one of its hashes. Methods raise Unavailable if the database is away.
     """
 
     async def representations(self, key: NarKey) -> Sequence[NarRecord]:
@@ -67,27 +67,27 @@ class Removals(Protocol):
     async def erase(self, digests: Collection[str], *, keeps_nars: bool = False) -> Erased:
         """Forget narinfos, and each of their NARs that no other narinfo names.
 
-        A file and those that ncps has made from it go or stay together. At most a few hundred at
-        once: all of it is one transaction.
+        A file and its twins are removed together or not at all. Call it with at most a few hundred
+        digests, because it is one transaction.
 
         :param keeps_nars: whether all NARs stay.
         """
 
     async def block(self, blocks: Sequence[Block]) -> Erased:
-        """Block paths, and forget their narinfos and NARs, also as other paths have them.
+        """Block paths, and forget their narinfos and NARs, also those of paths with the same NAR.
 
-        A path that is blocked already gets the hashes, too. Raises Refused if more than
-        `MAX_BLOCKED` would be.
+        A path that is blocked already gets the hashes as well. Raises Refused if more than
+        `MAX_BLOCKED` paths would be blocked.
         """
 
     async def unblock(self, digest: str) -> bool:
-        """Let a path be fetched again; False if it was not blocked."""
+        """End the block of a path; False if it was not blocked."""
 
     async def blocked(self) -> list[Block]:
         """Return all blocked paths, by their hash part."""
 
     async def is_blocked(self, digest: str) -> bool:
-        """Whether a path is blocked by its hash part."""
+        """Return whether the path with this hash part is blocked."""
 
     async def is_blocked_file(self, file_hash: Hash) -> bool:
-        """Whether bytes with this hash are those of a blocked path, as NAR or as its file."""
+        """Return whether this hash is that of a blocked path's NAR or of one of its files."""

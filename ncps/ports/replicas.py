@@ -1,4 +1,4 @@
-"""Replicas: the facts that daemons with one catalog tell of themselves, and their common key."""
+"""Replicas: the facts that each daemon with one catalog announces, and their common key."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class Replica:
-    """One daemon, with all its workers; a text is empty where there is nothing to tell.
+    """One daemon, with all its workers; a text is empty if there is no such fact.
 
-    :param id: random, another one for each start of a daemon.
+    :param id: random, and different for each start of a daemon.
     :param pid: process id of the daemon on `host`; 0 if it is not known.
-    :param url: where the others reach it (cluster-advertise-url).
+    :param url: its URL for the others (cluster-advertise-url).
     :param store: path of its directory, or BUCKET/PREFIX.
     :param store_at: DEVICE:INODE of the directory, or the endpoint of the bucket.
-    :param cluster: UUID that lies in the store.
-    :param public_key: the key that it signs with, as `trusted-public-keys` has it.
+    :param cluster: the UUID in the store.
+    :param public_key: the key that it signs with, as in `trusted-public-keys`.
     :param trusted: fingerprint of the upstream keys that it trusts.
     :param locks: backend of locks: local, redis or postgresql.
-    :param redis: addresses of Redis, or of its Sentinels and what they watch.
+    :param redis: addresses of Redis, or of its Sentinels with the name of the service.
     :param prefix: number of the Redis database and the prefix of its keys.
     :param secret: fingerprint of the cluster's secret.
     """
@@ -45,7 +45,7 @@ class Replica:
 
 @frozen
 class KnownReplica:
-    """A replica, and when it last told of itself, by the clock of the database, to the second."""
+    """A replica, and the time of its last announcement, by the database's clock, to the second."""
 
     replica: Replica
     at: datetime
@@ -55,10 +55,9 @@ class KnownReplica:
 class Roll:
     """The replicas that share the catalog, at one moment.
 
-    :param key: the public key that the catalog knows as the one that this cache signs with; None
-        if it knows none.
+    :param key: the public key of this cache according to the catalog; None if it has none.
     :param now: the time by the clock of the database, to the second.
-    :param seen: replicas that have told of themselves and were not removed, in no order.
+    :param seen: replicas that have announced themselves and were not removed, in no order.
     """
 
     key: str | None
@@ -69,7 +68,7 @@ class Roll:
 class Replicas(Protocol):
     """The roll of a catalog; each method is one transaction.
 
-    Raises Unavailable if the database is away, StorageFull if it has no room.
+    Methods raise Unavailable if the database is away, StorageFull if it has no room.
     """
 
     async def roll(self) -> Roll:
@@ -78,20 +77,20 @@ class Replicas(Protocol):
     async def claim(
         self, key: str, *, before: str | None, replica: Replica | None, gone: Collection[str] = ()
     ) -> bool | None:
-        """Have the catalog know this key, and enter the replica that signs with it.
+        """Record this key in the catalog, and enter the replica that signs with it.
 
-        Returns whether the replica was not on the roll before; of several workers, one gets True.
-        Returns None, and writes nothing, if the catalog knows another key.
+        Returns whether the replica is new on the roll; of several workers, one gets True. Returns
+        None, and writes nothing, if the catalog has another key.
 
-        :param before: the key that is replaced; None for no key at all.
-        :param replica: None to enter none; the answer is then true.
-        :param gone: ids of replicas that are removed from the roll.
+        :param before: the key to replace; None for no key.
+        :param replica: None to enter none; then it returns True.
+        :param gone: ids of replicas to remove from the roll.
         """
 
     async def announce(self, replica: Replica) -> Roll:
-        """Enter the replica or refresh its entry, with the time of now; return the roll with it.
+        """Enter the replica or refresh its entry, with the present time; return the roll.
 
-        Entries that were not refreshed for an hour are removed.
+        It removes entries that were not refreshed for an hour.
         """
 
     async def withdraw(self, replica_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Stores: NARs, the narinfos beside them, and few small secrets (D13)."""
+"""Stores: NARs, the narinfos beside them, and a few small secrets (D13)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ncps.nix.narurl import NarKey
 from ncps.ports.bodies import Body, Reopen
 
 SMALL: Final = 1024 * 1024
-"""Bytes of a NAR file that may be held in memory until it is stored."""
+"""Bytes of a NAR file that may stay in memory until it is stored, at most."""
 
 
 class Replaced(Corrupt):
-    """The object under a key is another one than its tag says: its bytes are unknown."""
+    """The object under a key has another tag than expected: its bytes are unknown."""
 
 
 @frozen(kw_only=True)
 class Stat:
-    """The facts that a store tells of one of its objects.
+    """The properties of an object in a store.
 
-    :param tag: tells this object from every other one that has or had its key: a store gives an
-        object whose bytes were changed or replaced another tag. Never empty.
+    :param tag: identifies this object among all that have or had its key: the tag changes if the
+        bytes are changed or replaced. Never empty.
     """
 
     key: NarKey
@@ -38,9 +38,9 @@ class Stat:
 
 @frozen(kw_only=True)
 class SetAside:
-    """One NAR file that was found wrong and lies in the quarantine.
+    """A wrong NAR file in the quarantine.
 
-    :param mark: tells apart those of one key; the store's own.
+    :param mark: distinguishes files of one key; the store chooses it.
     :param since: when it was set aside, by the clock of the machine that did it.
     """
 
@@ -52,9 +52,9 @@ class SetAside:
 
 @frozen(kw_only=True)
 class Spooled:
-    """A finished file on local disk that a store may take over (rename) or copy.
+    """A finished file on local disk that a store may rename or copy.
 
-    :param sha256: hash of the file's bytes as they lie there.
+    :param sha256: hash of the file's bytes.
     """
 
     path: Path
@@ -63,13 +63,13 @@ class Spooled:
 
 
 class NarStore(Protocol):
-    """Keeps NAR files under their keys. Nothing partial is ever seen under a key."""
+    """A store of NAR files by key. A key never shows a partial file."""
 
     async def stat(self, key: NarKey) -> Stat | None:
-        """Return facts of the object; None: surely absent. Raises Unavailable if it cannot tell."""
+        """Return the properties; None: surely absent. Raises Unavailable if that is unknown."""
 
     async def first_of(self, candidates: Sequence[NarKey]) -> Stat | None:
-        """Return the properties of the first of these objects that is there; else as `stat`."""
+        """Return the properties of the first of these objects that exists; None as in `stat`."""
 
     async def open(
         self,
@@ -84,114 +84,114 @@ class NarStore(Protocol):
 
         Raises NotFound if the object is absent, Unavailable if it cannot be read now.
 
-        :param size: the size that the object should have; raises Corrupt if it has another.
-        :param tag: the tag that it should have; raises Replaced if it has another.
+        :param size: raises Corrupt if the object has another size.
+        :param tag: raises Replaced if the object has another tag.
         """
 
     def reopener(self, key: NarKey, *, size: int, tag: str) -> Reopen | None:
         """Return a function that opens the whole object at each call; None if it is in no file.
 
-        It opens the file under the key each time, and only one of this size and this tag.
+        Each call opens the file under the key, if it has this size and this tag.
         """
         return None
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         """Make the spooled file the object: atomic, durable on return, idempotent.
 
-        Consumes the source file, which the caller has verified. It replaces an object with other
-        bytes that is there already, and sets that one aside. Raises Corrupt if the source is not
-        what it is said to be, StorageFull if there is no room, Unavailable if it fails now.
+        It removes the source file, which the caller has verified. An existing object with other
+        bytes is set aside and replaced. Raises Corrupt if the source has another size or hash,
+        StorageFull if there is no room, Unavailable if it fails now.
         """
 
     async def put_small(self, key: NarKey, data: bytes, sha256: Hash) -> Stat:
-        """Make bytes in memory the object: as `publish`, but without a file to begin with.
+        """Make bytes in memory the object, as `publish` does with a file.
 
-        Calls that wait at the same time may share what syncing costs. A call that is cancelled
-        may be made all the same.
+        Calls that wait at the same time may share one sync. A cancelled call may still have its
+        effect.
 
         :param data: at most `SMALL` bytes.
-        :param sha256: their hash, which the caller has computed.
+        :param sha256: the hash of `data`; the caller has computed it.
         """
 
     def watch(self, replaced: Callable[[], object]) -> None:
-        """Have `replaced` called, on the reactor's thread, for each object `publish` set aside."""
+        """Register a function; call it on the reactor's thread when `publish` sets one aside."""
 
     async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
-        """Give an object a second key, atomic and durable on return; an object there is replaced.
+        """Give an object a second key: atomic, durable on return; replace an object there.
 
-        Raises Replaced if the object's tag is another, NotFound if it is absent, StorageFull if
+        Raises Replaced if the object has another tag, NotFound if it is absent, StorageFull if
         there is no room, Unavailable if it fails now.
         """
 
     async def delete(self, key: NarKey) -> bool:
-        """Remove the object; False if it was absent. Raises Unavailable if it cannot."""
+        """Remove the object; False if it was absent. Raises Unavailable if that fails."""
 
     async def quarantine(self, key: NarKey) -> bool:
-        """Set the object aside where no request finds it but an operator can; False if absent.
+        """Move the object to a place where only an operator finds it; False if it was absent.
 
-        Objects that were set aside before stay, also one of the same key and the same moment.
-        Raises StorageFull if there is no room, or the store is read-only or does not permit it,
-        Unavailable if it fails now.
+        Objects that are there already stay, also one of the same key and the same moment. Raises
+        StorageFull if there is no room, or if the store is read-only or refuses it, Unavailable if
+        it fails now.
         """
 
     def walk_quarantine(self) -> AsyncIterator[SetAside]:
-        """All that `quarantine` has set aside, in no order, and no other files.
+        """Yield all objects in the quarantine, in no order, and no other files.
 
-        Files that come or go meanwhile may or may not appear. Raises Unavailable if it fails now.
-        """
-
-    async def discard(self, aside: SetAside) -> None:
-        """Remove a file that was set aside, if it is still there. Needs no room.
-
-        Raises StorageFull if the store is read-only or does not permit it, Unavailable if it fails
+        Files that come or go during the walk may or may not appear. Raises Unavailable if it fails
         now.
         """
 
+    async def discard(self, aside: SetAside) -> None:
+        """Remove a file from the quarantine, if it is still there. It needs no room.
+
+        Raises StorageFull if the store is read-only or refuses it, Unavailable if it fails now.
+        """
+
     def walk(self) -> AsyncIterator[Stat]:
-        """Every object, in no order; objects that come or go meanwhile may or may not appear."""
+        """Yield all objects, in no order; one that comes or goes in that time may be omitted."""
 
     async def location(self, key: NarKey, *, size: int) -> str | None:
-        """A URL where for minutes clients get the object, if it exists; None: get it here."""
+        """Return a URL of the object that clients can use for minutes; None: serve it from here."""
         return None
 
 
 class NarInfoStore(Protocol):
-    """Keeps beside each published NAR the narinfo as verified (text, D13), by store path hash."""
+    """A store with the verified narinfo of each published NAR (text, D13), by store path hash."""
 
     async def put(self, digest: str, text: bytes) -> None:
-        """Write or replace, atomic and durable on return.
+        """Write or replace a text: atomic, durable on return.
 
         Raises StorageFull if nothing may be written, Unavailable if it fails now.
         """
 
     async def get(self, digest: str) -> bytes | None:
-        """Return the text; None: surely absent. Raises Unavailable if it cannot tell."""
+        """Return the text; None: surely absent. Raises Unavailable if that is unknown."""
 
     async def delete(self, digest: str) -> bool:
-        """Remove it; False if it was absent. Raises Unavailable if it cannot."""
+        """Remove a text; False if it was absent. Raises Unavailable if that fails."""
 
     async def written(self, digest: str) -> datetime | None:
         """Return when the text was written; None: surely absent.
 
-        Raises Unavailable if it cannot tell.
+        Raises Unavailable if that is unknown.
         """
 
     def walk(self) -> AsyncIterator[str]:
-        """Every digest, in no order."""
+        """Yield every digest, in no order."""
 
 
 class ConfigStore(Protocol):
-    """Keeps the signing key and few small secrets, each created exactly once."""
+    """A store of the signing key and a few small secrets, each created exactly once."""
 
     async def get(self, name: str) -> bytes | None:
-        """Return the value; None: surely absent. Raises Unavailable if it cannot tell."""
+        """Return the value; None: surely absent. Raises Unavailable if that is unknown."""
 
     async def create(self, name: str, value: bytes) -> bytes:
-        """Create `name` unless it exists; return the value that is there afterwards.
+        """Create `name` unless it exists; return its value.
 
-        Of any number of concurrent creators, in any number of processes, one wins and all
-        return its value. Durable on return. Raises StorageFull or Unavailable if it cannot write.
+        If several processes call this at the same time, one wins, and all return its value. It is
+        durable on return. Raises StorageFull or Unavailable if it cannot write.
         """
 
     async def replace(self, name: str, value: bytes) -> None:
-        """Set `name` to this value, new or not. Raises StorageFull or Unavailable if it cannot."""
+        """Create or replace `name`. Raises StorageFull or Unavailable if it cannot write."""

@@ -1,4 +1,4 @@
-"""Tokens: the facts of tokens that were made for clients. The tokens themselves are nowhere."""
+"""Tokens: the facts of tokens that were made for clients; the tokens themselves are not stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST: Final = 10_000
 """Tokens that a database may hold."""
 
 KEPT: Final = timedelta(days=90)
-"""How long an expired or revoked token stays listed; making another token removes older ones."""
+"""How long an expired or revoked token stays in the list; `create` removes older ones."""
 
 
 @frozen(kw_only=True)
@@ -22,7 +22,7 @@ class Token:
     :param id: short and random; people see it.
     :param digest: SHA-256 of the token, in hexadecimal.
     :param scopes: names of scopes.
-    :param path: pattern of the base names of store paths that it is for; empty for every path.
+    :param path: pattern of base names of store paths; the token is valid for these. Empty: for all.
     :param expires_at: None for never.
     """
 
@@ -37,7 +37,7 @@ class Token:
     last_used_at: datetime | None = None
 
     def ended_at(self) -> datetime | None:
-        """When it ended or will end."""
+        """Return when the token ended or will end; None if it will not."""
         ends = [at for at in (self.expires_at, self.revoked_at) if at is not None]
         return min(ends, default=None)
 
@@ -46,7 +46,7 @@ class Token:
 class TokenTable:
     """All tokens at one moment.
 
-    :param version: grows with each change; 0: no token was ever made.
+    :param version: grows with each change; 0: no token was made yet.
     :param now: the time by the clock of the database, to the second.
     """
 
@@ -58,11 +58,11 @@ class TokenTable:
 class Tokens(Protocol):
     """The tokens of a cache; each method is one transaction.
 
-    Raises Unavailable if the database is away, StorageFull if it has no room.
+    Methods raise Unavailable if the database is away, StorageFull if it has no room.
     """
 
     async def version(self) -> int:
-        """Return the version of the table; cheap, so that it can be asked every few seconds."""
+        """Return the version of the table; cheap enough for a call every few seconds."""
 
     async def table(self) -> TokenTable:
         """Return all tokens, also those that have ended."""
@@ -74,10 +74,10 @@ class Tokens(Protocol):
         """
 
     async def revoke(self, name: str) -> Token:
-        """End the token with this name or id; return it as it is then.
+        """End the token with this name or id; return it afterwards.
 
-        One that was revoked before stays as it is. Raises NotFound if there is none.
+        A token that was revoked before stays as it is. Raises NotFound if there is none.
         """
 
     async def touch(self, uses: Mapping[str, datetime]) -> None:
-        """Note when tokens were last used, by id; never backwards. Does not change the version."""
+        """Set times of last use, by id; ignore earlier times. The version does not change."""

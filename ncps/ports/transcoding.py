@@ -1,4 +1,4 @@
-"""Transcoding: the file of a NAR becomes one in zstd, in the background of the machine."""
+"""Transcoding: makes a file in zstd from another file of a NAR."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ncps.ports.bodies import Body
 
 
 class Unfinished(Protocol):
-    """A private file on local disk; the code that has it discards and closes it."""
+    """A private file on local disk; its receiver discards and closes it."""
 
     @property
     def path(self) -> Path: ...
 
     def discard(self) -> None:
-        """Unlink it, unless it was published meanwhile."""
+        """Unlink the file, unless it has been published."""
 
     def close(self) -> None:
-        """Close it; idempotent."""
+        """Close the file; idempotent."""
 
 
 @frozen(kw_only=True)
 class Order:
-    """How a file is read, and how another one is made from it.
+    """The parameters of one transcoding.
 
     :param compression: of the file that is read.
     :param nar_size: bytes of the NAR inside; more is an error.
@@ -47,14 +47,13 @@ class Order:
 
 @frozen(kw_only=True)
 class Transcoded:
-    """A file that was made, and what was computed on the way.
+    """The new file, and the facts about it.
 
-    :param file: holds the new file, synced to the disk.
+    :param file: the new file, synced to the disk.
     :param read_hash: hash of the bytes that were read.
-    :param nar_hash: of the NAR that was read, and that the new file was found to hold when it was
-        read again.
+    :param nar_hash: of the NAR that was read; a second reading has found it in the new file.
     :param file_hash: of the new file.
-    :param cpu_s: seconds of a processor that this took.
+    :param cpu_s: seconds of a processor that the work took.
     """
 
     file: Unfinished
@@ -67,12 +66,12 @@ class Transcoded:
 
 
 class Transcoder(Protocol):
-    """Makes one file at a time for each call; may be cancelled."""
+    """A maker of files in zstd, one for each call; calls may be cancelled."""
 
     async def transcode(self, source: Body, order: Order) -> Transcoded:
         """Read a NAR and write it in zstd; the caller closes the source, and the file.
 
-        Raises Corrupt if the source does not hold a NAR in this compression or the new file does
-        not hold that NAR, StorageFull if there is no room, Unavailable if it fails or takes too
-        long; what the source raises is passed on.
+        Raises Corrupt if the source is no NAR in this compression, or if the new file does not
+        contain that NAR; StorageFull if there is no room, Unavailable if it fails or takes too
+        long; and the errors of the source.
         """

@@ -1,7 +1,8 @@
 """Twins: files that ncps has made from stored NARs, in another compression.
 
-A twin is a NAR file with a name and a row of its own. The narinfos of the NAR name it in place of
-the file that it was made from, its original, whose row stays, and whose bytes stay for a while.
+A twin has a name and a row of its own. The file from which it was made is its original. The
+narinfos of the NAR name the twin instead of the original. The row of the original stays, and its
+bytes stay for a while.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class TwinCandidates:
 class Twins(Protocol):
     """The twins in a catalog; each method is one transaction.
 
-    Raises Unavailable if the database is away.
+    Methods raise Unavailable if the database is away.
     """
 
     async def wanting(self, limit: int, wanted: TwinCandidates) -> Sequence[NarRecord]:
@@ -51,35 +52,33 @@ class Twins(Protocol):
     async def join(
         self, twin: NarRecord, original: NarKey, fence: int = 0
     ) -> Sequence[NarInfoEntry]:
-        """Record a twin as stored, and have the narinfos of its original name it.
+        """Record a twin as stored, and make the narinfos of its original name the twin.
 
-        The original counts as used when a client last asked for one of them, as a twin in `part`.
+        Return the narinfos that name it now. Their last use becomes that of the original, as `part`
+        does for the twin. Raises NotFound if the original has no row, or another NarHash, Blocked
+        if the NAR is blocked, Conflict as `Catalog.mark_stored`; then it writes nothing.
 
-        Return the narinfos that name it now. Raises NotFound if the original has no row, or another
-        NarHash, Blocked if the NAR is blocked, Conflict as `Catalog.mark_stored`; then nothing is
-        written.
-
-        :param twin: its `stored_at` is when the original is said to have been tried.
+        :param twin: its `stored_at` becomes the time when the original was tried.
         """
 
     async def tried(self, key: NarKey, at: datetime) -> None:
-        """Note that no twin of a NAR is to be made."""
+        """Record that no twin of a NAR shall be made."""
 
     async def part(self, key: NarKey) -> bool:
-        """Have the narinfos of a twin name its original again, of which another may be made.
+        """Make the narinfos of a twin name its original again, for which a new twin may be made.
 
-        False if the original has no row any more, or this is no twin.
+        False if the original has no row any more, or if this is no twin.
         """
 
     async def replaced(self, before: datetime, limit: int) -> Sequence[IdleNar]:
-        """Return stored NARs whose narinfos name a stored twin, those tried first before others.
+        """Return stored NARs whose narinfos name a stored twin; those tried earliest come first.
 
         They were tried and last used before `before`, and an upstream has them.
         """
 
 
 def renamed(entry: NarInfoEntry, nar: NarRecord) -> NarInfoEntry:
-    """Return a narinfo as it names another file of its NAR; no signature covers these fields."""
+    """Return a narinfo that names another file of its NAR; no signature covers these fields."""
     narinfo = evolve(
         entry.narinfo,
         url=nar.key.url,

@@ -12,19 +12,19 @@ from ncps.ports.bodies import Body
 
 
 class UpstreamBody(Body, Protocol):
-    """A NAR's bytes as an upstream sends them, already freed of any Content-Encoding.
+    """A NAR's bytes as an upstream sends them, without any Content-Encoding.
 
-    Raises Unconfirmed at the end where only the content can tell whether it is the end. May be
-    closed while a chunk is awaited, which then raises Unavailable.
+    It raises Unconfirmed at the end if only the content can show whether it is the end. It may be
+    closed during the wait for a chunk, which then raises Unavailable.
     """
 
     @property
     def start(self) -> int:
-        """Offset of the first byte; 0 where the upstream ignored the range asked for."""
+        """Offset of the first byte; 0 if the upstream ignored the requested range."""
 
     @property
     def total(self) -> int | None:
-        """Size of the whole object, if the upstream said so."""
+        """Size of the whole object, if the upstream gave it."""
 
 
 class Upstream(Protocol):
@@ -32,7 +32,7 @@ class Upstream(Protocol):
 
     @property
     def name(self) -> str:
-        """Short and unique, for logs and metrics: host, port and path; no credentials."""
+        """A short, unique name for logs and metrics: host, port and path; no credentials."""
 
     @property
     def base_url(self) -> str:
@@ -40,12 +40,12 @@ class Upstream(Protocol):
 
     @property
     def priority(self) -> int:
-        """Lower is asked first."""
+        """The upstream with the lowest number is asked first."""
 
     async def narinfo(self, digest: str) -> NarInfo:
         """Fetch and parse a narinfo.
 
-        Raises NotFound if it is surely absent there, Unavailable or Corrupt if that cannot be told.
+        Raises NotFound if it is surely absent there, Unavailable or Corrupt if that is unknown.
         """
 
     async def realisation(self, key: RealisationKey) -> Realisation:
@@ -56,23 +56,23 @@ class Upstream(Protocol):
     ) -> UpstreamBody:
         """Open a NAR by the URL field of that upstream's narinfo (relative or absolute).
 
-        Returns once the headers have arrived. Raises NotFound if it is surely absent there,
-        Unavailable or Corrupt if that cannot be told.
+        It returns when the headers have arrived. Raises NotFound if it is surely absent there,
+        Unavailable or Corrupt if that is unknown.
 
-        :param offset: first byte wanted; `UpstreamBody.start` says which one came.
-        :param allow_encoding: whether a Content-Encoding on the wire is welcome.
+        :param offset: the first byte to request; `UpstreamBody.start` is the first one that came.
+        :param allow_encoding: whether the upstream may use a Content-Encoding.
         """
 
     async def stat_nar(self, url: str) -> int | None:
-        """Ask for a NAR's size without its bytes; None: it is there, of unknown size.
+        """Return a NAR's size without its bytes; None: it exists, but its size is unknown.
 
         Raises the errors of `open_nar`.
         """
 
     async def text(self, path: str, limit: int) -> bytes:
-        """Fetch a whole object that is not a narinfo or a NAR, freed of any Content-Encoding.
+        """Fetch a whole object other than a narinfo or a NAR, without any Content-Encoding.
 
-        Raises NotFound if it is surely absent there, Unavailable or Corrupt if that cannot be told,
+        Raises NotFound if it is surely absent there, Unavailable or Corrupt if that is unknown,
         Oversized if it has more than `limit` bytes.
 
         :param path: below the base URL; quoted as in a URL.
@@ -85,17 +85,17 @@ class Upstream(Protocol):
 class Peers(Protocol):
     """The other processes of this cache, each at the address in its leases.
 
-    Nothing is fetched for a peer: it follows what is arriving anyway.
+    A peer can follow only a NAR that arrives anyway: no process fetches for a peer.
     """
 
     async def find_nar(self, address: str, key: NarKey) -> str:
-        """Say which file of a NAR is arriving there; files of one name have the same bytes.
+        """Return the name of the file of a NAR that arrives there; its bytes are the same.
 
-        Raises NotFound if none is, Unavailable or Corrupt if that cannot be told.
+        Raises NotFound if none arrives, Unavailable or Corrupt if that is unknown.
         """
 
     async def open_nar(self, address: str, key: NarKey, *, offset: int = 0) -> UpstreamBody:
-        """Follow a NAR that is arriving there, from this byte on. Raises the errors of `find_nar`.
+        """Follow a NAR that arrives there, from this byte on. Raises the errors of `find_nar`.
 
-        A Body that ends without raising was found right there, to its last byte.
+        If the Body ends without an error, the peer has verified all its bytes.
         """
