@@ -1,7 +1,7 @@
-"""Blobs: the port between the three stores and the place that keeps their objects.
+"""Blobs: the port between the stores and a directory or a bucket with their objects.
 
-A directory and a bucket keep objects under the keys of `ncps.storage.keys`. Nothing partial is ever
-seen under a key. Every method may raise Unavailable; those that write may raise StorageFull.
+Both keep objects under the keys of `ncps.storage.keys`. A key never shows a partial object. Every
+method may raise Unavailable; those that write may raise StorageFull.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ncps.ports import Body, Reopen, Spooled
 class Blob:
     """An object and its properties.
 
-    :param tag: tells this object from every other one that has or had its key.
+    :param tag: identifies this object among all that have or had its key.
     """
 
     key: str
@@ -32,11 +32,11 @@ class Blob:
 
 @frozen
 class Wanted:
-    """Bytes of an object to open, and the size and tag that the object should have.
+    """A range of bytes to open, and the expected size and tag of the object.
 
     :param stop: the end of the bytes; None for the end of the object.
-    :param size: the size that the object should have; None for any.
-    :param tag: the tag that the object should have; None for any.
+    :param size: the expected size; None for any.
+    :param tag: the expected tag; None for any.
     """
 
     start: int = 0
@@ -45,9 +45,9 @@ class Wanted:
     tag: str | None = None
 
     def end(self, name: str, actual: int) -> int:
-        """Return where the bytes end in an object that has `actual` bytes.
+        """Return the end of the range in an object of `actual` bytes.
 
-        Raises Corrupt if the object has another size than wanted, or ends before the bytes do.
+        Raises Corrupt if the object has another size than expected, or is shorter than the range.
         """
         end = actual if self.stop is None else self.stop
         if self.size not in (None, actual) or not 0 <= self.start <= end <= actual:
@@ -57,13 +57,13 @@ class Wanted:
 
 
 class Blobs(Protocol):
-    """Keeps objects by key."""
+    """A place that keeps objects by key."""
 
     async def stat(self, key: str) -> Blob | None:
         """Return the object's properties; None if it is surely absent."""
 
     async def first_of(self, keys: Sequence[str]) -> tuple[int, Blob] | None:
-        """Return the first of these objects that is there, and its place among them."""
+        """Return the first of these objects that exists, and its index; None if there is none."""
         for number, key in enumerate(keys):
             blob = await self.stat(key)
             if blob is not None:
@@ -85,32 +85,32 @@ class Blobs(Protocol):
         """Return the bytes of a small object; None if it is surely absent."""
 
     async def write(self, key: str, data: bytes) -> None:
-        """Make a small object, replacing one that is there: atomic, durable on return."""
+        """Write or replace a small object: atomic, durable on return."""
 
     async def create(self, key: str, data: bytes) -> bytes:
-        """Make a small object unless there is one; return the bytes that are there afterwards.
+        """Create a small object unless it exists; return its bytes.
 
         Of several concurrent creators one wins, and all return its bytes.
         """
 
     async def adopt(self, key: str, source: Spooled, aside: str) -> tuple[Blob, bool]:
-        """Make a finished file the object: atomic, durable on return. The file is gone afterwards.
+        """Make a finished file the object: atomic, durable on return. The file is removed.
 
-        Returns the object, and whether an object with other bytes was there and lies under
-        the key `aside` now. Raises Corrupt if the file is not what `source` says.
+        Returns the object, and whether an object with other bytes was there, which is under the key
+        `aside` now. Raises Corrupt if the file has another size or hash than `source` says.
         """
 
     async def put(self, key: str, data: bytes, sha256: Hash, aside: str) -> tuple[Blob, bool]:
-        """Make bytes in memory the object: as `adopt` does with a file.
+        """Make bytes in memory the object, as `adopt` does with a file.
 
-        Calls that wait at the same time may be made together, which costs much less.
+        Objects of calls that wait at the same time may be written together, which costs less.
 
         :param data: at most `ncps.ports.SMALL` bytes.
-        :param sha256: their hash; the caller has computed it.
+        :param sha256: the hash of `data`; the caller has computed it.
         """
 
     async def copy(self, key: str, target: str, *, tag: str) -> Blob:
-        """Give an object a second key, replacing what is there; return the object under it.
+        """Give an object a second key, replacing an object there; return the new object.
 
         Raises NotFound if the object is absent, Replaced if it has another tag.
         """
@@ -122,12 +122,12 @@ class Blobs(Protocol):
         """Remove an object; return False if it is absent."""
 
     async def discard(self, key: str) -> None:
-        """Remove an object if it is there; for a bucket this is one request less than `delete`."""
+        """Remove an object if it exists; for a bucket this is one request less than `delete`."""
 
     def walk(self, base: str) -> AsyncIterator[Blob]:
         """Yield the objects below one of the bases of `keys`, in no order.
 
-        An object that comes or goes meanwhile may or may not appear.
+        An object that comes or goes during the walk may or may not appear.
         """
 
     async def location(self, key: str, size: int) -> str | None:

@@ -1,9 +1,9 @@
-"""Calls: the file calls of one store, none of which keeps the reactor waiting.
+"""Calls: the file calls of one store; the reactor waits for none of them.
 
-A call that may wait for the disk runs in a thread, within a deadline, and only its caller waits.
-At most `AT_ONCE` calls of one file run at a time, so that a file that cannot be opened does not
-take all threads. A call that the kernel answers from memory may be made on the reactor's thread
-(`ncps.aio.nowait`), if the file system is local and has been quick: every call is measured.
+A call that may wait for the disk runs in a thread, within a deadline, and only its caller waits. At
+most `AT_ONCE` calls for one file run at a time, so that a file that cannot be opened does not
+occupy all threads. A call that the kernel answers from memory may run on the reactor's thread
+(`ncps.aio.nowait`), if the file system is local and fast: every call is measured.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEADLINE_S: Final = 60.0
-"""Time for which a caller waits for the disk; a disk that spins up takes 20 s."""
+"""Seconds that a caller waits for the disk; a disk that spins up takes 20 s."""
 
 AT_ONCE: Final = 4
-"""Threads that one file may take."""
+"""Threads that the calls for one file may occupy."""
 
 SLOW_S: Final = 0.25
-"""A call that took longer makes the storage slow for a while."""
+"""Seconds of a call from which on the storage counts as slow for a while."""
 
 CALM_S: Final = 60.0
-"""Seconds without a slow call until the storage counts as quick again."""
+"""Seconds without a slow call until the storage counts as fast again."""
 
 
 class Calls:
-    """Makes calls in threads, and says when a call without a thread is safe.
+    """The calls of one store in threads, with a measure of its speed.
 
     :param clock: for the deadline; None for no deadline.
-    :param where: the storage, for the log.
+    :param where: the name of the storage, for the log.
     :param is_local: whether bytes in the kernel's memory may be read without a thread.
-    :param now: seconds on a monotonic clock; called in threads, too.
+    :param now: returns seconds on a monotonic clock; threads call it as well.
     """
 
     _log = Logger()
@@ -71,16 +71,16 @@ class Calls:
 
     @property
     def may_be_prompt(self) -> bool:
-        """Whether to try calls that never wait on the reactor's thread."""
+        """Whether the reactor's thread may make calls that never wait."""
         return self.is_local and not self._is_slow
 
     @property
     def trouble(self) -> str:
-        """Says that the storage is slow; empty if it is quick."""
+        """A text if the storage is slow; empty if it is fast."""
         return f"{self._where} took {self._worst_s:.1f} s for one call" if self._is_slow else ""
 
     def took(self, seconds: float) -> None:
-        """Note the time that a call has waited for the disk; called on the reactor's thread."""
+        """Record the time that a call has taken; only on the reactor's thread."""
         now = self.now()
         if seconds >= SLOW_S:
             self._slow_until = now + CALM_S
@@ -108,7 +108,7 @@ class Calls:
 
         Raises Unavailable after the deadline; the thread may still be busy then.
 
-        :param line: the file; see `AT_ONCE`.
+        :param line: the name of the file; see `AT_ONCE`.
         :param drop: called with a result that arrives after the deadline or a cancellation.
         """
         outcome: Deferred[R] = Deferred()
@@ -129,7 +129,7 @@ class Calls:
             raise Unavailable(reason, timed_out=True) from None
 
     def forget(self, function: Callable[[], object]) -> None:
-        """Make a call in a thread and do not wait for it."""
+        """Make a call in a thread, without waiting for it."""
         in_background(self._threads, function)
 
     async def _go(
@@ -159,7 +159,7 @@ class Calls:
     def _timed_blocking(
         self, function: Callable[[], R], outcome: Deferred[R]
     ) -> tuple[R | None, float]:
-        """Call; return the result and its seconds, or (None, -1.0) if the caller waits no more."""
+        """Return the result and its seconds, or (None, -1.0) if the caller no longer waits."""
         if outcome.called:
             return None, -1.0
         began = self.now()

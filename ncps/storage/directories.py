@@ -1,7 +1,7 @@
-"""The directories of a tree: durable before a file in them is, and removed with their last file.
+"""The directories of a tree: durable before their files, and removed with their last file.
 
-Another thread or process may remove a shard directory between its making and the rename of a file
-into it. Then the directory is made again.
+Another thread or process may remove a new shard directory before a file is renamed into it. Then
+the directory is made again.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _MODE: Final = 0o700
 
 @frozen
 class Unsynced:
-    """Names that are not durable yet.
+    """The names that are not durable yet.
 
-    :param directories: those with new entries.
-    :param made: names of new directories.
+    :param directories: directories with new entries.
+    :param made: new directories.
     """
 
     directories: dict[str, None] = field(factory=dict)
@@ -44,16 +44,16 @@ class Directories:
     def __init__(self, root: Path) -> None:
         self._prefix = f"{root}/"
         self._base = Path(self._prefix + keys.NARS)
-        self._durable: set[str] = set()  # directories whose own names are known to be on disk
+        self._durable: set[str] = set()  # directories whose names are on disk
 
     def path(self, key: str) -> str:
-        """Return the path of the object that has this key."""
+        """Return the path of the object with this key."""
         return self._prefix + key
 
     def check_present(self) -> None:
-        """Raise Unavailable unless the tree is there: an unmounted disk has lost no object."""
+        """Raise Unavailable if the tree is missing: an unmounted disk has lost no object."""
         if not self._base.is_dir():
-            raise Unavailable(f"{self._base} is not there: the disk may not be mounted")
+            raise Unavailable(f"{self._base} does not exist: the disk may not be mounted")
 
     def install(self, operation: Callable[[str, str], None], source: str, key: str) -> None:
         """Rename or link a sealed file to its key, durably."""
@@ -82,7 +82,7 @@ class Directories:
         unsynced.directories[path.rpartition("/")[0]] = None
 
     def sync(self, unsynced: Unsynced) -> None:
-        """Bring the names of files that were placed to disk, each directory once."""
+        """Sync the names of placed files to disk, each directory once."""
         for directory in unsynced.directories:
             with suppress(FileNotFoundError):  # another thread has deleted the files and pruned
                 sync_directory(directory)
@@ -91,7 +91,7 @@ class Directories:
     def make_parents(self, path: str) -> None:
         """Make the directories between the root and a file, and make their names durable.
 
-        Raises FileNotFoundError if another thread removes one of them meanwhile.
+        Raises FileNotFoundError if another thread removes one of them at the same time.
         """
         unsynced = Unsynced()
         self._make_parents(path, unsynced)
@@ -104,10 +104,10 @@ class Directories:
             return  # and so are those above it, because `prune` forgets the lowest one first
         for directory in self._parents(path):
             if directory in self._durable:
-                continue  # if it is gone nevertheless, the next step tells
+                continue  # if it is gone nevertheless, the next step fails
             with suppress(FileExistsError):
                 Path(directory).mkdir(_MODE)
-            # One look decides, since another thread may prune the directory and make it again.
+            # One call decides: another thread may remove the directory and make it again.
             if not stat.S_ISDIR(os.lstat(directory).st_mode) and not Path(directory).is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory)
             unsynced.directories[directory.rpartition("/")[0]] = None
@@ -121,10 +121,10 @@ class Directories:
             slash = path.find("/", slash + 1)
 
     def prune(self, path: str) -> None:
-        """Remove the shard directories above a removed file, as far as they are empty."""
+        """Remove the shard directories above a removed file if they are empty."""
         for _ in range(2):
             path = path.rpartition("/")[0]
-            # Forget the directory first: a thread that makes it again meanwhile must sync it.
+            # Forget the directory first: a thread that makes it again must sync it.
             self._durable.discard(path)
             try:
                 Path(path).rmdir()
@@ -133,7 +133,7 @@ class Directories:
 
 
 def sync_directory(path: str) -> None:
-    """Bring the names in a directory to disk."""
+    """Sync the names in a directory to disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -1,7 +1,7 @@
 """Blobs in a local directory, laid out as `ncps.storage.keys` says.
 
-Writing is durable and happens in threads. Opening and reading happen in threads, too, except for
-bytes that the kernel has in memory: see `ncps.storage.calls`.
+Threads write, and all writes are durable. Threads also open and read files, except for bytes that
+the kernel has in memory: see `ncps.storage.calls`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from ncps.storage.small_files import SmallFile, write_small
 from ncps.storage.tree import Tree
 
 GROUPS: Final = 2
-"""Groups of small files that are written at once: while one syncs, the next one is written."""
+"""Groups of small files that are written at the same time: one group syncs, another is written."""
 
 WALK_BATCH: Final = 500
-"""Objects per hop into a thread."""
+"""Objects that a walk reads in one call of a thread."""
 
 
 class DirectoryBlobs(Blobs):
-    """Objects as files of a tree.
+    """Blobs that are files of a tree.
 
     :param workers: threads that write, walk and read small objects.
-    :param readers: calls that look at objects, open and read them; None to make these by `workers`.
+    :param readers: make the calls that look at objects, open and read them; None to use `workers`.
     """
 
     def __init__(self, tree: Tree, workers: Threads, readers: Calls | None = None) -> None:
@@ -102,7 +102,7 @@ class DirectoryBlobs(Blobs):
 
     def _read_blocking(self, key: str) -> bytes | None:
         if not keys.is_sharded(key):
-            self._tree.check_present()  # readiness reads a secret to see whether the store is there
+            self._tree.check_present()  # the readiness check reads a secret to test the store
         return self._tree.read(key)
 
     async def write(self, key: str, data: bytes) -> None:
@@ -185,26 +185,26 @@ class DirectoryBlobs(Blobs):
         )
 
     def _tag(self, facts: os.stat_result) -> str:
-        """Return the time of the last change, and the inode.
+        """Return the time of the last change, and the inode on a local file system.
 
-        A program that replaces a file may restore the time; the inode differs then. The time of the
-        inode's change is not part of the tag, because each backup by hard links sets it. Neither is
-        the inode on a network file system: some give a file another inode at each mount.
+        A program that replaces a file may restore the time; then the inode differs. The ctime is
+        not part of the tag, because each backup by hard links sets it. Some network file systems
+        give a file another inode at each mount.
         """
         changed = f"{facts.st_mtime_ns:x}"
         return f"{changed}-{facts.st_ino:x}" if self._readers.is_local else changed
 
     def _is_same(self, tag: str, facts: os.stat_result) -> bool:
-        """Return whether a tag is that of this file.
+        """Return whether a file with these properties has this tag.
 
-        The inode counts if both have one: tags of earlier versions and of network file systems have
-        none.
+        The inode counts if both have one: a tag of an earlier version or of a network file system
+        has none.
         """
         changed, inode = _parts_of(tag)
         return _is_same((changed, inode if self._readers.is_local else None), facts)
 
     def _open_now(self, path: bytes, name: str) -> tuple[UnchangedFile, os.stat_result] | None:
-        """Open a file that can be opened without waiting; None if a thread has to find out more."""
+        """Open a file if that needs no waiting; None if a thread must open it."""
         began = self._readers.now()
         fd = open_now(path)
         if fd is None:
@@ -220,7 +220,7 @@ class DirectoryBlobs(Blobs):
         path = self._tree.path(key)
         with reading(path):
             try:
-                # Non-blocking, since the path might be that of a pipe that another program made.
+                # Non-blocking, because another program may have made a pipe there.
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except (FileNotFoundError, NotADirectoryError):
                 self._tree.check_present()
@@ -240,7 +240,7 @@ class DirectoryBlobs(Blobs):
 
 
 def _parts_of(tag: str) -> tuple[int, int | None]:
-    """Return the time and the inode in a tag; -1 is the time of what is no tag of ours."""
+    """Return the time and the inode in a tag; -1 and None if it is not a tag of this store."""
     changed, _, inode = tag.partition("-")
     try:
         return int(changed, 16), int(inode, 16) if inode else None
@@ -254,7 +254,7 @@ def _is_same(parts: tuple[int, int | None], facts: os.stat_result) -> bool:
 
 
 def _moment(seconds: float) -> datetime:
-    """Return the time of a file; that of a file from no year of ours is now."""
+    """Return the time of a file; the present time if it is outside the years of `datetime`."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""A Body that lies in a local file."""
+"""A Body in a local file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ncps.storage.calls import Calls
 
 
 class LocalBody:
-    """Bytes `start` to `stop` of an open file, as a `ncps.ports.Body`.
+    """A `ncps.ports.Body` of the bytes `start` to `stop` of an open file.
 
     :param file: the body owns and closes its descriptor.
     :param name: of the object.
@@ -29,7 +29,7 @@ class LocalBody:
         self._start = start
         self._stop = stop
         self._calls = calls
-        self._lock = Lock()  # a descriptor must not be closed, and used anew, under a running read
+        self._lock = Lock()  # else a descriptor could be closed and reused during a read
         self._reading = 0
         self._closed = Event()
 
@@ -39,7 +39,7 @@ class LocalBody:
         return self._stop - self._start
 
     def segment(self) -> Segment | None:
-        """Return the whole as a piece of the file; None if only threads may read it."""
+        """Return all bytes as a segment of the file; None if only threads may read it."""
         if not self._calls.may_be_prompt or self._closed.is_set():
             return None
         return Segment(self._file.fd, self._start, self.size, self._read)
@@ -82,7 +82,7 @@ class LocalBody:
                     os.close(self._file.fd)
 
     def close(self) -> None:
-        """Close the file, or let the read under way in a thread close it; idempotent."""
+        """Close the file, or let a thread that reads close it; idempotent."""
         with self._lock:
             if self._closed.is_set():
                 return

@@ -3,16 +3,16 @@
     store/nar/<h>/<hh>/<name>.nar[.<extension>]         NARs
     store/narinfo/<h>/<hh>/<hash part>.narinfo          narinfos as verified, beside their NARs
     store/extra/<kind>/<h>/<hh>/<name>                  logs, listings and debug links: see `extras`
-    store/realisation/<h>/<hh>/<digest>.doi             realisations that were uploaded
-    store/quarantine/<file name>.<mark>                 NARs set aside, for an operator
+    store/realisation/<h>/<hh>/<digest>.doi             uploaded realisations
+    store/quarantine/<file name>.<mark>                 wrong NAR files, for an operator
     store/tmp/                                          unfinished files; local directories only
-    store/probe/<name>                                  written and removed again; buckets only
-    config/<name>                                       the signing key and few small secrets
+    store/probe/<name>                                  test objects; buckets only
+    config/<name>                                       the signing key and a few small secrets
 
-`<h>` and `<hh>` are the first one and two characters of the name, as the Go program lays them out
-(layout v0.9). `<mark>` is the time in microseconds since 1970 and, after a dash, a random number,
-which tells apart NARs that are set aside at the same moment. Text is checked before it becomes part
-of a key, so that no key leads elsewhere.
+`<h>` and `<hh>` are the first one and two characters of the name, as in the layout of the Go
+program (v0.9). `<mark>` is the time in microseconds since 1970 and, after a dash, a random number,
+which distinguishes NARs of the same moment. Each text is checked before it becomes part of a key,
+so that no key leads outside the store.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NARINFO_END = ".narinfo"
 _REALISATION_END = ".doi"
 _REALISATION = re.compile(f"[{ALPHABET}]{{52}}")
 _MARK = re.compile(r"(0|[1-9][0-9]{0,16})(?:-[0-9a-f]{16})?", re.ASCII)
-"""The random number is missing in marks of earlier versions."""
+"""Marks of earlier versions have no random number."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONFIG_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?=[a-z0-9])){0,63}")
 
@@ -62,12 +62,12 @@ def is_sharded(key: str) -> bool:
 
 
 def nar_key(key: NarKey) -> str:
-    """Return where a NAR lies."""
+    """Return the key of a NAR."""
     return f"{NARS}/{_shards(key.name)}/{key.file_name}"
 
 
 def narinfo_key(digest: str) -> str:
-    """Return where the narinfo of a store path lies. Raises Malformed if `digest` is not one.
+    """Return the key of a store path's narinfo. Raises Malformed if `digest` is invalid.
 
     :param digest: hash part of the store path, 32 characters.
     """
@@ -77,20 +77,20 @@ def narinfo_key(digest: str) -> str:
 
 
 def extras(kind: ExtraKind, *, is_uploaded: bool) -> str:
-    """Return the base of the extras of one kind: those that clients have brought lie apart."""
+    """Return the base of the extras of one kind; uploaded ones have another base."""
     return f"{EXTRAS}/{kind}-uploaded" if is_uploaded else f"{EXTRAS}/{kind}"
 
 
 def extra_key(key: ExtraKey) -> str:
-    """Return where an extra lies."""
+    """Return the key of an extra."""
     base = extras(key.kind, is_uploaded=key.is_uploaded)
     return f"{base}/{_shards(key.name)}/{key.name}"
 
 
 def realisation_key(digest: str) -> str:
-    """Return where a realisation lies. Raises Malformed if `digest` is not one.
+    """Return the key of a realisation. Raises Malformed if `digest` is invalid.
 
-    :param digest: of `RealisationKey.digest`.
+    :param digest: see `RealisationKey.digest`.
     """
     if _REALISATION.fullmatch(digest) is None:
         raise Malformed(f"not the digest of a realisation: {digest[:64]!r}")
@@ -98,14 +98,14 @@ def realisation_key(digest: str) -> str:
 
 
 def config_key(name: str) -> str:
-    """Return where a secret lies. Raises Malformed if no secret can have that name."""
+    """Return the key of a secret. Raises Malformed if no secret can have that name."""
     if _CONFIG_NAME.fullmatch(name) is None:
         raise Malformed(f"not the name of a secret: {name[:64]!r}")
     return f"{CONFIG}/{name}"
 
 
 def new_mark(now: float) -> str:
-    """Make a mark that nothing else has.
+    """Return a mark that no other object has.
 
     :param now: seconds since 1970.
     """
@@ -113,9 +113,9 @@ def new_mark(now: float) -> str:
 
 
 def quarantine_key(key: NarKey, mark: str) -> str:
-    """Return where a NAR lies that was set aside. Raises Malformed if `mark` is not one.
+    """Return the key of a NAR in the quarantine. Raises Malformed if `mark` is invalid.
 
-    :param mark: of `new_mark`.
+    :param mark: see `new_mark`.
     """
     if _MARK.fullmatch(mark) is None:
         raise Malformed(f"not the mark of what was set aside: {mark[:64]!r}")
@@ -123,15 +123,15 @@ def quarantine_key(key: NarKey, mark: str) -> str:
 
 
 def probe_key(name: str) -> str:
-    """Return where a probe lies, an object that is made and removed again.
+    """Return the key of a probe: an object that is written and removed again.
 
-    :param name: letters and digits that nothing else uses.
+    :param name: letters and digits; no other probe has them.
     """
     return f"{PROBES}/{name}"
 
 
 def nar_of(object_key: str) -> NarKey | None:
-    """Read a key of `nar_key` back; None for every other key."""
+    """Return the NAR of a key that `nar_key` made; None for every other key."""
     try:
         key = NarKey.parse(file_name(object_key))
     except Malformed:
@@ -140,7 +140,7 @@ def nar_of(object_key: str) -> NarKey | None:
 
 
 def extra_of(object_key: str, kind: ExtraKind, *, is_uploaded: bool) -> ExtraKey | None:
-    """Read a key of `extra_key` back; None for every other key, also of another kind."""
+    """Return the extra of a key that `extra_key` made; None for other keys and other kinds."""
     try:
         key = ExtraKey(kind, file_name(object_key), is_uploaded)
     except Malformed:
@@ -149,7 +149,7 @@ def extra_of(object_key: str, kind: ExtraKind, *, is_uploaded: bool) -> ExtraKey
 
 
 def set_aside_of(object_key: str) -> tuple[NarKey, str, datetime] | None:
-    """Read a key of `quarantine_key` back: NAR, mark and its time; None for every other key."""
+    """Return NAR, mark and time of a key that `quarantine_key` made; None for other keys."""
     name, _, mark = file_name(object_key).rpartition(".")
     found = _MARK.fullmatch(mark)
     try:
@@ -162,13 +162,13 @@ def set_aside_of(object_key: str) -> tuple[NarKey, str, datetime] | None:
 
 
 def digest_of(object_key: str) -> str | None:
-    """Read a key of `narinfo_key` back; None for every other key."""
+    """Return the digest of a key that `narinfo_key` made; None for every other key."""
     digest = file_name(object_key).removesuffix(_NARINFO_END)
     return digest if is_digest(digest) and narinfo_key(digest) == object_key else None
 
 
 def realisation_of(object_key: str) -> str | None:
-    """Read a key of `realisation_key` back; None for every other key."""
+    """Return the digest of a key that `realisation_key` made; None for every other key."""
     digest = file_name(object_key).removesuffix(_REALISATION_END)
     if _REALISATION.fullmatch(digest) is None or realisation_key(digest) != object_key:
         return None

@@ -11,7 +11,7 @@ from ncps.storage.os_errors import reading
 
 
 def files(path: str, base: str, *, follows: bool = True) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield key and properties of each regular file in a directory; a file that goes is left out.
+    """Yield key and properties of each regular file in a directory; omit files that disappear.
 
     Lazy. Raises Unavailable if the directory cannot be read.
 

@@ -11,7 +11,7 @@ _OTHER: Final = "a directory of its own by cache-storage-local"
 
 
 class StoreLock(LockFile):
-    """A daemon holds it from before its first write until after its last, in a probed directory."""
+    """The lock file of a store; a daemon holds it for all its writes. `Tree.probe` comes first."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root / "store" / "ncps.lock", f"the store in {root}", _OTHER)

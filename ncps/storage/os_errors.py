@@ -1,4 +1,4 @@
-"""Translates the errors of the operating system into those of `ncps.errors`."""
+"""The translation of errors of the operating system into those of `ncps.errors`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NOT_OURS = frozenset({errno.EACCES, errno.EPERM})
 
 
 class _Translating:
-    """A block whose OSErrors become errors of ours. A generator in its place costs four times that.
+    """A block whose OSErrors become errors of ours; a generator would cost four times more.
 
-    :param what: the object, for the message.
+    :param what: the name of the object, for the message.
     """
 
     __slots__ = ("_what",)
@@ -51,17 +51,17 @@ class _Writing(_Translating):
 
 
 def reading(what: str) -> _Translating:
-    """Turn every OSError into Unavailable; absence must have been caught inside.
+    """Turn every OSError into Unavailable; catch the absence of the file inside the block.
 
-    :param what: the object, for the message.
+    :param what: the name of the object, for the message.
     """
     return _Reading(what)
 
 
 def writing(what: str) -> _Translating:
-    """Turn an OSError into StorageFull (no room, read-only, no leave) or Unavailable.
+    """Turn an OSError into StorageFull (no room, read-only, no permission) or Unavailable.
 
-    :param what: the object, for the message.
+    :param what: the name of the object, for the message.
     """
     return _Writing(what)
 

@@ -1,9 +1,9 @@
-"""Room: how much downloads may still take of the file systems that they are written to.
+"""Room: how many bytes downloads may still write to their file systems.
 
-A part of each stays free, for the database and for other programs: as much as a setting says, but
-no more than a tenth of a small file system, or it would never keep anything; a setting that was
-given explicitly holds there, too. A network file system may take long to say how full it is, so a
-thread asks it now and then.
+A part of each file system, the reserve, stays free for the database and for other programs. Its
+size is a setting, but at most a tenth of the file system; otherwise a small one would never keep a
+NAR. If the setting was given explicitly, it also holds on a small file system. A network file
+system may answer slowly, so a thread asks it regularly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.storage.os_errors import reading
 
 SHARE: Final = 10
-"""At most one tenth of a file system stays free."""
+"""The default reserve is at most one tenth of a file system."""
 
 _MIB: Final = 1024 * 1024
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
@@ -28,7 +28,7 @@ _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 
 @frozen(kw_only=True)
 class Volume:
-    """A directory, for the file system that it is on.
+    """A directory, which stands for its file system.
 
     :param reserve: bytes to stay free.
     :param is_exact: whether `reserve` holds on a small file system as well.
@@ -50,7 +50,7 @@ class _Space:
 
 
 class Room:
-    """Room on the file systems that downloads are written to.
+    """The room on the file systems of downloads.
 
     :param volumes: a download must fit into each of them.
     """
@@ -61,9 +61,9 @@ class Room:
         self._local = frozenset(v for v in volumes if is_local(v.directory))
 
     def spare(self) -> int:
-        """Return bytes that downloads may take, below 0 if too many.
+        """Return how many bytes downloads may write; negative if the reserve is in use.
 
-        Raises Unavailable if it is not known how full the file systems are.
+        Raises Unavailable if the free space is unknown.
         """
         spaces = []
         for volume in self._volumes:
@@ -79,7 +79,7 @@ class Room:
         return min(known)
 
     def look_blocking(self) -> None:
-        """Find out how full the file systems are; forget one that does not answer."""
+        """Ask all file systems for their free space; forget one that does not answer."""
         for volume in self._volumes:
             try:
                 self._known[volume] = _look(volume)
@@ -88,7 +88,7 @@ class Room:
 
     @property
     def trouble(self) -> str:
-        """Says why no new NAR is kept, as of the last look; empty if new NARs are kept."""
+        """The reason why no new NAR is kept, as of the last call of `look_blocking`, or empty."""
         for volume, space in self._known.items():
             if space is not None and space.free <= space.reserve:
                 return (
@@ -99,7 +99,7 @@ class Room:
         return ""
 
     def check(self) -> Iterator[str]:
-        """Yield warnings about the room. Blocks; called at the start.
+        """Yield warnings about the room, at the start; blocks.
 
         Raises Refused if no NAR can ever be kept, Unavailable if a file system does not answer.
         """
@@ -118,7 +118,7 @@ class Room:
 def odd_place(temps: Path, root: Path) -> str:
     """Return a warning if unfinished downloads lie on another file system than the storage.
 
-    Empty if they do not, or if that is unknown.
+    It is empty if they do not, or if that is unknown.
     """
     try:
         if temps.stat().st_dev == root.stat().st_dev:
@@ -136,7 +136,7 @@ def odd_place(temps: Path, root: Path) -> str:
 
 
 def _look(volume: Volume) -> _Space | None:
-    """Return the space of a file system; None if it does not say, as some of FUSE do not.
+    """Return the space of a file system; None if it does not say, as some FUSE file systems.
 
     Raises Unavailable if it does not answer.
     """

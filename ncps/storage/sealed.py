@@ -1,4 +1,4 @@
-"""Sealed files: their bytes are on disk, and nothing changes them any more."""
+"""Sealed files: their bytes are on disk and read-only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MODE: Final = 0o400
 
 @contextmanager
 def sealed(temps: Temps, fill: Callable[[TempFile], None]) -> Iterator[TempFile]:
-    """Make a sealed file under a temporary name, which is removed after the block.
+    """Make a sealed file under a temporary name; remove that name after the block.
 
     Raises OSError, StorageFull, Unavailable, and the errors of `fill`.
 
@@ -51,7 +51,7 @@ def seal_file(path: Path, size: int) -> os.stat_result:
 
 
 def copy_checked(source: Path, target: TempFile, digest: bytes) -> None:
-    """Append the bytes of a file to another. Raises OSError, Corrupt if their SHA-256 differs."""
+    """Append a file to another. Raises Corrupt if its SHA-256 differs, OSError if that fails."""
     actual = sha256()
     with source.open("rb", buffering=0) as file:
         while data := file.read(_COPY_SIZE):

@@ -1,10 +1,10 @@
-"""Small files of a tree: many are written in one go, as durable as each alone.
+"""Small files of a tree: many are written together, and each is as durable as alone.
 
     all: temporary file, bytes --> all: fsync --> all: rename --> each directory: fsync, once
 
-Bytes that lie in memory need no file of their own while they arrive. A file appears under its key
-by rename only, after its bytes have reached the disk. `write_small` returns when all names have,
-too. A process that dies in between leaves temporary files, which a sweep removes, and whole files.
+The bytes are in memory, so they need no file while they arrive. A file gets its key by a rename,
+after its bytes are on the disk. `write_small` returns when all names are on the disk as well. A
+process that dies before that leaves temporary files, which a sweep removes, and complete files.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Outcome: TypeAlias = tuple[os.stat_result, bool] | NcpsError
 class SmallFile:
     """A file to write.
 
-    :param digest: SHA-256 of the bytes; a file that has them already stays. None: replace any file.
-    :param aside: key for a file that is there already and has other bytes; empty: it goes.
+    :param digest: SHA-256 of the bytes; an existing file with them stays. None: replace any file.
+    :param aside: new key for an existing file with other bytes; empty: replace it.
     """
 
     key: str
@@ -42,11 +42,11 @@ class SmallFile:
 
 
 class _Writing:
-    """A file on its way to its key: the steps stop at the first error.
+    """The writing of one file in steps; it stops at the first error.
 
-    :ivar facts: properties of the file, once its bytes are on disk.
-    :ivar has_replaced: whether another file was there, and lies under the key aside now.
-    :ivar error: the reason why the file will not be there.
+    :ivar facts: properties of the file; None before its bytes are on disk.
+    :ivar has_replaced: whether another file was there, which is under the key `aside` now.
+    :ivar error: the error that stopped the writing; None if there is none.
     """
 
     def __init__(self, tree: Tree, file: SmallFile) -> None:
@@ -59,7 +59,7 @@ class _Writing:
         self._is_placed = False
 
     def attempt(self, step: Callable[[], object]) -> None:
-        """Take a step, unless one has failed already."""
+        """Do a step, unless an earlier one has failed."""
         if self.error is None:
             try:
                 with writing(self._tree.path(self._file.key)):
@@ -68,7 +68,7 @@ class _Writing:
                 self.error = error
 
     def begin(self) -> None:
-        """Write the bytes under a temporary name, unless they are there already."""
+        """Write the bytes under a temporary name, unless the file has them already."""
         file = self._file
         if file.digest is not None:
             self.facts = self._tree.existing(file.key, len(file.data), file.digest)
@@ -77,7 +77,7 @@ class _Writing:
             self._temp.write(file.data)
 
     def seal(self) -> None:
-        """Bring the bytes to disk."""
+        """Sync the bytes to disk."""
         if self._temp is not None:
             seal(self._temp.fd)
             self.facts = os.fstat(self._temp.fd)
@@ -91,7 +91,7 @@ class _Writing:
             self._is_placed = True
 
     def close(self) -> None:
-        """Close the file; remove its temporary name, if it has that still."""
+        """Close the file; remove its temporary name, if it still has one."""
         if self._temp is not None:
             if not self._is_placed:
                 self._temp.discard()
@@ -107,7 +107,7 @@ class _Writing:
 
 
 def write_small(tree: Tree, files: Sequence[SmallFile]) -> list[Outcome]:
-    """Write files; blocks. Return for each its properties, or the error that stopped it.
+    """Write files, blocking; return for each its properties, or the error that stopped it.
 
     Beside the properties stands whether the file has replaced another one. An error is StorageFull
     or Unavailable. Of two files with one key, the last one stays.

@@ -28,9 +28,9 @@ from ncps.storage.blobs import Blob, Blobs, Wanted
 
 
 class BlobNarStore(NarStore):
-    """NAR files below `store/nar`; those that were set aside below `store/quarantine`.
+    """A store of NAR files below `store/nar`, with the quarantine below `store/quarantine`.
 
-    :param now: seconds since 1970, for the keys of NARs that are set aside.
+    :param now: returns seconds since 1970, for keys in the quarantine.
     """
 
     def __init__(self, blobs: Blobs, *, now: Callable[[], float] = time.time) -> None:
@@ -110,7 +110,7 @@ class BlobNarStore(NarStore):
 
 
 class BlobNarInfoStore(NarInfoStore):
-    """Texts below `store/narinfo`."""
+    """A store of texts below `store/narinfo`."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -136,7 +136,7 @@ class BlobNarInfoStore(NarInfoStore):
 
 
 class BlobRealisationStore(RealisationStore):
-    """Texts below `store/realisation`."""
+    """A store of texts below `store/realisation`."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -158,7 +158,7 @@ class BlobRealisationStore(RealisationStore):
 
 
 class BlobExtraStore(ExtraStore):
-    """Logs, listings and debug links below `store/extra`."""
+    """A store of logs, listings and debug links below `store/extra`."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -183,7 +183,7 @@ class BlobExtraStore(ExtraStore):
 
 
 class BlobConfigStore(ConfigStore):
-    """The signing key and a few small secrets below `config`."""
+    """A store of the signing key and a few small secrets below `config`."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs

@@ -1,9 +1,9 @@
 """Unfinished files: private, on the store's own file system, so that a rename can publish them.
 
-Every unfinished file is locked (`flock`) by the process that writes it, from before its first byte
-until it is closed. By the lock `sweep` tells leftovers of a crash from files in use. A process id
-would not do: containers that share a directory may have equal ones, and a system reuses them.
-A sweep may run between the creation of a file and its lock; the creator notices and takes another.
+The process that writes an unfinished file locks it (`flock`) from before its first byte until it
+closes it. So `sweep` can distinguish files in use from remains of a crash. A process id would not
+do: containers that share a directory may have equal ones, and a system reuses them. If a sweep runs
+between the creation of a file and its lock, the creator notices that and makes another file.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _ATTEMPTS = 100
 
 
 class TempFile:
-    """An open, locked, unfinished file, 0600; meets `ncps.aio.spool.SpoolFile`.
+    """An open, locked, unfinished file, 0600; implements `ncps.aio.spool_file.SpoolFile`.
 
-    :param name: its path; as a text, because most are used once, for a rename.
+    :param name: its path; a text, because most paths are used only once, for a rename.
     """
 
     def __init__(self, fd: int, name: str) -> None:
@@ -37,7 +37,7 @@ class TempFile:
 
     @property
     def path(self) -> Path:
-        """Where it is until it is published."""
+        """The path of the file until it is published."""
         return Path(self.name)
 
     @property
@@ -47,27 +47,27 @@ class TempFile:
         return self._fd
 
     def write(self, data: bytes) -> None:
-        """Append all of `data`. Raises OSError if it cannot."""
+        """Append all of `data`. Raises OSError if that fails."""
         view = memoryview(data)
         while view:
             view = view[os.write(self.fd, view) :]
 
     def discard(self) -> None:
-        """Unlink the file, unless it was published (renamed) meanwhile; it may stay open."""
-        with suppress(OSError):  # what cannot be unlinked now is swept later
+        """Unlink the file, unless it has been published (renamed); it may stay open."""
+        with suppress(OSError):  # a later sweep removes it
             self.path.unlink()
 
     def close(self) -> None:
-        """Close the descriptor and with it give up the lock; idempotent."""
+        """Close the descriptor, which also releases the lock; idempotent."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
 class Temps:
-    """The unfinished files of one directory; quick enough for the reactor's thread.
+    """The unfinished files of one directory; fast enough for the reactor's thread.
 
-    :param setting: that names the directory, for messages.
+    :param setting: the setting that names the directory, for messages.
     """
 
     def __init__(self, directory: Path, setting: str = "cache-temp-path") -> None:
@@ -88,11 +88,11 @@ class Temps:
                 fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 if _lock(fd) and os.fstat(fd).st_nlink:
                     return TempFile(fd, name)
-                os.close(fd)  # a sweep was quicker and has unlinked it
-        raise Unavailable(f"{self.directory} loses each new file at once")
+                os.close(fd)  # a sweep has unlinked it before the lock
+        raise Unavailable(f"{self.directory} loses each new file immediately")
 
     def name(self, kind: str) -> Path:
-        """Return a path that no file has; a sweep removes a file there that is not locked."""
+        """Return a path that no file has; a sweep removes a file there unless it is locked."""
         return Path(self._name(kind))
 
     def _name(self, kind: str) -> str:
@@ -103,8 +103,8 @@ class Temps:
 
         Files with other names stay. Raises Unavailable if the directory cannot be read.
 
-        :param age_s: seconds since a file was last touched. Files of `name` have no lock for a
-            moment; while other processes run, a positive age keeps such files.
+        :param age_s: keep files that changed within the last `age_s` seconds. New files of `name`
+            have no lock for a moment; use this while other processes run.
         """
         before = time.time() - age_s
         with reading(str(self.directory)):
@@ -114,7 +114,7 @@ class Temps:
     def _sweep(self, path: Path) -> bool:
         try:
             fd = _open_for_lock(path)
-        except OSError:  # gone meanwhile, or not ours
+        except OSError:  # the file has gone, or belongs to another user
             return False
         try:
             if not _lock(fd):
@@ -127,7 +127,7 @@ class Temps:
         return True
 
     def mend(self) -> bool:
-        """Make the directory again if something has removed it; return whether that was so.
+        """Make the directory again if it was removed; return whether it was.
 
         Do not make its parent: a disk may not be mounted. Raises StorageFull if nothing may be
         written, Unavailable if it fails now.
@@ -161,10 +161,10 @@ class Temps:
 
 
 def _changed(path: Path) -> float:
-    """Return when a file was last changed, renamed or linked: a time that no program can set."""
+    """Return when a file was last changed, renamed or linked; programs cannot set this time."""
     try:
         return path.lstat().st_ctime
-    except OSError:  # gone meanwhile
+    except OSError:  # the file has gone
         return math.inf
 
 
@@ -177,9 +177,9 @@ def _lock(fd: int) -> bool:
 
 
 def _open_for_lock(path: Path) -> int:
-    """Open for writing where allowed (locks over NFS need that), else for reading."""
+    """Open for writing if allowed, because locks over NFS need that; else for reading."""
     flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         return os.open(path, os.O_RDWR | flags)
-    except PermissionError:  # read-only already: it was just about to be published
+    except PermissionError:  # read-only already: its writer was about to publish it
         return os.open(path, os.O_RDONLY | flags)

@@ -1,9 +1,9 @@
 """Tree: durable files under one root directory.
 
-A file appears under its key by rename (or link) only, after its bytes have reached the disk, and
-the call returns when its name has, too: the file and every directory with a new entry are synced.
+A file gets its key by a rename or a link, after its bytes are on the disk. The call returns when
+the name is on the disk as well: the file and every directory with a new entry are synced. All
 
-Every method blocks as long as the disk takes. Threads call them, except for `probe` at the start.
+methods wait for the disk, so threads call them, except for `probe` at the start.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ SETTING: Final = "cache-storage-local"
 
 
 class Tree:
-    """Files by key below one root.
+    """A tree of files by key below one root.
 
-    Methods raise Unavailable if they fail now, StorageFull if they write and may not.
+    Methods raise Unavailable if they fail now, StorageFull if writing is not possible.
 
     :param root: absolute; `probe` makes it if it is missing.
     """
@@ -49,8 +49,8 @@ class Tree:
     def probe(self) -> None:
         """Make the directories and check that files can be written.
 
-        Raises Refused if the tree can never be used like this, StorageFull if its files can be
-        served and none can be written.
+        Raises Refused if the tree cannot be used at all, StorageFull if its files can be read but
+        none can be written.
         """
         root = self.root
         if not root.is_absolute():
@@ -62,7 +62,7 @@ class Tree:
         except (FileExistsError, NotADirectoryError) as error:
             raise _unusable(f"{error.filename} is not a directory", error) from error
         except OSError as error:
-            # A sync that fails names no file.
+            # The error of a failed sync has no file name.
             what = f"{error.filename or root} cannot be made: {error.strerror}"
             raise _unusable(what, error) from error
         if not os.access(root / keys.TEMPS, os.W_OK | os.X_OK):
@@ -94,23 +94,23 @@ class Tree:
                 return None
 
     def create(self, key: str, data: bytes) -> bool:
-        """Make a small file; return False if there is one."""
+        """Make a small file; return False if it exists already."""
         with writing(self.path(key)), sealed(self.temps, lambda temp: temp.write(data)) as temp:
             try:
                 self._install(os.link, temp.name, key)
             except FileExistsError:
-                # The thread or process that won may not have synced the name yet.
+                # The winner may not have synced the name yet.
                 sync_directory(self.path(key).rpartition("/")[0])
                 return False
         return True
 
     def adopt(self, key: str, source: Path, size: int, digest: bytes, aside: str) -> os.stat_result:
-        """Make a finished file the object, by rename or else by copy; the source is gone then.
+        """Make a finished file the object, by rename or else by copy; remove the source.
 
-        Raises Corrupt if the source has another size or, where it is copied, other bytes.
+        Raises Corrupt if the source has another size or, if it is copied, other bytes.
 
         :param digest: SHA-256 of the bytes.
-        :param aside: key for an object that is there already and has other bytes.
+        :param aside: new key for an existing object with other bytes.
         """
         with writing(self.path(key)):
             facts = self.existing(key, size, digest)
@@ -137,19 +137,19 @@ class Tree:
         try:
             if digest_of(self.path(key)) != digest:
                 return None
-            # The thread or process that published it may not have synced the name yet.
+            # The publisher may not have synced the name yet.
             sync_directory(self.path(key).rpartition("/")[0])
         except FileNotFoundError:  # deleted and pruned just now
             return None
         return facts
 
     def keep_aside(self, key: str, aside: str) -> bool:
-        """Give an object a second name before another object replaces it; say whether it has it.
+        """Give an object a second name before it is replaced; return whether it has two now.
 
-        A directory or a pipe under the key can have one name only and gets the new one.
+        A directory or a pipe under the key can have only one name, and gets the new one.
         """
         path, where = self.path(aside), self.path(key)
-        with suppress(OSError):  # absent, no room, or a file system without links: those bytes go
+        with suppress(OSError):  # absent, no room, or no hard links: then the bytes are lost
             is_file = stat.S_ISREG(os.lstat(where).st_mode)
             self.directories.make_parents(path)
             (os.link if is_file else os.rename)(where, path)
@@ -157,11 +157,11 @@ class Tree:
         return False
 
     def copy(self, key: str, target: str, is_same: Callable[[os.stat_result], bool]) -> bool:
-        """Give a file a second key, replacing what is there; return False if it is absent.
+        """Give a file a second key, replacing a file there; return False if it is absent.
 
         Raises Corrupt if it is another file.
 
-        :param is_same: whether a file with these properties is the one to copy.
+        :param is_same: returns whether a file with these properties is the expected one.
         """
         temp = self.temps.name("temp")
         with writing(self.path(target)):
@@ -175,14 +175,14 @@ class Tree:
                     raise Corrupt(f"{self.path(key)} was replaced")
                 self._install(os.rename, str(temp), target)
             finally:
-                # If both names are those of one file already, rename leaves both.
+                # If both names belong to one file already, rename keeps both.
                 temp.unlink(missing_ok=True)
         return True
 
     def remove(self, key: str) -> bool:
-        """Remove the object, and its shard directories if they are empty; False if it is absent.
+        """Remove an object, and its shard directories if they are empty; False if it is absent.
 
-        Not synced: a file that a power loss brings back is an orphan without a row.
+        It does not sync: if a loss of power brings the file back, it is an orphan without a row.
         """
         path = self.path(key)
         with writing(path):
@@ -213,8 +213,8 @@ class Tree:
     def walk(self, base: str) -> Iterator[tuple[str, os.stat_result]]:
         """Yield keys and properties of the files below a base of `keys`, lazily.
 
-        A file that goes meanwhile is left out. The quarantine has no shards, and a link in it is
-        not a file. Raises Unavailable if a directory cannot be read or the disk is not mounted.
+        Files that disappear are omitted. The quarantine has no shards, and a link in it is not a
+        file. Raises Unavailable if a directory cannot be read or the disk is not mounted.
         """
         self.check_present()
         path = self.path(base)

@@ -26,15 +26,15 @@ from ncps.storage.s3.requests import BucketRequests
 from ncps.storage.s3.upload import Upload, UploadOptions
 
 AHEAD: Final = 64
-"""Bodies that may read ahead at once: 16 MiB."""
+"""Bodies that may read ahead at the same time; together they need 16 MiB."""
 
 
 @frozen(kw_only=True)
 class Redirect:
-    """Describes the objects for which clients are sent to the bucket.
+    """The rule for objects that clients get directly from the bucket.
 
     :param min_size: bytes of the smallest such object.
-    :param ttl_s: time for which the URL is valid.
+    :param ttl_s: seconds for which the URL is valid.
     """
 
     min_size: int
@@ -42,11 +42,11 @@ class Redirect:
 
 
 class S3Blobs(Blobs):
-    """Objects in a bucket.
+    """Blobs in a bucket.
 
     :param clock: for an election.
-    :param uploads: how objects are adopted, copied and moved.
-    :param redirect: None if every object is sent from here.
+    :param uploads: options of objects that are adopted, copied and moved.
+    :param redirect: None if ncps sends every object itself.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class S3Blobs(Blobs):
         try:
             return await self._requests.upload(self._adopt_blocking, key, source, aside, given_up)
         finally:
-            given_up.set()  # a cancelled upload ends after the part that it is sending
+            given_up.set()  # a cancelled upload ends after its present part
 
     def _adopt_blocking(
         self, key: str, source: Spooled, aside: str, given_up: Event
@@ -113,7 +113,7 @@ class S3Blobs(Blobs):
     def _make_blocking(
         self, key: str, size: int, sha256: Hash, aside: str, send: Callable[[], str]
     ) -> tuple[Blob, bool]:
-        """Make an object with this size and hash by `send`, which returns its tag."""
+        """Call `send`, which makes an object and returns its tag; check its size and hash."""
         digest = sha256.digest.hex()
         former = self._bucket.stat(key)
         is_other = former is not None and former.sha256 != digest
@@ -124,16 +124,19 @@ class S3Blobs(Blobs):
         return facts, has_replaced
 
     def _written(self, key: str, tag: str) -> Facts:
-        """Return the object that was just made, with this tag if the server has returned one."""
+        """Return an object that was just made. Raises Unavailable if it has another tag.
+
+        :param tag: empty if the server has returned none.
+        """
         facts = self._bucket.stat(key)
         if facts is None or tag not in {"", facts.tag}:
-            raise Unavailable(f"{self._bucket.name(key)} is not there just after it was written")
+            raise Unavailable(f"{self._bucket.name(key)} is missing just after it was written")
         return facts
 
     def _keep_aside(self, facts: Facts, aside: str) -> bool:
-        """Copy an object that is about to be replaced; return False if that is not possible.
+        """Copy an object before it is replaced; return False if that is not possible.
 
-        It is not if the object goes meanwhile or there is no room.
+        It is not possible if the object disappears, or if there is no room.
         """
         with suppress(NotFound, Conflict, StorageFull):
             copy_blocking(self._bucket, facts, aside, self._uploads)
@@ -148,7 +151,7 @@ class S3Blobs(Blobs):
             copied = copy_blocking(self._bucket, self._same(key, tag), target, self._uploads)
         except Conflict as error:
             raise Replaced(f"{keys.file_name(key)} was replaced in the store") from error
-        self._same(key, tag)  # some servers, Ceph among them, ignore the tag that they were given
+        self._same(key, tag)  # some servers, such as Ceph, ignore the tag in the request
         return self._written(target, copied)
 
     def _same(self, key: str, tag: str) -> Facts:
@@ -172,7 +175,7 @@ class S3Blobs(Blobs):
         except NotFound:
             return False
         except Conflict as error:
-            raise Unavailable(f"{self._bucket.name(key)} has changed meanwhile") from error
+            raise Unavailable(f"{self._bucket.name(key)} changed while it was moved") from error
         self._bucket.delete(key)
         return True
 
@@ -180,7 +183,7 @@ class S3Blobs(Blobs):
         return await self._requests.run(self._delete_blocking, key)
 
     def _delete_blocking(self, key: str) -> bool:
-        """Look first: S3's answer is the same whether or not there was an object."""
+        """Remove an object; look first, because S3's answer does not say whether it existed."""
         if self._bucket.stat(key) is None:
             return False
         self._bucket.delete(key)
@@ -201,5 +204,5 @@ class S3Blobs(Blobs):
     async def location(self, key: str, size: int) -> str | None:
         if self._redirect is None or size < self._redirect.min_size:
             return None
-        # In a thread, since signing may have to renew the credentials first.
+        # In a thread, because signing may need to renew the credentials first.
         return await self._requests.run(self._bucket.address, key, self._redirect.ttl_s)

@@ -1,8 +1,8 @@
-"""A Body that lies in S3: read in threads, a little ahead, and taken up again where it broke off.
+"""A Body in S3: threads read it, slightly ahead, and resume it where a connection broke.
 
-Each read is a hop into a thread. While the reader works on one piece a thread fetches the next, for
-`AHEAD` bodies of a store at most: slow readers must not hold two pieces each. A reader that waits
-for S3 gets larger pieces, because fewer hops cost less; it does not hold them for long.
+Each read is a call in a thread. While the reader uses one piece, a thread fetches the next one. At
+most `AHEAD` bodies of a store do so: slow readers must not hold two pieces each. A reader that
+waits for S3 gets larger pieces, because fewer calls cost less; it does not hold them for long.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ncps.ports import Segment
 from ncps.storage.s3.source import READ_SIZE, S3Source
 
 LARGE_READ_SIZE: Final = 1024 * 1024
-"""One read for a reader that is quicker than S3."""
+"""Bytes of one read for a reader that is faster than S3."""
 
 
 class Ahead:
-    """How many bodies may read ahead at once; shared by all of a store."""
+    """The number of further bodies that may read ahead; all bodies of a store share it."""
 
     def __init__(self, size: int) -> None:
         self._free = size
 
     def take(self) -> bool:
-        """Return whether one more body may read ahead; count it if so."""
+        """Count one more body that reads ahead; return False if there are too many."""
         if self._free <= 0:
             return False
         self._free -= 1
@@ -39,9 +39,9 @@ class Ahead:
 
 
 class S3Body:
-    """Bytes of an object as a `ncps.ports.Body`.
+    """A `ncps.ports.Body` of the bytes of an object.
 
-    :param first: the first bytes, which were read with the opening.
+    :param first: the first bytes, which were read together with the opening.
     """
 
     def __init__(self, source: S3Source, *, first: bytes, workers: Threads, ahead: Ahead) -> None:
@@ -61,7 +61,7 @@ class S3Body:
         return self._size
 
     def segment(self) -> Segment | None:
-        """None: the bytes lie elsewhere."""
+        """Return None: the bytes lie in no local file."""
         return None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -69,7 +69,7 @@ class S3Body:
         left = self._size
         while left and not self._is_closed:
             data = data or await self._next()
-            if not data:  # closed meanwhile
+            if not data:  # closed during the read
                 return
             left -= len(data)
             if left and self._reading is None and self._ahead.take():
@@ -98,7 +98,7 @@ class S3Body:
             self._ahead.give()
 
     def close(self) -> None:
-        """Give up the source; idempotent."""
+        """Stop reading, and close the source; idempotent."""
         if self._is_closed:
             return
         self._is_closed = True

@@ -1,8 +1,7 @@
-"""A bucket: the few requests that stores make of S3, one method each.
+"""A bucket: the few requests that stores send to S3, with a method for each.
 
-Every method blocks, so threads call it; all threads share one client. Its errors are those of
-`ncps.errors` (see `calling`). Keys are those of `ncps.storage.keys`; the bucket puts its prefix
-before them.
+All methods block, so threads call them; all threads share one client. Errors are those of
+`ncps.errors` (see `calling`). Keys are those of `ncps.storage.keys`; the bucket adds its prefix.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from ncps.storage.s3.errors import OutOfRange, calling
 
 DEFAULT_REGION: Final = "us-east-1"
 PAGE: Final = 1000
-"""Keys per page of a listing; servers give no more."""
+"""Keys per page of a listing; servers return no more."""
 
 
 @frozen(kw_only=True)
 class BucketAccess:
-    """The access to a bucket: server, credentials, patience.
+    """The access to a bucket: server, credentials, timeouts.
 
-    :param endpoint: URL of the server; empty for AWS's own.
-    :param region: empty for what AWS's own tools would use, or else `us-east-1`.
-    :param access_key_id: empty, like `secret_access_key`, for AWS's own chain of credentials.
-    :param attempts: at each request, in all.
-    :param encryption: at rest, as S3 spells it; empty for the server's default.
-    :param is_direct: whether no proxy that the environment names is used.
+    :param endpoint: URL of the server; empty for AWS.
+    :param region: empty for the region that AWS's tools would use, or else `us-east-1`.
+    :param access_key_id: empty, like `secret_access_key`, for the credentials of AWS's tools.
+    :param attempts: for each request, in all.
+    :param encryption: at rest, in S3's spelling; empty for the server's default.
+    :param is_direct: whether to ignore the proxies in the environment.
     """
 
     bucket: str
@@ -59,7 +58,7 @@ class BucketAccess:
 
 @frozen(kw_only=True)
 class Facts(Blob):
-    """A server's answer about an object.
+    """The properties of an object in a server's answer.
 
     :param sha256: hash of the object's bytes according to its metadata, in hexadecimal; unchecked.
     """
@@ -69,15 +68,15 @@ class Facts(Blob):
 
 @frozen(kw_only=True)
 class Opened:
-    """An object that is being read; the caller closes `stream`, which is botocore's."""
+    """An open object; the caller closes `stream`, an object of botocore."""
 
     facts: Facts
     stream: Any
 
 
 def connect(access: BucketAccess) -> Any:
-    """Make the client. Raises Unavailable if AWS's own files of settings make no sense."""
-    # Each body has a connection; that not all are kept afterwards is no reason to warn.
+    """Make the client. Raises Unavailable if AWS's files of settings are invalid."""
+    # Each body has a connection; the pool keeps fewer and would warn about the others.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     with calling(f"S3 bucket {access.bucket}"):
         session = boto3.session.Session(
@@ -97,7 +96,7 @@ def connect(access: BucketAccess) -> Any:
                 retries={"mode": "standard", "total_max_attempts": access.attempts},
                 max_pool_connections=access.connections,
                 proxies={} if access.is_direct else None,
-                # Many servers that are not AWS refuse the trailers of the default.
+                # By default the client sends trailers, which many other servers refuse.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),
@@ -110,11 +109,11 @@ def md5_of(data: bytes) -> str:
 
 
 class Bucket:
-    """One bucket, and the prefix of our keys in it.
+    """One bucket, with the prefix of ncps's keys in it.
 
-    Methods raise Unavailable if they fail now, StorageFull if they write and may not.
+    Methods raise Unavailable if they fail now, StorageFull if writing is not possible.
 
-    :param client: of `connect`, or a fake with its methods.
+    :param client: the result of `connect`, or a fake with its methods.
     """
 
     def __init__(self, client: Any, access: BucketAccess) -> None:
@@ -159,7 +158,7 @@ class Bucket:
             first, total = _content_range(str(answer.get("ContentRange", "")))
             if first != start:
                 answer["Body"].close()
-                raise Unavailable(f"{self.name(key)}: the server sent other bytes than asked for")
+                raise Unavailable(f"{self.name(key)}: the server sent other bytes than requested")
             size = total
         facts = Facts(
             key=key,
@@ -173,7 +172,7 @@ class Bucket:
     def stat(self, key: str) -> Facts | None:
         """Return an object's properties; None if it is surely absent.
 
-        Asks for one byte: the answer to HEAD does not tell a missing key from a missing bucket.
+        It requests one byte: the answer to HEAD is the same for a missing key or a missing bucket.
         """
         try:
             opened = self.open(key, 0, 1)
@@ -210,7 +209,7 @@ class Bucket:
         return data
 
     def page(self, base: str, after: str = "") -> tuple[list[Blob], str]:
-        """Return some objects whose keys begin with `base`; where to go on, empty at the end."""
+        """Return some objects below `base`, and the `after` of the next page, empty at the end."""
         more = {"ContinuationToken": after} if after else {}
         with calling(self.name(base)):
             answer = self.client.list_objects_v2(
@@ -230,9 +229,9 @@ class Bucket:
     # Writing
 
     def write(self, key: str, data: bytes, *, create: bool = False) -> None:
-        """Make a small object, replacing one that is there.
+        """Write or replace a small object.
 
-        :param create: only if nothing is there. Raises Conflict if something is.
+        :param create: whether to raise Conflict if the object exists already.
         """
         self.put(key, data, md5_of(data), {"IfNoneMatch": "*"} if create else {})
 
@@ -250,7 +249,7 @@ class Bucket:
         return tag_of(answer)
 
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
         with calling(self.name(key), writing=True):
             self.client.delete_object(**self.at(key))
 
@@ -275,7 +274,7 @@ class Bucket:
             self.client.abort_multipart_upload(**self.at(key), UploadId=upload)
 
     def uploads(self, base: str) -> list[tuple[str, str, datetime]]:
-        """Return up to a page of unfinished uploads: key, id, time of begin."""
+        """Return up to a page of unfinished uploads: key, id, time of their begin."""
         with calling(self.name(base)):
             answer = self.client.list_multipart_uploads(
                 Bucket=self._access.bucket, Prefix=self._prefix + base
@@ -299,12 +298,12 @@ class Bucket:
 
 
 def tag_of(answer: Mapping[str, Any]) -> str:
-    """Return the tag in an answer, without quotes; empty if the server tells none."""
+    """Return the tag in an answer, without quotes; empty if there is none."""
     return str(answer.get("ETag", "")).strip('"')
 
 
 def _content_range(text: str) -> tuple[int, int]:
-    """Return first byte and size of the whole; -1 and -1 if the header does not say both."""
+    """Return the first byte and the whole size; -1 and -1 if the header lacks one of them."""
     span, _, total = text.removeprefix("bytes ").partition("/")
     first = span.partition("-")[0]
     if not (first.isdecimal() and total.isdecimal()):

@@ -1,7 +1,7 @@
-"""Copies within a bucket: by the server, or, if it cannot, by way of this machine.
+"""Copies within a bucket: by the server or, if it refuses, by this machine.
 
-Ceph, for instance, copies no encrypted object. Copies are made of NARs that were found wrong and
-are set aside, and of NARs that get a second name. Both are rare and need not be fast.
+Ceph, for instance, copies no encrypted object. ncps copies a wrong NAR into the quarantine, and a
+NAR that gets a second name. Both are rare and need not be fast.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ncps.storage.s3.parts import in_parts, part_size
 from ncps.storage.s3.upload import UploadOptions
 
 PIECE: Final = 16 * 1024**2
-"""Bytes that are held in memory at a time, of objects of up to 160 GB."""
+"""Bytes in memory at one time, for objects of up to 160 GB."""
 
 
 def copy_blocking(bucket: Bucket, source: Facts, target: str, uploads: UploadOptions) -> str:
     """Copy an object within the bucket; return the copy's tag.
 
-    Raises NotFound if the object is absent, Conflict if it has another tag by now, StorageFull
-    if nothing may be written, Unavailable if it fails now.
+    Raises NotFound if the object is absent, Conflict if it has another tag, StorageFull if nothing
+    may be written, Unavailable if it fails now.
     """
     try:
         if source.size <= uploads.largest_copy:
@@ -38,7 +38,7 @@ def copy_blocking(bucket: Bucket, source: Facts, target: str, uploads: UploadOpt
 
 
 def _carry(bucket: Bucket, source: Facts, target: str, options: Mapping[str, Any]) -> str:
-    """Read the object and write it under the other key."""
+    """Read an object and write it under another key; return the copy's tag."""
     piece = part_size(source.size, PIECE)
     if source.size <= piece:
         data = _read(bucket, source, range(source.size))
@@ -67,5 +67,5 @@ def _read(bucket: Bucket, source: Facts, span: range) -> bytes:
 
 
 def _spans(size: int, part: int) -> list[range]:
-    """Return the bytes of each part."""
+    """Return the range of each part."""
     return [range(start, min(start + part, size)) for start in range(0, size, part)]

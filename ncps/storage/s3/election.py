@@ -1,16 +1,15 @@
-"""Creates an object once, by an election if the server ignores `If-None-Match: *` in a write.
+"""The creation of an object exactly once, also if the server ignores `If-None-Match: *`.
 
-Such a server has no way to write only if no object is there, and plain reads and writes alone
-cannot make any number of processes agree. But the server stamps a time on each object. So every
-process writes a candidate, waits until every candidate with an earlier stamp must be visible, and
-lists the candidates: the earliest stamp wins (of two equal stamps, the smaller key), for every
-process alike. The winner's value is then copied to its final key, which every process reads first,
-so that an election is held once. The winning candidate stays for processes that look late.
+Without that condition a process cannot write only if no object exists, and plain reads and writes
+cannot make several processes agree. So they hold an election, by the time that the server gives
+each object. Every process writes a candidate, waits until all candidates with an earlier time are
+visible, and lists them. The earliest time wins (of two equal times, the smaller key), so all
+processes find the same winner. They copy its value to the final key. Every process reads this key
+first, so there is only one election. The winning candidate stays for processes that look late.
 
-This holds as long as a candidate is visible within `SETTLE_S` of its stamp, differences between the
-clocks of several gateways included, and a listing shows each object that was written before it, as
-those of every current server do. AWS, Ceph, MinIO and others honour the condition and need no
-election.
+Two conditions must hold. A candidate is visible within `SETTLE_S` of its time, with differences
+between the clocks of several gateways. A listing shows each object that was written before it, as
+on all current servers. AWS, Ceph, MinIO and others honour `If-None-Match` and need no election.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _log = Logger()
 
 
 async def create(clock: IReactorTime, requests: BucketRequests, key: str, value: bytes) -> bytes:
-    """Make a small object unless there is one; return the bytes that are there afterwards.
+    """Create a small object unless it exists; return its bytes.
 
     Raises StorageFull if nothing may be written, Unavailable if it fails now.
 
@@ -48,9 +47,9 @@ async def create(clock: IReactorTime, requests: BucketRequests, key: str, value:
 
 
 def _create_blocking(bucket: Bucket, key: str, value: bytes) -> bytes | None:
-    """Write unless there is an object, else read it; None if the server honours no condition.
+    """Write unless the object exists, else read it; None if the server ignores the condition.
 
-    A server may answer that two have tried at once and neither succeeded. Then try again.
+    A server may refuse two requests at the same time, so that neither succeeds. Then try again.
     """
     existing = bucket.read(key)
     if existing is not None:
@@ -70,11 +69,11 @@ def _create_blocking(bucket: Bucket, key: str, value: bytes) -> bytes | None:
 
 
 def _honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
-    """Return whether the server refuses to replace an object when it is told not to.
+    """Return whether the server honours `If-None-Match: *`.
 
     Raises StorageFull if nothing may be written, Unavailable if it fails now.
 
-    :param scratch: a key that nothing else uses.
+    :param scratch: a key that no other object has.
     """
     bucket.write(scratch, b"first")
     try:
@@ -87,7 +86,7 @@ def _honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
 
 
 async def _elect(clock: IReactorTime, requests: BucketRequests, key: str, value: bytes) -> bytes:
-    """Stand for election and return the winner's value.
+    """Take part in the election; return the winner's value.
 
     Raises StorageFull if nothing may be written, Unavailable if it fails now.
     """
@@ -103,7 +102,7 @@ async def _elect(clock: IReactorTime, requests: BucketRequests, key: str, value:
 
 
 def _count_blocking(bucket: Bucket, key: str, mine: str) -> bytes:
-    """Copy the winner to the final key unless it is there; remove our candidate if it has lost."""
+    """Copy the winner to the final key unless that exists; remove `mine` if it has lost."""
     candidates = _candidates(bucket, key)
     value = bucket.read(key)
     if value is None:
@@ -117,7 +116,7 @@ def _count_blocking(bucket: Bucket, key: str, mine: str) -> bytes:
 
 
 def _candidates(bucket: Bucket, key: str) -> list[Blob]:
-    """Return every candidate, the winner first."""
+    """Return all candidates, the winner first."""
     found: list[Blob] = []
     after = ""
     while True:

@@ -1,7 +1,8 @@
-"""Translates the errors of S3, and of the network, into those of `ncps.errors`.
+"""The translation of errors of S3 and of the network into those of `ncps.errors`.
 
-An object is absent only if the server answers NoSuchKey. A missing bucket, a proxy's own 404 and a
-refusal all mean that nothing is known. AWS refuses absent keys, too, if it does not allow listing.
+An object is absent only if the server answers NoSuchKey. After a missing bucket, a proxy's own 404,
+or a refusal, the state of the object is unknown. AWS also refuses absent keys if the credentials do
+not allow listing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _SKEWED: Final = (
 )
 _ELSEWHERE: Final = f"the bucket is in another region: correct {_FLAG}region"
 _NOT_TAKEN: Final = (
-    "the server does not take the request: does it support the values of"
+    "the server does not accept the request: does it support the values of"
     f" {_FLAG}storage-class and {_FLAG}server-side-encryption?"
 )
 
@@ -74,17 +75,18 @@ class Denied(StorageFull):
 
 
 class OutOfRange(Exception):
-    """No byte of the range is in the object. Never leaves the adapter."""
+    """No byte of the range is in the object. The adapter handles this error itself."""
 
 
 @contextmanager
 def calling(what: str, *, writing: bool = False) -> Iterator[None]:
-    """Turn every error of a call into one of ours.
+    """Turn every error of a call into one of `ncps.errors`, or OutOfRange.
 
-    Raises NotFound, Conflict if a condition failed, OutOfRange, StorageFull if there is no room or
-    no leave to write, Refused if the server does not know the request, or else Unavailable.
+    Raises NotFound if the object is absent, Conflict if a condition failed, StorageFull if there is
+    no room or no permission to write, Refused if the server does not support the request, or else
+    Unavailable.
 
-    :param what: which object of which bucket, for the message.
+    :param what: the name of the object and its bucket, for the message.
     :param writing: whether a refusal means that the store is read-only.
     """
     try:
@@ -96,7 +98,7 @@ def calling(what: str, *, writing: bool = False) -> Iterator[None]:
 
 
 def _answered(what: str, response: Mapping[str, Any], *, writing: bool) -> NcpsError | OutOfRange:
-    """Return our error for an answer of the server."""
+    """Return the error for an answer of the server."""
     code = str(response.get("Error", {}).get("Code", ""))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "NoSuchKey":
@@ -128,7 +130,7 @@ def _why(code: str, status: int, response: Mapping[str, Any]) -> str:
 
 
 def _unanswered(what: str, error: Exception) -> Unavailable:
-    """Return our error if no answer came, or none that could be read."""
+    """Return the error if no answer came, or an invalid one."""
     timed_out = isinstance(error, ConnectTimeoutError | ReadTimeoutError)
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         why = (
@@ -147,7 +149,7 @@ def _unanswered(what: str, error: Exception) -> Unavailable:
 
 
 def _where(error: BotoCoreError) -> str:
-    """Return scheme, host and port of the server; the rest of its URL is left out."""
+    """Return scheme, host and port of the server, without the rest of its URL."""
     parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}" if host else "the server"

@@ -1,4 +1,4 @@
-"""An object on its way to a reader: opened in a thread together with its first bytes."""
+"""The opening of an object, in a thread, together with its first bytes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from ncps.storage.s3.source import S3Source
 
 
 class Opening:
-    """One call for a thread, whose caller may be cancelled before the thread is done.
-
-    Then the source is closed.
-    """
+    """One call in a thread; if its caller is cancelled before its end, it closes the source."""
 
     def __init__(self, bucket: Bucket, key: str, wanted: Wanted) -> None:
         self._bucket = bucket
@@ -28,10 +25,10 @@ class Opening:
         self._is_abandoned = False
 
     def run_blocking(self) -> tuple[S3Source, bytes]:
-        """Open the object and read a first piece: for most NARs that is all of it, in one hop.
+        """Open the object and read a first piece, which is the whole of most NARs.
 
-        Raises NotFound if the object is absent, Corrupt if it has another size than is wanted,
-        Replaced, which is a kind of Corrupt, if it has another tag, Unavailable if it fails now.
+        Raises NotFound if the object is absent, Corrupt if it has another size than expected,
+        Replaced, a subclass of Corrupt, if it has another tag, Unavailable if it fails now.
         """
         opened = self._open()
         try:
@@ -60,7 +57,7 @@ class Opening:
     def _open(self) -> Opened:
         start, stop = self._wanted.start, self._wanted.stop
         try:
-            # S3 has no empty range; the answer for the object's first byte says as much.
+            # S3 has no empty range; the answer for the first byte has the same properties.
             return self._bucket.open(self._key, *(start, stop) if stop != start else (0, 1))
         except OutOfRange:
             facts = self._bucket.stat(self._key)
@@ -70,7 +67,7 @@ class Opening:
             return self._bucket.open(self._key)
 
     def _end(self, facts: Facts) -> int:
-        """Return where the bytes end. Raises Corrupt, of which Replaced, for another object."""
+        """Return the end of the range. Raises Corrupt or Replaced for another object."""
         name = keys.file_name(self._key)
         end = self._wanted.end(name, facts.size)
         if self._wanted.tag not in {None, facts.tag}:
@@ -92,7 +89,7 @@ class Opening:
             source.close()
 
     def abandon(self) -> None:
-        """Close the source, or let the thread close it when it is open."""
+        """Close the source, or make the thread close it when it has opened it."""
         with self._lock:
             self._is_abandoned = True
             source = self._source

@@ -1,4 +1,4 @@
-"""Objects made of parts, which are sent one after the other."""
+"""Objects in parts, which are sent one after the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MIB: Final = 1024**2
 
 
 def part_size(size: int, wanted: int) -> int:
-    """Return bytes per part: `wanted`, or more if there would be more than `MOST_PARTS` parts."""
+    """Return bytes per part: `wanted`, or more if that would make more than `MOST_PARTS` parts."""
     least = -(-size // MOST_PARTS)
     return max(wanted, -(-least // _MIB) * _MIB)
 
@@ -26,7 +26,7 @@ def in_parts(bucket: Bucket, key: str, options: Mapping[str, Any]) -> Iterator[P
 
     Raises StorageFull if nothing may be written, Unavailable if it fails now.
 
-    :param options: of the object, as S3 spells them.
+    :param options: of the object, in S3's spelling.
     """
     with calling(bucket.name(key), writing=True):
         answer = bucket.client.create_multipart_upload(
@@ -36,7 +36,7 @@ def in_parts(bucket: Bucket, key: str, options: Mapping[str, Any]) -> Iterator[P
     try:
         yield Parts(bucket, key, upload)
     except BaseException:
-        with suppress(NcpsError):  # an upload that cannot be aborted now is swept later
+        with suppress(NcpsError):  # a later sweep aborts it
             bucket.abort(key, upload)
         raise
 
@@ -55,7 +55,7 @@ class Parts:
 
     @property
     def _place(self) -> dict[str, Any]:
-        """The place of the next part, counted from 1."""
+        """The parameters that name the next part; parts are counted from 1."""
         at = self._bucket.at(self._key)
         return {**at, "UploadId": self._upload, "PartNumber": len(self._tags) + 1}
 
@@ -69,9 +69,9 @@ class Parts:
         self._tags.append(str(answer["ETag"]))
 
     def copy(self, source: Facts, span: range) -> None:
-        """Make the next part of bytes of another object.
+        """Copy bytes of another object as the next part.
 
-        Raises NotFound if that is absent, Conflict if it has another tag.
+        Raises NotFound if that object is absent, Conflict if it has another tag.
         """
         with calling(self._bucket.name(self._key), writing=True):
             answer = self._bucket.client.upload_part_copy(
@@ -83,7 +83,7 @@ class Parts:
         self._tags.append(str(answer["CopyPartResult"]["ETag"]))
 
     def complete(self) -> str:
-        """Make the object of its parts; return its tag, or "": Ceph does not return one here."""
+        """Make the object from its parts; return its tag, or "" where Ceph returns none."""
         parts = [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(self._tags, 1)]
         with calling(self._bucket.name(self._key), writing=True):
             answer = self._bucket.client.complete_multipart_upload(

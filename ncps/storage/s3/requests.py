@@ -1,8 +1,8 @@
 """Requests to a bucket: each runs in a thread of the bucket's own pool.
 
-Requests wait in a bounded line for the threads, and uploads in a line of their own: a burst of one
-kind leaves threads to the other. Reads of an open body need no line, because each body reads one
-piece at a time and the web limits the number of bodies.
+Requests wait for a thread in a bounded queue, and uploads in another one: a burst of one kind
+leaves threads to the other. Reads of an open body need no queue, because each body reads one piece
+at a time and the web floor limits the number of bodies.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ R = TypeVar("R")
 
 
 class BucketRequests:
-    """The way to a bucket: the two lines, and the threads at their end.
+    """The requests to a bucket: two queues, and the threads.
 
-    :param slots: one for each request that may run or wait for a thread.
-    :param uploads: one for each upload that may do so.
+    :param slots: a slot for each request that may run or wait for a thread.
+    :param uploads: a slot for each upload that may run or wait for a thread.
     """
 
     def __init__(
@@ -37,20 +37,20 @@ class BucketRequests:
         self._uploads = uploads
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function that asks the bucket, in a thread. Raises Busy if the line is full."""
+        """Call a function with short requests in a thread. Raises Busy if the queue is full."""
         return await self._run(self._slots, function, *args, **kwargs)
 
     async def upload(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function that sends a large object. Raises Busy if the line is full."""
+        """Call a function that sends a large object. Raises Busy if the queue is full."""
         return await self._run(self._uploads, function, *args, **kwargs)
 
     async def _run(
         self, slots: Bulkhead, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Take a slot, call in a thread, return the result.
+        """Take a slot, call the function in a thread, return the result.
 
-        The call releases the slot, not its caller: a caller that is cancelled frees no slot while
-        the thread is still busy. Otherwise callers that come and go would fill the threads.
+        The end of the call releases the slot, not its caller: a cancelled caller frees no slot
+        while the thread is busy. Otherwise cancelled callers could occupy all threads.
         """
         await slots.acquire()
         result: Deferred[R] = Deferred()

@@ -1,4 +1,4 @@
-"""Bytes of an object of S3, read by threads, and asked for again once if the connection breaks."""
+"""The bytes of an object of S3; threads read them, and resume once if the connection breaks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ncps.storage.s3.bucket import Opened
 from ncps.storage.s3.errors import OutOfRange, calling
 
 READ_SIZE: Final = 256 * 1024
-"""One read: far more than a hop into a thread costs, little enough to hold for each reader."""
+"""Bytes of one read: enough to be worth a call in a thread, few enough for each reader."""
 
 
 class S3Source:
-    """Bytes `start` to `stop` of one object, read by one thread at a time.
+    """The bytes `start` to `stop` of one object, read by one thread at a time.
 
     :param opened: the first answer; the source closes it.
-    :param reopen: asks for the bytes from here on once more, if they are still the same.
+    :param reopen: requests the bytes from a position on again, if the object is still the same.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class S3Source:
         self._position = start
         self._stop = stop
         self._reopen = reopen
-        self._lock = Lock()  # a stream must not be closed under a running read
+        self._lock = Lock()  # a stream must not be closed during a read
         self._is_reading = False
         self._is_closed = False
 
@@ -48,8 +48,7 @@ class S3Source:
     def read_blocking(self, size: int = READ_SIZE) -> bytes:
         """Return the next piece; b"" at the end or after `close`.
 
-        Raises Corrupt if the object was replaced or removed meanwhile, Unavailable if it cannot be
-        read now.
+        Raises Corrupt if the object was replaced or removed, Unavailable if it cannot be read now.
         """
         with self._lock:
             if self._is_closed or not self.left:
@@ -66,7 +65,7 @@ class S3Source:
                     self._end()
 
     def _read_or_resume(self, size: int) -> bytes:
-        """Read; after a failure ask once for the rest, since the server may be back already."""
+        """Read; after a failure request the rest once, because the server may be back already."""
         try:
             return self._read(size)
         except Unavailable:
@@ -85,7 +84,7 @@ class S3Source:
         return data
 
     def close(self) -> None:
-        """Close the connection, at once or after the read under way; idempotent."""
+        """Close the connection, now or after a running read; idempotent."""
         with self._lock:
             self._is_closed = True
             if not self._is_reading:

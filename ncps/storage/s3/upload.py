@@ -1,9 +1,9 @@
-"""Upload: makes a finished file on local disk an object, in one request or in parts.
+"""Upload: sends a finished file on local disk to a bucket, in one request or in parts.
 
-Every request names the MD5 of its bytes, so that the server refuses bytes that were damaged on
-their way. The SHA-256 of the whole is checked before there is an object: a spool that the disk has
-damaged is never published. An upload in parts that fails is aborted; a sweep removes the parts that
-a dead process has left.
+Every request has the MD5 of its bytes, so that the server refuses bytes that were damaged on their
+way. The SHA-256 of the whole is checked before the object exists, so a spool that the disk has
+damaged is never published. A failed upload in parts is aborted; a sweep removes the parts of a dead
+process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ncps.storage.s3.bucket import Bucket
 from ncps.storage.s3.parts import in_parts, part_size
 
 LARGEST_OBJECT: Final = 5 * 1024**4
-"""Bytes that S3 takes at most."""
+"""Bytes of an object in S3, at most."""
 LARGEST_COPY: Final = 5 * 1024**3
 """Bytes that one request can copy; a larger object is copied in parts."""
 NAR_TYPE: Final = "application/x-nix-nar"
@@ -37,10 +37,10 @@ _MIB: Final = 1024**2
 
 @frozen
 class UploadOptions:
-    """How large objects are sent and copied.
+    """The options for large objects that are sent and copied.
 
-    :param part: wanted size of the parts; a file of up to that size goes in one request.
-    :param options: of each object, as S3 spells them, such as its storage class.
+    :param part: bytes of a part; a file of up to that size is sent in one request.
+    :param options: of each object, in S3's spelling, such as its storage class.
     :param largest_copy: bytes that one request may copy.
     """
 
@@ -54,7 +54,7 @@ class UploadOptions:
         return {"ContentType": NAR_TYPE, **self.options}
 
     def of_nar(self, sha256: Hash) -> Mapping[str, Any]:
-        """Properties of an object that is a NAR file with this hash."""
+        """Return the properties of an object that is a NAR file with this hash."""
         return {**self.of_object, "Metadata": {"sha256": sha256.digest.hex()}}
 
 
@@ -91,9 +91,9 @@ class _FilePiece(io.RawIOBase):
 
 @frozen(kw_only=True)
 class Upload:
-    """One file on its way to its key, all in one call for a thread.
+    """The upload of one file, in one call for a thread.
 
-    :param given_up: set if the caller no longer waits; the thread looks at it between parts.
+    :param given_up: set if the caller no longer waits; the thread checks it between parts.
     """
 
     bucket: Bucket
@@ -105,12 +105,12 @@ class Upload:
     def run_blocking(self) -> str:
         """Make the object; return its tag.
 
-        Raises Corrupt if the file is not what `source` says, StorageFull if nothing may be written,
-        Unavailable if it fails now.
+        Raises Corrupt if the file has another size or hash than `source` says, StorageFull if
+        nothing may be written, Unavailable if it fails now.
         """
         size = self.source.size
         if size > LARGEST_OBJECT:
-            raise StorageFull(f"{self.bucket.name(self.key)}: {size} bytes are more than S3 takes")
+            raise StorageFull(f"{self.bucket.name(self.key)}: {size} bytes are too many for S3")
         with _opened(self.source.path) as fd:
             with reading(str(self.source.path)):
                 actual = os.fstat(fd).st_size
@@ -140,7 +140,7 @@ class Upload:
             return parts.complete()
 
     def _digest(self, piece: _FilePiece, whole: hashlib._Hash) -> str:
-        """Feed the hash of the whole; return the piece's Content-MD5, and rewind the piece."""
+        """Add a piece to the hash of the whole; return its Content-MD5, and rewind it."""
         own = hashlib.md5(usedforsecurity=False)
         with reading(str(self.source.path)):
             while data := piece.read(_MIB):
@@ -151,7 +151,7 @@ class Upload:
 
     def _check(self, digest: bytes) -> None:
         if digest != self.source.sha256.digest:
-            raise Corrupt(f"{self.source.path} does not have the hash it is said to have")
+            raise Corrupt(f"{self.source.path} has another hash than when it was written")
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class ErrorTests(SynchronousTestCase):
             ("QuotaExceeded", 403, StorageFull, "QuotaExceeded"),
             ("SlowDown", 503, Unavailable, "slow down"),
             ("InternalError", 500, Unavailable, "500"),
-            ("NotImplemented", 501, Refused, "does not take"),
+            ("NotImplemented", 501, Refused, "does not accept"),
             ("BadDigest", 400, Unavailable, "damaged"),
         ):
             found = self.meaning(error(code, status))

@@ -149,7 +149,7 @@ class ProbeTests(BucketCase):
     def test_a_server_that_forgets_or_remembers_is_refused(self) -> None:
         """Bytes must come back, and must be gone after."""
         self.client.script["put_object"].append(lambda **_: {})
-        self.assertIn("other bytes", self.refused())
+        self.assertIn("the bytes read differ", self.refused())
         self.client.script["delete_object"].append(lambda **_: {})
         self.assertIn("still there", self.refused())
 
