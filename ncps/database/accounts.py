@@ -1,7 +1,7 @@
-"""Accounts: how many NARs are stored and their bytes, as counters that transactions keep.
+"""Accounts: counters of the stored NARs and of their bytes, which transactions update.
 
-A sum over the table would take longer with every NAR; a counter takes one short update. All writers
-share its row, so each transaction locks it last: a transaction that has it waits for no other lock.
+A sum over the table takes longer with every NAR; an update of a counter does not. All writers share
+its row, so each transaction locks it last: a transaction that has this lock waits for no other one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from attrs import frozen
 
 @frozen
 class Change:
-    """The difference that a transaction makes to the counters; negative if bytes are gone."""
+    """The change of the counters by a transaction; negative if bytes were removed."""
 
     nars: int = 0
     size: int = 0
@@ -29,7 +29,7 @@ NOTHING: Final = Change()
 
 
 def of_size(stored_size: int | None) -> Change:
-    """Return the counters of one NAR alone.
+    """Return the counters for a single NAR.
 
     :param stored_size: None if it is not stored.
     """
@@ -37,7 +37,7 @@ def of_size(stored_size: int | None) -> Change:
 
 
 def add(txn: Any, change: Change) -> None:
-    """Update the counters; the last statement of a transaction."""
+    """Update the counters; this must be the last statement of a transaction."""
     if change != NOTHING:
         txn.execute(
             "UPDATE accounts SET nars = nars + ?, bytes = bytes + ? WHERE name = 'stored'",
@@ -52,10 +52,10 @@ def read(txn: Any) -> Change:
 
 
 def recount(txn: Any) -> Change:
-    """Count anew; return by how much the counters were off.
+    """Count again; return the difference from the old counters.
 
-    A transaction that stores or forgets a NAR meanwhile waits for this one before it updates the
-    counters, and its NAR is not in the sum yet.
+    A transaction that stores or forgets a NAR at the same time waits for this one before it updates
+    the counters, and its NAR is not in the sum yet.
     """
     txn.execute("SELECT nars FROM accounts WHERE name = 'stored' FOR UPDATE").fetchall()
     told = read(txn)

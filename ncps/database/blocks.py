@@ -1,4 +1,4 @@
-"""Blocked paths, as the transactions that record narinfos and NARs look them up."""
+"""Look-ups of blocked paths, for transactions that record narinfos and NARs."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def _rows(txn: Any, digests: Sequence[str]) -> dict[str, bool]:
 
 
 BLOCKED_PATHS: Final = KeyedRead(_rows, bool)
-"""Paths that are blocked by their hash parts; the others have no value."""
+"""Blocked paths by their hash parts; other paths have no value."""
 
 
 def is_blocked_path(txn: Any, digest: str) -> bool:
-    """Return whether a path is blocked by its hash part."""
+    """Return whether the path with this hash part is blocked."""
     return BLOCKED_PATHS.one(txn, digest) is not None
 
 
 def is_blocked_file(txn: Any, hashes: Iterable[Hash]) -> bool:
-    """Return whether one of some hashes is that of a blocked NAR, or of a file of one."""
+    """Return whether one of these hashes is that of a blocked NAR or of its file."""
     texts = sorted({str(each) for each in hashes})
     if not texts:  # an empty list is no SQL for some engines
         return False
@@ -57,7 +57,7 @@ def refuse_nar(txn: Any, nar: NarRecord) -> None:
 
 
 def hashes_of(nar: NarRecord) -> set[Hash]:
-    """Return the hashes that a NAR's record has, and the one that its name spells."""
+    """Return the hashes in a NAR's record, and the hash that is its name."""
     found = {each for each in (nar.nar_hash, nar.file_hash) if each is not None}
     try:
         return found | {nar.key.as_hash()}

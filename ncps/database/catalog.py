@@ -1,4 +1,4 @@
-"""SqlCatalog: the `Catalog` port on a database, each method one interaction."""
+"""SqlCatalog: the `Catalog` and `Inventory` ports on a database."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ TOUCH_BATCH: Final = 250
 """Times of last use per transaction."""
 
 AMONG_BATCH: Final = 100
-"""Narinfos read per transaction where many are asked for: below the engines' limits of parameters,
-and few enough that their texts need little memory."""
+"""Narinfos per transaction of `narinfos_among`.
+
+This is below the engines' limits of parameters, and the texts need little memory.
+"""
 
 
 class SqlCatalog(Inventory):
-    """See `ncps.ports.Catalog` and `ncps.ports.Inventory`.
+    """A catalog in SQL; see `ncps.ports.Catalog` and `ncps.ports.Inventory`.
 
-    A narinfo and the record of its NAR are one row of one join, its text ready to parse: reading
-    both takes 70 to 100 microseconds on the reactor's thread, of which SQLite takes 17 and the
-    values the rest. A caller that asks often keeps the parsed values.
+    A narinfo and the record of its NAR are one row of one join. To read both takes 70 to 100
+    microseconds on the reactor's thread: 17 in SQLite, the rest for the values. A caller that asks
+    often keeps the parsed values.
     """
 
     def __init__(self, database: Database) -> None:
@@ -102,7 +104,7 @@ class SqlCatalog(Inventory):
     async def touch(
         self, narinfos: Mapping[str, datetime], nars: Mapping[NarKey, datetime]
     ) -> None:
-        # In batches, each a transaction of its own: nothing else waits for all of them.
+        # Each batch is one transaction, so other transactions wait for one batch only.
         for batch in _batches(narinfos):
             await self._database.write(touch_narinfos, batch)
         for nar_batch in _batches(nars):

@@ -1,13 +1,13 @@
-"""Connections: threads with a connection each, to a server that may come and go.
+"""Connections: threads with a connection each, to a server that may restart.
 
-`twisted.enterprise.adbapi` has threads with a connection each, too, but it imports the driver by
+`twisted.enterprise.adbapi` also has threads with a connection each, but it imports the driver by
 name, and trusts a connection for ever. Here the dialect makes connections, and:
 
-- once one connection is found broken, all that were made before are replaced before their next
-  use: a restart of the server costs the calls that were under way their first try, and no more;
-- connections that were idle for `MAX_IDLE_S` are replaced, as firewalls and servers forget them;
-- at most `idle` idle connections are kept;
-- a connection can be cut from another thread, where its own waits for a server that hangs.
+- if one connection is broken, all older ones are replaced before their next use: a restart of the
+  server fails only the first attempt of the calls under way;
+- connections that were idle for `MAX_IDLE_S` are replaced, because firewalls and servers drop them;
+- at most `idle` idle connections stay open;
+- another thread can cut a connection whose own thread waits for a server that hangs.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _log = Logger()
 R = TypeVar("R")
 
 MAX_IDLE_S: Final = 240.0
-"""Longest time unused after which a connection is still trusted."""
+"""Seconds that a connection may be idle and still be used again."""
 
 
 @define
 class _Kept:
     """An open connection of one thread.
 
-    :ivar socket: a duplicate of the driver's, for `Connections.cut`: the driver may close its own
-        at any moment, and another file may get the number then.
-    :ivar epoch: how many breakdowns the pool had seen when the connection was made.
-    :ivar since: when its last use ended, monotonic.
+    :ivar socket: a duplicate of the driver's socket, for `Connections.cut`: the driver may close
+        its own at any moment, and another file may get the same number.
+    :ivar epoch: the number of restarts that the pool had noticed when the connection was made.
+    :ivar since: when its last use ended, on a monotonic clock.
     """
 
     raw: Any
@@ -55,11 +55,11 @@ class _Kept:
 
 
 class Connections:
-    """Connections to one server, each with a thread.
+    """A pool of connections to one server, each with a thread.
 
     :param reactor: `IReactorThreads` and `IReactorCore`; its end closes the connections.
-    :param size: connections at most.
-    :param idle: how many of them stay open while they have nothing to do.
+    :param size: connections, at most.
+    :param idle: idle connections that stay open, at most.
     """
 
     def __init__(self, reactor: Any, dialect: ServerDialect, *, size: int, idle: int) -> None:
@@ -76,7 +76,7 @@ class Connections:
         self._is_closing = False
 
     def start(self) -> None:
-        """Make ready for calls; each connection is made by the first call that needs it."""
+        """Accept calls from now on; the first call that needs a connection makes it."""
         self._threads.start()
         self._at_end = self._reactor.addSystemEventTrigger("during", "shutdown", self._close_all)
         self.is_running = True
@@ -94,7 +94,7 @@ class Connections:
             self._close(self.connections.popitem()[1])
 
     def _connected(self) -> Any:
-        """Return the connection of this thread, a new one if there is none that can be trusted."""
+        """Return the connection of this thread; make a new one if it is missing or too old."""
         thread = threading.get_ident()
         with self._lock:
             self._busy.add(thread)
@@ -113,7 +113,7 @@ class Connections:
     def drop(self, *, is_broken: bool = False) -> None:
         """Close the connection of this thread.
 
-        :param is_broken: whether that was found in using it, so that others may be, too.
+        :param is_broken: whether its use failed, so that other connections may be broken as well.
         """
         thread = threading.get_ident()
         with self._lock:
@@ -124,7 +124,7 @@ class Connections:
             self._close(kept)
 
     def _close(self, kept: _Kept) -> None:
-        with suppress(*self.dialect.errors, OSError):  # it was broken
+        with suppress(*self.dialect.errors, OSError):  # the connection was broken
             kept.raw.close()
         kept.socket.close()
 
@@ -136,7 +136,7 @@ class Connections:
     ) -> Deferred[R]:
         """Run a function on a transaction in a thread. Fails with the driver's errors.
 
-        :param started: called in the thread with its number, for `cut`; may raise.
+        :param started: called in the thread with the thread's number, for `cut`; may raise.
         """
         return deferToThreadPool(
             self._reactor, self._threads, self._run_blocking, begin, function, started
@@ -161,7 +161,7 @@ class Connections:
             self._rest()
 
     def _transact(self, raw: Any, begin: Sequence[str], function: Callable[[Transaction], R]) -> R:
-        """Run a function in a transaction; without `begin`, each statement is one of its own."""
+        """Run a function in a transaction; without `begin`, each statement is one transaction."""
         txn = Transaction(raw.cursor(), self.dialect.translate)
         try:
             for statement in begin:
@@ -176,17 +176,17 @@ class Connections:
         return result
 
     def _roll_back(self, raw: Any) -> None:
-        """Take back a transaction; drop a connection that cannot, since the caller has an error."""
+        """Roll back a transaction; drop the connection if that fails."""
         try:
             raw.rollback()
         except self.dialect.errors:
             self.drop(is_broken=True)
-        except Exception:  # noqa: BLE001 - the error that led here is the one to raise
+        except Exception:  # noqa: BLE001 - the caller raises the error before this one
             _log.failure("a rollback failed")
             self.drop()
 
     def _rest(self) -> None:
-        """Note that this thread is idle; close its connection if enough others are."""
+        """Mark this thread as idle; close its connection if enough others are idle."""
         thread = threading.get_ident()
         with self._lock:
             self._busy.discard(thread)
@@ -198,16 +198,16 @@ class Connections:
             self.drop()
 
     def cut(self, thread: int) -> None:
-        """Cut the connection of a thread that waits in vain; the thread gets an error."""
+        """Cut the connection of a thread that waits for the server; the thread gets an error."""
         with self._lock:
             kept = self.connections.get(thread) if thread in self._busy else None
             if kept is None:
                 return
-            with suppress(OSError):  # it is broken already
+            with suppress(OSError):  # the connection is broken already
                 kept.socket.shutdown(socket.SHUT_RDWR)
 
     def close_within(self, seconds: float) -> None:
-        """Close; calls that are still under way after `seconds` are cut off."""
+        """Close the pool; cut the calls that still run after `seconds`."""
         late = threading.Timer(seconds, self._cut_all)
         late.start()
         try:

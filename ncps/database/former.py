@@ -1,4 +1,4 @@
-"""Databases of the Go program of the same name: recognized, and never written."""
+"""Databases of the Go program of the same name; ncps recognizes and never changes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ncps.errors import Refused
 
 TABLES: Final = frozenset({"narinfos", "nar_files", "narinfo_nar_files"})
 SAMPLE: Final = 100
-"""Rows that are looked at to see whether a database belongs to a store."""
+"""Rows that are read to find out whether a database belongs to a store."""
 
 _MAGIC: Final = b"SQLite format 3\0"
 
@@ -24,7 +24,7 @@ def is_former(tables: Collection[str]) -> bool:
 
 
 def refusal(where: str, *, is_file: bool) -> Refused:
-    """Return the error that the database cannot be taken over.
+    """Return the error that says that ncps cannot use this database.
 
     :param where: the database, without secrets.
     """
@@ -35,15 +35,15 @@ def refusal(where: str, *, is_file: bool) -> Refused:
     )
     return Refused(
         f"the database {where} belongs to the Go program ncps: this version cannot take it over"
-        " yet, and nothing was touched. Stay with the Go program until one can, or begin without"
-        f" what only that database knows (narinfos, uploads, pins, the signing key) by {way_out}"
+        " yet, and has changed nothing. Keep the Go program until a version can, or begin without"
+        f" the data of that database (narinfos, uploads, pins, the signing key) by {way_out}"
     )
 
 
 def is_former_file(path: Path) -> bool:
     """Return whether a file is an SQLite database of the Go program; False if unknown. Blocks.
 
-    Nothing is written, not beside the file either, and no lock is taken.
+    It writes nothing, neither into the file nor beside it, and takes no lock.
     """
     try:
         with path.open("rb") as file:
@@ -57,9 +57,9 @@ def is_former_file(path: Path) -> bool:
 
 
 def files_of(path: Path) -> tuple[list[str], list[str]]:
-    """Return some hashes of NARs and some of chunks that such a database knows. Blocks.
+    """Return some hashes of NARs and some hashes of chunks in such a database. Blocks.
 
-    A table that cannot be read is left out.
+    A table that cannot be read counts as empty.
     """
     found: list[list[str]] = []
     for table in ("nar_files", "chunks"):
@@ -75,7 +75,7 @@ def files_of(path: Path) -> tuple[list[str], list[str]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    # immutable: without it SQLite makes files beside one that is in WAL mode.
+    # Without `immutable`, SQLite makes files beside a database in WAL mode.
     uri = f"file:{quote(str(path))}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
         yield connection

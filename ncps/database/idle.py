@@ -1,4 +1,4 @@
-"""Idle NARs: finds those that were not wanted for long, and marks or deletes their rows."""
+"""Idle NARs: the search for NARs that were unused for long, and the change of their rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ncps.ports import EvictedNar, Forgotten, IdleNar
 
 _ONLY_COPY: Final = "k.uploaded_at IS NOT NULL AND k.upstream = ''"
 _ONLY_COPIES: Final = f"k.uploaded_at >= 0 AND {_ONLY_COPY}"
-"""The same; engines look for a range in the index on `uploaded_at`, and not for all but NULL."""
+"""The same rows; with a range of `uploaded_at` engines use the index, with IS NOT NULL not."""
 
 SIZE_OF_ONLY_COPIES: Final = (
     "SELECT COALESCE(SUM(k.stored_size), 0) FROM nar_files k"  # noqa: S608 - ours
@@ -24,16 +24,18 @@ SIZE_OF_ONLY_COPIES: Final = (
 
 
 def _find(which: str, pinned: str = "", is_free: str = "") -> str:
-    """Write the search for idle NARs.
+    """Return the statement that searches for idle NARs.
 
-    The engines have no common function for the largest of several values, hence CASE. Rows are
-    sorted by few columns, and only those that are returned are read whole. Grouping keeps SQLite
-    from looking for the uses of narinfos again in each comparison. The pinned NARs are one list
-    that is made once, and only if there are any. The time of storing counts where no last use is
-    noted. A NAR whose last use is 0 was fetched ahead, and no client has asked for it since: if
-    none has asked for its narinfo either, it goes first.
+    The engines have no common function for the largest of several values, hence CASE. The inner
+    query sorts few columns; the outer one reads only the returned rows completely. With GROUP BY,
+    SQLite does not search the uses of narinfos again in each comparison. The list of pinned NARs is
+    made once, and only if there are pins. Without a last use the time of storing counts. A NAR with
+    the last use 0 was fetched ahead, and no client has asked for it: if no client has asked for its
+    narinfo either, it comes first.
 
     :param which: condition on a row of `nar_files k`.
+    :param pinned: join of the pinned NARs.
+    :param is_free: condition that excludes the pinned NARs.
     """
     return f"""
 SELECT {NAR_COLUMNS}, t.used_at FROM (
@@ -106,7 +108,7 @@ ORDER BY n.uploaded_at, n.id LIMIT ?
 
 
 def find(txn: Any, before: datetime, limit: int, *, only_copies: bool = False) -> list[IdleNar]:
-    """Return stored NARs that were last wanted before a time, the longest unwanted first.
+    """Return stored NARs that were last used before a time, the longest unused first.
 
     :param only_copies: see `Inventory.idle`.
     """
@@ -118,7 +120,7 @@ def find(txn: Any, before: datetime, limit: int, *, only_copies: bool = False) -
 
 
 def only_copies(txn: Any) -> int:
-    """Return the bytes of stored uploads that no upstream is known to have."""
+    """Return the bytes of stored uploads for which no upstream is known."""
     return int(txn.execute(SIZE_OF_ONLY_COPIES).fetchone()[0])
 
 
@@ -133,9 +135,9 @@ def _idle(rows: Sequence[Any]) -> list[IdleNar]:
 
 
 def evict(txn: Any, victims: Sequence[IdleNar]) -> tuple[list[EvictedNar], Change]:
-    """Mark NARs as missing, if they are still as `find` saw them; see `Inventory.evict`."""
+    """Mark NARs as missing, if `find` would still return them; see `Inventory.evict`."""
     evicted, change = [], NOTHING
-    # In the order in which every transaction locks several NARs.
+    # Every transaction locks several NARs in this order.
     for victim in sorted(victims, key=lambda idle: (idle.nar.key.name, idle.nar.key.extension)):
         nar, used_at = victim.nar, milliseconds(victim.used_at)
         where = nar.key.name, nar.key.extension, milliseconds(nar.stored_at), nar.stored_size
@@ -151,12 +153,12 @@ def evict(txn: Any, victims: Sequence[IdleNar]) -> tuple[list[EvictedNar], Chang
 
 
 def forget(txn: Any, before: datetime, now: datetime, limit: int) -> Forgotten:
-    """Delete rows of NARs that are not stored and not wanted; see `Inventory.forget_unused`."""
+    """Delete rows of NARs that are not stored and unused; see `Inventory.forget_unused`."""
     then = milliseconds(before)
     rows = txn.execute(_UNUSED, (then, then, then, limit)).fetchall()
     forgotten = []
     for row_id, name, extension, used_at in rows:
-        # The statement checks again under the lock: the NAR may have been stored or used meanwhile.
+        # The statement checks again under the lock: the NAR may have been stored or used since.
         if used_at < 0 and not _has_narinfos(txn, row_id):
             txn.execute(
                 "UPDATE nar_files SET last_used_at = ? WHERE id = ? AND last_used_at IS NULL",

@@ -1,4 +1,4 @@
-"""The lock on an SQLite file, which one daemon at a time may use; servers are for many."""
+"""The lock on an SQLite file, which only one daemon at a time may use."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _OTHER: Final = "a database of its own by cache-database-url"
 
 
 class DatabaseLock(LockFile):
-    """A daemon holds it from before the migrations until after its last write.
+    """The lock file beside an SQLite database.
 
-    It lies beside the database file.
+    A daemon holds it from before the migrations until after its last write.
     """
 
     def __init__(self, database: Path) -> None:

@@ -1,13 +1,13 @@
-"""Migrations: the schema brought up to date, forward only, each step one transaction.
+"""Migrations: they bring the schema up to date, forward only, each step in one transaction.
 
-The table `schema_migrations` says which steps are applied, with a checksum of each. A schema newer
-than this program is refused, and so is a database of another program. Several processes that start
-at once take turns: each step happens under the database's exclusive lock. Where the engine cannot
-take a step back, `steps` goes on where it was broken off.
+The table `schema_migrations` has a row with a checksum for each applied step. ncps refuses a schema
+that is newer than the program, and a database of another program. If several processes start at the
+same time, they take turns: each step needs the database's exclusive lock. If the engine cannot roll
+a step back, `steps` continues it after an interruption.
 
 A database of a version before the first release has other numbers, and another checksum at
-number 1. It gets the rest of the old steps; all of them count as step 1. Its rows keep the old
-numbers until a later step is applied, so that a daemon of that version can still start beside
+number 1. It gets the rest of the old steps; all of them together count as step 1. Its rows keep the
+old numbers until a later step is applied, so that a daemon of that version can still start beside
 this one.
 """
 
@@ -53,9 +53,9 @@ PAUSE_S: Final = 0.1
 
 @frozen(kw_only=True)
 class SchemaStatus:
-    """The migrations that a database has, and those that it lacks.
+    """The applied and the pending migrations of a database.
 
-    :ivar is_to_renumber: whether its rows have old numbers, and the first pending step a new one.
+    :ivar is_to_renumber: whether the rows must get new numbers before the first pending step.
     """
 
     applied: tuple[Migration, ...]
@@ -66,7 +66,8 @@ class SchemaStatus:
 def status(dialect: Dialect) -> SchemaStatus:
     """Return the applied and the pending migrations; changes nothing. Blocks.
 
-    Raises Refused if the database is not ours or too new, Unavailable if it does not answer.
+    Raises Refused if the database is too new or of another program, Unavailable if it does not
+    answer.
     """
     try:
         return _look(dialect)
@@ -83,7 +84,7 @@ def _look(dialect: Dialect) -> SchemaStatus:
 
 
 def is_used(dialect: Dialect) -> bool:
-    """Return whether the catalog knows a narinfo; changes nothing. Blocks; raises as `status`."""
+    """Return whether the catalog has a narinfo; changes nothing. Blocks; raises as `status`."""
     try:
         connection = dialect.inspect()
         if connection is None:
@@ -102,15 +103,15 @@ def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
 
     Raises the errors of `status`, and StorageFull if nothing can be written.
 
-    :param sleep: blocks for a number of seconds, while another process migrates.
+    :param sleep: blocks for a number of seconds if another process migrates.
     """
     dialect.prepare()
     for attempt in range(ATTEMPTS):
         try:
-            # `_look` refuses a database that is not ours before anything in it is changed.
+            # `_look` refuses a database of another program before this changes it.
             return _up(dialect, sleep) if _look(dialect).pending else ()
         except dialect.errors as error:
-            # Two processes that set a new SQLite file to WAL at one time collide without waiting.
+            # If two processes set a new SQLite file to WAL together, one fails immediately.
             is_hopeless = dialect.trouble(error) is not Trouble.CONFLICT
             if is_hopeless or attempt + 1 == ATTEMPTS:
                 raise _told(dialect, error) from error
@@ -119,7 +120,7 @@ def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
 
 
 def _told(dialect: Dialect, error: Exception) -> NcpsError:
-    """Return our error; if a server does not answer, with a hint for the operator."""
+    """Return an error of `ncps.errors`; if a server does not answer, with a hint."""
     found = dialect.translated(error)
     if dialect.trouble(error) is Trouble.AWAY and isinstance(found, Unavailable):
         return Unavailable(f"{found}; is it running, and is cache-database-url right?")
@@ -134,7 +135,7 @@ def _up(dialect: Dialect, sleep: Sleep) -> tuple[Migration, ...]:
             for statement in dialect.begin_migration:
                 txn.execute(statement)
             try:
-                # Looked at anew under the lock: another process may have done it meanwhile.
+                # Read again under the lock: another process may have applied a step.
                 found = _status(connection, dialect)
                 if found.is_to_renumber:
                     _renumber(txn, dialect)
@@ -150,7 +151,7 @@ def _up(dialect: Dialect, sleep: Sleep) -> tuple[Migration, ...]:
 
 
 def _renumber(txn: Transaction, dialect: Dialect) -> None:
-    """Give the rows of a database with old numbers the new one; the time of step 1 stays."""
+    """Replace the rows with old numbers by a row for step 1, which keeps its time."""
     if not dialect.has_transactional_ddl:
         for statement in dialect.begin_write:
             txn.execute(statement)
@@ -177,9 +178,9 @@ def _apply(txn: Transaction, migration: Migration, dialect: Dialect) -> None:
 
 
 def probe(dialect: Dialect) -> None:
-    """Check that the user has the rights that the program needs; changes nothing. Blocks.
+    """Check that the database user has all needed rights; changes nothing. Blocks.
 
-    To be called after `up`. Raises Refused if a right is missing, StorageFull if the server is
+    Call this after `up`. Raises Refused if a right is missing, StorageFull if the server is
     read-only, Unavailable if it does not answer.
     """
     try:
@@ -228,8 +229,8 @@ def _status(connection: Any, dialect: Dialect) -> SchemaStatus:
 def _rows(connection: Any, dialect: Dialect) -> list[tuple[int, str, int]]:
     """Return version, checksum and time of each migration that has begun.
 
-    A negative time says that it has not ended: see `steps`. Raises Refused if the tables are not
-    ours.
+    A negative time means that it has not ended: see `steps`. Raises Refused if the tables belong to
+    another program.
     """
     tables = dialect.tables(connection)
     if not tables:

@@ -1,7 +1,7 @@
-"""Migration: one step of the schema, as it lies in `schema/<dialect>/`.
+"""Migration: one step of the schema, a file in `schema/<dialect>/`.
 
-The versions before the first release came to today's schema in seven steps, numbered 1, 2, 4, 10,
-11, 12 and 14, which lie in `schema/<dialect>/unreleased/`. `migrate` upgrades their databases.
+The versions before the first release had seven steps to the first schema, numbered 1, 2, 4, 10, 11,
+12 and 14, in `schema/<dialect>/unreleased/`. `migrate` upgrades their databases.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of its statements, in hex; comments and layout do not count."""
+        """SHA-256 of the statements, in hex; comments and layout do not count."""
         words = " ; ".join(" ".join(statement.split()) for statement in self.statements)
         return hashlib.sha256(words.encode()).hexdigest()
 
     @property
     def statements(self) -> list[str]:
-        """Its statements; each ends with a semicolon at the end of a line."""
+        """The statements; in the file each ends with a semicolon at the end of a line."""
         lines = [line for line in self.text.splitlines() if not line.lstrip().startswith("--")]
         parts = "\n".join(lines).split(";\n")
         return [part.strip().removesuffix(";") for part in parts if part.strip()]
@@ -43,8 +43,7 @@ def known(dialect: str) -> tuple[Migration, ...]:
 def unreleased(dialect: str) -> tuple[Migration, ...]:
     """Return the migrations of the versions before the first release, in order.
 
-    All of them together make what the first of `known` makes at once. A dialect that is younger
-    has none.
+    All of them together have the same result as the first one of `known`. A newer dialect has none.
     """
     directory = files("ncps").joinpath("schema", dialect, "unreleased")
     return _found(directory) if directory.is_dir() else ()

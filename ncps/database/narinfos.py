@@ -1,4 +1,4 @@
-"""Narinfo rows: plain functions on a transaction."""
+"""Rows of narinfos: plain functions on a transaction."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def find(txn: Any, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
 
 
 def among(txn: Any, digests: Sequence[str]) -> dict[str, tuple[NarInfoEntry, NarRecord] | None]:
-    """Return those of some narinfos that are there. See `Catalog.narinfos_among`."""
+    """Return the existing ones of some narinfos. See `Catalog.narinfos_among`."""
     if not digests:
         return {}
     return {
@@ -54,7 +54,7 @@ def among(txn: Any, digests: Sequence[str]) -> dict[str, tuple[NarInfoEntry, Nar
 
 
 def _rows(txn: Any, digests: Sequence[str]) -> dict[str, Sequence[Any]]:
-    """Read the rows of some narinfos, each with that of its NAR; the text of a long one is None."""
+    """Return the rows of some narinfos, each with that of its NAR; a long text becomes None."""
     listed, parameters = list_of(digests)
     found = txn.execute(
         f"SELECT {_SHORT_COLUMNS}, {NAR_COLUMNS} {_JOIN} IN {listed}",
@@ -87,9 +87,9 @@ _OF_NAR = (
 
 
 def of_nar(txn: Any, key: NarKey, *, is_locked: bool = False) -> list[NarInfoEntry]:
-    """Return every narinfo of a NAR.
+    """Return all narinfos of a NAR.
 
-    :param is_locked: whether no other transaction may change them until the end of this one.
+    :param is_locked: whether to lock them against other transactions until the end of this one.
     """
     rows = txn.execute(
         f"{_OF_NAR} FOR UPDATE" if is_locked else _OF_NAR, (key.name, key.extension)
@@ -112,7 +112,7 @@ def alike(txn: Any, key: NarKey) -> list[NarInfoEntry]:
 
 
 def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
-    """Insert or replace a narinfo; its last use is kept."""
+    """Insert or replace a narinfo; its last use stays."""
     columns: dict[str, object] = {
         "nar_file_id": nar_file_id,
         "store_path_name": entry.narinfo.store_path.name,
@@ -134,9 +134,9 @@ def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
 
 
 def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> list[NarInfoEntry]:
-    """Put FileHash and FileSize of the stored NAR into its narinfos, in place of an upstream's.
+    """Set FileHash and FileSize in the narinfos of a NAR to those of its stored file.
 
-    Return all its narinfos.
+    Return all narinfos of the NAR.
     """
     found = of_nar(txn, nar.key, is_locked=True)
     entries = [_filled(entry, nar) for entry in found]
@@ -164,14 +164,14 @@ def forget(txn: Any, digest: str) -> bool:
 
 
 def touch(txn: Any, uses: Mapping[str, datetime]) -> None:
-    """Set times of last use, never backwards."""
+    """Set times of last use; ignore earlier times."""
     txn.executemany(
         "UPDATE narinfos SET last_used_at = ? WHERE hash = ? AND COALESCE(last_used_at, 0) < ?",
-        # Every transaction locks rows in this order, so that no two wait in a circle.
+        # Every transaction locks rows in this order, so there is no deadlock.
         [(milliseconds(at), digest, milliseconds(at)) for digest, at in sorted(uses.items())],
     )
 
 
 def count(txn: Any) -> int:
-    """Return how many there are."""
+    """Return the number of narinfos."""
     return int(txn.execute("SELECT COUNT(*) FROM narinfos").fetchone()[0])

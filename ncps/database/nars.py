@@ -1,4 +1,4 @@
-"""NAR rows: plain functions on a transaction."""
+"""Rows of NARs: plain functions on a transaction."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
 _ORIGIN = ("upstream", "origin_url")
 
 CLAIMS: Final = 4
-"""How often a row is looked for and made, if other transactions delete it again and again."""
+"""Attempts to find or insert a row while other transactions delete it."""
 
 
 def find(txn: Any, key: NarKey) -> NarRecord | None:
-    """Return the record of a NAR."""
+    """Return the record of a NAR, or None."""
     return BY_KEY.one(txn, key)
 
 
 def _rows(txn: Any, keys: Sequence[NarKey]) -> dict[NarKey, Sequence[Any]]:
-    """Read the rows of some keys; those of other extensions of a name, a few, are read, too."""
+    """Return the rows of some keys; the statement also reads other extensions of their names."""
     wanted = {(key.name, key.extension): key for key in keys}
     listed, parameters = list_of(list(dict.fromkeys(key.name for key in keys)))
     rows = txn.execute(
@@ -57,10 +57,11 @@ def stored_file(txn: Any, file_hash: Hash, extension: str) -> NarRecord | None:
 
 @frozen(kw_only=True)
 class Claim:
-    """A row that no other transaction changes until the end of this one.
+    """A row that is locked against other transactions until the end of this one.
 
     :ivar fence: number of the lease under which its bytes were stored; 0 if there was none.
-    :ivar was_missing: whether it was inserted for the claim, or just before it.
+    :ivar there: the record in the row.
+    :ivar was_missing: whether the row was inserted by this claim, or by another one just before.
     """
 
     row_id: int
@@ -71,16 +72,16 @@ class Claim:
 
 @frozen(kw_only=True)
 class Written:
-    """A row that was written, and the change of the accounts that follows."""
+    """A row that was written, and the resulting change of the accounts."""
 
     row_id: int
     change: Change
 
 
 def claim(txn: Any, nar: NarRecord) -> Claim:
-    """Return the row of a NAR, locked, inserted where it is missing.
+    """Lock and return the row of a NAR; insert it if it is missing.
 
-    It is inserted as not stored, so that its update shows the change of the accounts.
+    An inserted row is not stored, so that its update shows the change of the accounts.
     """
     missing = columns_of(nar.without_bytes())
     columns = {"name": nar.key.name, "extension": nar.key.extension, **missing}
@@ -97,7 +98,7 @@ def claim(txn: Any, nar: NarRecord) -> Claim:
             f" VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING",
             tuple(columns.values()),
         )
-    raise Unavailable(f"the row of NAR {nar.key.name} is deleted as fast as it is made")
+    raise Unavailable(f"the row of NAR {nar.key.name} is deleted after each insertion")
 
 
 def update(txn: Any, row_id: int, columns: Mapping[str, object]) -> None:
@@ -110,13 +111,13 @@ def update(txn: Any, row_id: int, columns: Mapping[str, object]) -> None:
 
 
 def announce(txn: Any, nar: NarRecord) -> Written:
-    """Make or update the row of a NAR that a narinfo names. See `Catalog.add_narinfo`."""
+    """Insert or update the row of a NAR that a narinfo names. See `Catalog.add_narinfo`."""
     row = claim(txn, nar)
     told, kept = columns_of(nar), columns_of(row.there)
     if row.there.is_stored:
         is_same = nar.nar_hash is not None and nar.nar_hash in {
             row.there.nar_hash,
-            row.there.file_hash,  # computed, as all of a stored file is
+            row.there.file_hash,  # computed, like all facts of a stored file
         }
         facts = _FACTS if is_same else ()
         columns = {name: told[name] for name in facts if kept[name] in {None, ""}}
@@ -124,7 +125,7 @@ def announce(txn: Any, nar: NarRecord) -> Written:
             columns |= {name: told[name] for name in _ORIGIN}
     elif row.was_missing:
         columns = told
-    elif row.there.was_stored:  # its facts were seen, those told may be anything
+    elif row.there.was_stored:  # its facts were computed; those in the narinfo may be wrong
         columns = {name: told[name] for name in _ORIGIN}
     else:
         columns = {name: told[name] for name in _FACTS + _ORIGIN}
@@ -134,7 +135,7 @@ def announce(txn: Any, nar: NarRecord) -> Written:
 
 
 def _has_twin(txn: Any, nar: NarRecord) -> bool:
-    """Whether a stored file was made from this one: narinfos that come later may name it, too."""
+    """Return whether there is a stored twin of this file, which a later narinfo may name."""
     found = txn.execute(
         "SELECT 1 FROM nar_files t WHERE t.nar_hash = ? AND t.made_from = ?"
         " AND t.stored_at IS NOT NULL LIMIT 1",
@@ -158,7 +159,7 @@ def _changes(kept: Mapping[str, object], columns: Mapping[str, object]) -> dict[
 
 
 def mark_stored(txn: Any, nar: NarRecord, fence: int = 0) -> Written:
-    """Insert or replace a row, except that its last use is not forgotten.
+    """Insert or replace a row; a known last use stays.
 
     Raises Conflict if bytes were stored under a later lease; see `Catalog.mark_stored`.
     """
@@ -178,7 +179,7 @@ def mark_stored(txn: Any, nar: NarRecord, fence: int = 0) -> Written:
 
 
 def mark_missing(txn: Any, key: NarKey) -> Change:
-    """Note that the bytes are gone."""
+    """Record that the bytes are gone."""
     found = _locked(txn, key)
     if found is None:
         return NOTHING
@@ -192,10 +193,10 @@ def mark_missing(txn: Any, key: NarKey) -> Change:
 
 
 def _locked(txn: Any, key: NarKey) -> Written | None:
-    """Lock a row, if there is one; return it with the change of the accounts if its bytes go.
+    """Lock a row, if it exists; return it with the change of the accounts without its bytes.
 
-    Only the row that was locked may be changed afterwards, by its id: if there was none, another
-    transaction may have made one and stored its NAR before the next statement.
+    Change only the locked row afterwards, by its id: if there was none, another transaction may
+    insert one and store its NAR before the next statement.
     """
     row = txn.execute(
         "SELECT id, stored_size FROM nar_files WHERE name = ? AND extension = ? FOR UPDATE",
@@ -219,7 +220,7 @@ _COMPUTED: Final = (
 
 
 def mark_verified(txn: Any, nar: NarRecord) -> bool:
-    """Note the facts that were computed from stored bytes. See `Catalog.mark_verified`."""
+    """Record the facts that were computed from stored bytes. See `Catalog.mark_verified`."""
     told = columns_of(nar)
     columns = {name: told[name] for name in _COMPUTED}
     changed = txn.execute(
@@ -237,7 +238,7 @@ def mark_verified(txn: Any, nar: NarRecord) -> bool:
 
 
 _TOLD: Final = ("file_size", "file_hash", *_ORIGIN)
-"""Columns that an upstream fills: facts about the file, and where it is."""
+"""Columns with facts from an upstream: those about the file, and its origin."""
 
 
 def restate(txn: Any, nar: NarRecord) -> None:
@@ -251,7 +252,7 @@ def restate(txn: Any, nar: NarRecord) -> None:
 
 
 def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRecord]:
-    """Return stored NARs never checked against their NarHash, oldest first."""
+    """Return stored NARs that were never verified, oldest first. See `Catalog.unverified`."""
     if not compressions:  # an empty list is no SQL for some engines
         return []
     rows = txn.execute(
@@ -265,7 +266,7 @@ def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRec
 
 
 def forget(txn: Any, key: NarKey) -> tuple[bool, Change]:
-    """Delete a row and, through the foreign key, its narinfos; False if there is none."""
+    """Delete a row and, by the foreign key, its narinfos; False if there is none."""
     found = _locked(txn, key)
     if found is None:
         return False, NOTHING
@@ -274,13 +275,13 @@ def forget(txn: Any, key: NarKey) -> tuple[bool, Change]:
 
 
 def touch(txn: Any, uses: Mapping[NarKey, datetime]) -> None:
-    """Set times of last use, never backwards."""
+    """Set times of last use; ignore earlier times."""
     txn.executemany(
         "UPDATE nar_files SET last_used_at = ? WHERE name = ? AND extension = ?"
         " AND COALESCE(last_used_at, 0) < ?",
         [
             (milliseconds(at), key.name, key.extension, milliseconds(at))
-            # Every transaction locks rows in this order, so that no two wait in a circle.
+            # Every transaction locks rows in this order, so there is no deadlock.
             for key, at in sorted(uses.items(), key=lambda use: (use[0].name, use[0].extension))
         ],
     )

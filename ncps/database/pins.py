@@ -1,8 +1,8 @@
 """SqlPins: the pins of a catalog, and the paths that they hold.
 
-A pin and the paths that it holds are written in many small transactions, so that a closure of
-100,000 paths delays no other transaction. A row of `pinned_paths` whose pin is gone still protects
-its path until it is purged; ids of pins are never given twice.
+Many small transactions write the paths of a pin, so that a closure of 100,000 paths delays no other
+transaction. A row of `pinned_paths` whose pin is gone still protects its path until it is purged;
+ids of pins are never reused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BATCH: Final = 200
 """Paths in one transaction."""
 
 HOLDERS: Final = 10
-"""Roots that are named for one path."""
+"""Roots that `holders` returns for one path, at most."""
 
 _COLUMNS: Final = (
     "hash, label, created_at, expires_at, is_fetching, paths, missing, size, looked_at"
@@ -30,7 +30,7 @@ _COLUMNS: Final = (
 NARS: Final = (
     "SELECT DISTINCT i.nar_file_id AS id FROM pinned_paths p JOIN narinfos i ON i.hash = p.hash"
 )
-"""The rows of the NARs that pins hold."""
+"""The ids of the NARs that pins hold."""
 
 _TOTALS: Final = f"""
 SELECT COUNT(*), COALESCE(SUM(n.stored_size), 0) FROM ({NARS}) q
@@ -39,7 +39,7 @@ JOIN nar_files n ON n.id = q.id WHERE n.stored_at IS NOT NULL
 
 
 class SqlPins(Pins):
-    """Pins in two tables of a database."""
+    """The pins in two tables of a database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Database: runs the functions of the catalog, on any engine."""
+"""Database: the interface that runs the functions of the catalog, on any engine."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ R = TypeVar("R")
 
 
 class Database(Protocol):
-    """Runs plain functions `(txn, ...) -> value`; raises errors of ours only.
+    """A database that runs plain functions `(txn, ...) -> value`.
 
-    A function may be run again from its beginning. If a connection breaks in the very moment of a
-    commit, this happens even after the commit has succeeded: a function must bear being run twice.
+    It may run a function again from its beginning. If a connection breaks at the moment of a
+    commit, it does so even if the commit has succeeded: two runs must have the same result as one.
 
-    Calls raise Unavailable, StorageFull if nothing can be written, Corrupt if facts break a
-    constraint, and the errors of the function. Cancelling the await of a call does not stop it.
+    Calls raise only errors of `ncps.errors`: Unavailable, StorageFull if nothing can be written,
+    Corrupt if facts break a constraint, and the errors of the function. Cancelling a caller does
+    not stop its call.
     """
 
     def open(self) -> None:
-        """Make ready for calls. Raises Unavailable, StorageFull or Refused if that fails.
+        """Accept calls from now on. Raises Unavailable, StorageFull or Refused if that fails.
 
-        The schema must be up to date already.
+        The schema must be up to date.
         """
 
     def close(self) -> None:
         """Disconnect; idempotent. This thread waits for the end of the calls under way.
 
-        Calls are short; still, stop the parts that make them first.
+        Calls are short; nevertheless stop all callers first.
         """
 
     async def point(
@@ -41,34 +42,34 @@ class Database(Protocol):
     async def look_up(self, lookup: KeyedRead[K, V], key: K) -> V | None:
         """Read the value of one key; None if it has none.
 
-        Several that wait at the same time may be one statement. An error of the statement is that
-        of all their callers, one of a row that of the caller for its key. Cancelling one leaves the
-        others alone.
+        Calls that wait at the same time may share one statement. All their callers get an error of
+        the statement; only the callers for its key get an error of a row. Cancelling one caller
+        does not affect the others.
         """
 
     async def read(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run a read of any size in a thread, all of it on one state of the database."""
+        """Run a read of any size in a thread; it sees one state of the database."""
 
     async def write(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run one transaction; committed on return, rolled back on any error.
 
-        Several that wait at the same time may be one transaction for the engine; then the function
-        sees what those before it have written, and an error takes back its own part alone.
+        Calls that wait at the same time may share one transaction of the engine. Then the function
+        sees the writes of the calls before it, and an error rolls back its own part only.
 
-        SQLite's commits survive the death of this process, but perhaps not that of the machine.
+        A commit of SQLite survives the end of this process, but perhaps not a loss of power.
         """
 
     async def write_settled(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """As `write`, and then as `settle`, in one step.
+        """Run one transaction as `write` does, and then sync as `settle` does.
 
-        If the second part fails, the transaction is committed although this raises Unavailable.
+        If the sync fails, this raises Unavailable although the transaction is committed.
         """
 
     async def settle(self) -> None:
-        """Make everything that was committed survive a loss of power, too."""
+        """Sync: all earlier commits survive a loss of power on return."""

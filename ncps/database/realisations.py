@@ -49,7 +49,7 @@ class SqlRealisations(Realisations):
         return await self._database.read(uploaded)
 
     async def touch(self, uses: Mapping[RealisationKey, datetime]) -> None:
-        # Every transaction locks rows in this order, so that no two wait in a circle.
+        # Every transaction locks rows in this order, so there is no deadlock.
         times = [(milliseconds(at), key.path, milliseconds(at)) for key, at in uses.items()]
         times.sort(key=lambda each: str(each[1]))
         for start in range(0, len(times), TOUCH_BATCH):
@@ -62,11 +62,11 @@ class SqlRealisations(Realisations):
 def find(
     txn: Any, key: RealisationKey, *, is_locked: bool = False, longest: int | None = None
 ) -> RealisationEntry | None:
-    """Return the row of a key. Raises Unavailable if it makes no sense.
+    """Return the row of a key, or None. Raises Unavailable if the row is damaged.
 
     Raises Long if the text has more than `longest` characters.
 
-    :param is_locked: whether no other transaction may change it until the end of this one.
+    :param is_locked: whether to lock it against other transactions until the end of this one.
     """
     row = txn.execute(
         f"SELECT {_COLUMNS} FROM realisations WHERE name = ?"  # noqa: S608 - columns
@@ -138,7 +138,7 @@ def forget_unused(txn: Any, before: datetime, most: int, limit: int) -> int:
         if at < surplus or int(used_at) < (end or 0)
     ]
     if unused:
-        # Each is deleted only if it is still what was read: it may have been uploaded meanwhile.
+        # The statement checks again: a realisation may have been uploaded since the read.
         txn.executemany("DELETE FROM realisations WHERE name = ? AND uploaded = 0", sorted(unused))
     return len(unused)
 

@@ -1,4 +1,4 @@
-"""SqlPathGraph: the graph of the recorded paths, read from the texts of their narinfos."""
+"""SqlPathGraph: the graph of the recorded paths, from the texts of their narinfos."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _hash(text: str | None) -> Hash | None:
 
 
 def _references(narinfo: str, own: str) -> tuple[str, ...]:
-    """Read the one line of a narinfo: to parse all of it takes ten times as long."""
+    """Return the references in a narinfo, without parsing it, which takes ten times as long."""
     for line in narinfo.split("\n"):
         if line.startswith(_LINE):
             parts = {word[:32] for word in line[len(_LINE) :].split()}

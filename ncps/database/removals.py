@@ -1,6 +1,6 @@
-"""SqlRemovals: forgets paths, and keeps the list of those that never come back.
+"""SqlRemovals: the removal of paths from the catalog, and the list of blocked paths.
 
-Blocked paths are looked up in the transactions that would record them: see `catalog`.
+Transactions that record narinfos and NARs look up blocked paths: see `catalog`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ONE: Final = f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.name = ? AND n.ext
 
 
 class SqlRemovals(Removals):
-    """See `ncps.ports.removals`."""
+    """The removals in a database; see `ncps.ports.removals`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -68,7 +68,7 @@ def _representations(txn: Any, key: NarKey) -> list[NarRecord]:
 
 
 def _in_order(keys: Iterable[NarKey]) -> list[NarKey]:
-    """Sort keys as every transaction locks their rows, so that no two wait in a circle."""
+    """Sort keys in the order in which every transaction locks their rows, against deadlocks."""
     return sorted(set(keys), key=lambda key: (key.name, key.extension))
 
 
@@ -130,17 +130,17 @@ def _always(_: Sequence[str]) -> bool:
 
 
 def _family(txn: Any, key: NarKey) -> list[NarKey]:
-    """Return a NAR, the twins made from it, or its original and the other twins made from that."""
+    """Return the keys of a NAR, its original if it is a twin, and all twins of these."""
     alike = _representations(txn, key)
     names = {nar.family for nar in alike if nar.key == key}
     return [nar.key for nar in alike if nar.family in names]
 
 
 def _forget(txn: Any, keys: Sequence[NarKey], gone: set[str], *, is_shared: Any) -> Erased:
-    """Delete narinfos and the rows of NARs, whose narinfos go with them.
+    """Delete narinfos and the rows of NARs; the narinfos of a deleted row are deleted as well.
 
-    :param is_shared: whether a NAR stays with its twins, given the digests that would still name
-        one of them.
+    :param is_shared: returns whether a NAR and its twins stay; called with the digests of the
+        narinfos that still name one of them.
     """
     digests: list[str] = []
     nars, change = [], NOTHING
@@ -186,7 +186,7 @@ def _block(txn: Any, blocks: Sequence[Block]) -> Erased:
 
 
 def _sure_hashes(nar: NarRecord) -> set[Hash]:
-    """The hashes of a NAR that are signed or were computed: no other path is blocked by mistake."""
+    """Return the signed or computed hashes of a NAR: others could block another path."""
     file_hash = nar.file_hash if nar.was_stored else None
     return {each for each in (nar.nar_hash, file_hash) if each is not None}
 

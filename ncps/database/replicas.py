@@ -1,7 +1,7 @@
 """SqlReplicas: the roll of replicas in two small tables.
 
-Rows are written by id alone, and the row of the key is locked first, so that transactions of
-several replicas wait for each other instead of colliding.
+Each statement writes rows by their id, and a transaction locks the row of the key first. So
+transactions of several replicas wait for each other instead of failing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ncps.ports import KnownReplica, Replica, Replicas, Roll
 
 KEY: Final = "public_key"
 LONGEST: Final = 500
-"""Characters of one fact that are taken from a row, which another program may have written."""
+"""Characters of one fact that are read from a row; another program may have written it."""
 KEPT_MS: Final = 3600 * 1000
-"""How long the row of a replica that is gone is kept."""
+"""Milliseconds that the row of a dead replica stays."""
 
 
 class SqlReplicas(Replicas):
@@ -112,7 +112,7 @@ def _milliseconds(txn: Any) -> int:
 
 
 def _read(row_id: str, told: str) -> Replica | None:
-    """Read the facts of a replica, of any version; None if they make no sense."""
+    """Read the facts of a replica, of any version; None if they are invalid."""
     try:
         found = json.loads(told)
         values = {
@@ -126,5 +126,5 @@ def _read(row_id: str, told: str) -> Replica | None:
 
 
 def _shown(value: object) -> str:
-    """Return a fact in a form that is fit for a line of the log."""
+    """Return a fact as printable text for a line of the log."""
     return "".join(c if c.isprintable() else "?" for c in str(value)[:LONGEST])

@@ -1,4 +1,4 @@
-"""Rows: values of the ports to and from columns."""
+"""Rows: the conversion between values of the ports and columns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NARINFO_WIDTH = 8
 
 
 def milliseconds(moment: datetime | None) -> int | None:
-    """Return a time in the form that is stored."""
+    """Return a time as the stored number: milliseconds since 1970."""
     return None if moment is None else (moment - _EPOCH) // _MILLISECOND
 
 
@@ -47,7 +47,7 @@ def _hash(text: str | None) -> Hash | None:
 
 
 def nar_of(row: Sequence[Any]) -> NarRecord:
-    """Return the record in a row of `NAR_COLUMNS`. Raises Unavailable if it makes no sense."""
+    """Return the record in a row of `NAR_COLUMNS`. Raises Unavailable if it is damaged."""
     try:
         return _nar_of(row)
     except Malformed as error:
@@ -101,7 +101,7 @@ def columns_of(nar: NarRecord) -> dict[str, object]:
 
 
 def entry_of(row: Sequence[Any]) -> NarInfoEntry:
-    """Return the narinfo in a row of `NARINFO_COLUMNS`. Raises Unavailable if it makes no sense."""
+    """Return the narinfo in a row of `NARINFO_COLUMNS`. Raises Unavailable if it is damaged."""
     try:
         narinfo = NarInfo.parse(row[1].encode())
     except Malformed as error:

@@ -1,12 +1,12 @@
 """ServerDatabase: interactions with a database on a server, shared with other processes.
 
-An interaction is tried again as a whole when another transaction was in its way, and when its
-connection broke: a server that restarts within `PATIENCE_S` fails no call. A server that is away
-for longer fails calls at once, except one at a time that finds out whether it is back. No call
-takes longer than its deadline, even if the server or the network hangs.
+A whole interaction is tried again after a conflict with another transaction, and when its
+connection breaks: a server that restarts within `PATIENCE_S` fails no call. If the server is away
+for longer, calls fail immediately, except one at a time, which tests whether the server is back. No
+call takes longer than its deadline, even if the server or the network hangs.
 
-Look-ups that come in one turn of the reactor are one call: a hop to a thread, a statement and a way
-to the server and back cost several times what a row does. See `aio.batching`.
+Look-ups that come in one turn of the reactor share one call: a thread, a statement and a round trip
+to the server cost several times more than a row. See `aio.batching`.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PATIENCE_S: Final = 5.0
-"""How long a server may be away before calls fail."""
+"""Seconds that a server may be away before calls fail."""
 STALE_S: Final = 30.0
-"""How long a server that was away counts as away without another attempt."""
+"""Seconds after the last failure for which a server counts as away."""
 ATTEMPTS: Final = 6
-"""How often an interaction is tried while other transactions are in its way."""
+"""Attempts of an interaction that conflicts with other transactions."""
 BACKOFF: Final = Backoff(first_s=0.02, longest_s=0.5, jitter=(0.5, 1.5))
 """Pauses between the attempts of one call."""
 RETRY_AFTER_S: Final = 5.0
 MAX_CALLS: Final = 2000
 """Calls at one time, including those that wait for a connection."""
 CLOSE_S: Final = 3.0
-"""How long `close` waits for the calls under way."""
+"""Seconds that `close` waits for the calls under way."""
 
 
 @define
 class _Attempt:
-    """One try of a call in a thread.
+    """One attempt of a call in a thread.
 
-    :ivar thread: the thread's number, once the call has started.
+    :ivar thread: the thread's number; None until the call has started.
     :ivar is_over: whether no caller waits for it any more.
     """
 
@@ -59,7 +59,7 @@ class _Attempt:
     is_over: bool = False
 
     def started(self, thread: int) -> None:
-        """Note the thread; called in it."""
+        """Store the number of the thread; called in that thread."""
         self.thread = thread
         if self.is_over:
             raise Unavailable("the call had ended before its turn came")
@@ -69,8 +69,8 @@ class ServerDatabase(Database):
     """A database on a server.
 
     :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
-    :param size: connections at most.
-    :param idle: connections that stay open without work.
+    :param size: connections, at most.
+    :param idle: idle connections that stay open, at most.
     :param deadline_s: longest time of one call.
     """
 
@@ -99,7 +99,7 @@ class ServerDatabase(Database):
         self._is_probing = False
 
     def open(self) -> None:
-        """See `Database`; connections are made by the calls that need them."""
+        """See `Database`; the calls make the connections that they need."""
         self._pool = Connections(
             self._reactor, self._dialect, size=self._size, idle=min(self._idle, self._size)
         )
@@ -151,10 +151,10 @@ class ServerDatabase(Database):
         return await self.write(function, *args, **kwargs)
 
     async def settle(self) -> None:
-        """See `Database`: a server's commits are as durable as they get."""
+        """See `Database`: a commit of a server is durable already."""
 
     def _call(self, kind: str, begin: Any, function: Callable[[Transaction], R]) -> Deferred[R]:
-        """Start a call, which goes on when its caller is cancelled."""
+        """Start a call; it continues if its caller is cancelled."""
         since = self._reactor.seconds()
         done: Deferred[R] = Deferred()
 
@@ -168,7 +168,7 @@ class ServerDatabase(Database):
         return done
 
     async def _tried(self, begin: Any, function: Callable[[Transaction], R], since: float) -> R:
-        """Try until it works, or another attempt would be useless."""
+        """Repeat a call until it succeeds, or until another attempt would be useless."""
         if self._calls > MAX_CALLS:
             raise Busy("too many calls of the database at one time", retry_after=1.0)
         conflicts, pauses = 0, BACKOFF.pauses()
@@ -185,13 +185,16 @@ class ServerDatabase(Database):
             await self._pause(next(pauses))
 
     def _missed(self) -> None:
-        """Note that the server did not answer."""
+        """Record that the server did not answer."""
         self._missed_at = self._reactor.seconds()
         if self._away_since is None:
             self._away_since = self._missed_at
 
     def _is_away_for_long(self) -> bool:
-        """Return whether the server was away for too long, unless its last failure was long ago."""
+        """Return whether the server is away for longer than `PATIENCE_S`.
+
+        False if its last failure is older than `STALE_S`.
+        """
         if self._away_since is None:
             return False
         if self._reactor.seconds() - self._missed_at > STALE_S:
@@ -240,7 +243,7 @@ class ServerDatabase(Database):
                 self._is_probing = False
 
     def _give_up(self, pool: Connections, attempt: _Attempt, running: Deferred[Any]) -> None:
-        """End a call at its deadline: free its thread, and its caller."""
+        """End a call at its deadline: release its thread and its caller."""
         attempt.is_over = True
         if attempt.thread is not None:
             pool.cut(attempt.thread)

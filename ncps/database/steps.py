@@ -1,9 +1,10 @@
-"""Steps: a migration where the engine commits each statement of it, as MySQL does.
+"""Steps: a migration on an engine that commits each statement of it, such as MySQL.
 
-The row of a migration that is under way says in `applied_at`, as a negative number, which statement
-comes next. A statement that changes rows and the note of it are one transaction; one that changes
-tables is done as a whole or not at all, and noted right after. A process that dies in between
-leaves a statement that the next process executes again, and takes "is there already" for success.
+The row of an unfinished migration has in `applied_at`, as a negative number, the number of the next
+statement. A statement that changes rows is in one transaction with the update of this number. A
+statement that changes tables is atomic, and the number is updated after it. If a process dies
+between the two, the next process executes the statement again; "exists already" then counts as
+success.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ncps.database.migration import Migration
 
 
 def apply(txn: Transaction, migration: Migration, dialect: Dialect) -> None:
-    """Execute the statements of a migration that are left."""
+    """Execute the remaining statements of a migration."""
     row = txn.execute(
         "SELECT applied_at FROM schema_migrations WHERE version = ?", (migration.version,)
     ).fetchone()

@@ -1,7 +1,7 @@
 """SqlTokens: the tokens of clients in a table, and the number of its last change in a fact.
 
-Each change locks the row of that fact first, so that two clients that make a token of one name at
-the same moment come one after the other.
+Each change locks the row of that fact first. So two clients that make tokens with one name at the
+same moment wait for each other.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _token(row: Any) -> Token:
 
 
 def _lock(txn: Any) -> int:
-    """Lock the fact, which is made at the first time; return its number."""
+    """Lock the fact, and insert it if it is missing; return its number."""
     now = _milliseconds(clock.read(txn))
     txn.execute(
         "INSERT INTO facts (name, value, changed_at) VALUES (?, '0', ?)"
@@ -104,7 +104,7 @@ def _create(txn: Any, token: Token) -> None:
             raise Conflict(f"there is a token {token.name} already")
     if len(others) >= MOST:
         raise StorageFull(f"there are {MOST} tokens already")
-    txn.execute("DELETE FROM tokens WHERE id = ?", (token.id,))  # of a run before; see `Database`
+    txn.execute("DELETE FROM tokens WHERE id = ?", (token.id,))  # of an earlier run of this call
     txn.execute(
         "INSERT INTO tokens (id, name, digest, scopes, path, created_at, expires_at, revoked_at,"
         " last_used_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

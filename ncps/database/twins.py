@@ -37,7 +37,7 @@ ORDER BY n.recompressed_at, n.id LIMIT ?
 
 
 class SqlTwins(Twins):
-    """See `ncps.ports.twins`."""
+    """The twins in a database; see `ncps.ports.twins`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -130,9 +130,9 @@ def part(txn: Any, key: NarKey) -> bool:
 
 
 def _move(txn: Any, key: NarKey, to: NarRecord, row_id: int) -> None:
-    """Have the narinfos of one NAR file name another file of the same NAR.
+    """Make the narinfos of one NAR file name another file of the same NAR.
 
-    The former file was wanted when they were last: clients have its URL since then (P5).
+    The last use of the narinfos becomes that of the former file: clients have its URL (P5).
     """
     entries = narinfos.of_nar(txn, key, is_locked=True)
     for entry in entries:
@@ -142,7 +142,7 @@ def _move(txn: Any, key: NarKey, to: NarRecord, row_id: int) -> None:
 
 
 def _in_order(*keys: NarKey) -> list[NarKey]:
-    """Sort keys as every transaction locks their rows, so that no two wait in a circle."""
+    """Sort keys in the order in which every transaction locks their rows, against deadlocks."""
     return sorted(keys, key=lambda key: (key.name, key.extension))
 
 
@@ -156,7 +156,7 @@ def _lock(txn: Any, key: NarKey) -> Any:
 
 
 def tried(txn: Any, key: NarKey, at: datetime) -> None:
-    """Note an attempt. See `Twins.tried`."""
+    """Record an attempt. See `Twins.tried`."""
     txn.execute(
         "UPDATE nar_files SET recompressed_at = ? WHERE name = ? AND extension = ?",
         (milliseconds(at), key.name, key.extension),
@@ -164,7 +164,7 @@ def tried(txn: Any, key: NarKey, at: datetime) -> None:
 
 
 def replaced(txn: Any, before: datetime, limit: int) -> list[IdleNar]:
-    """Return originals that may go. See `Twins.replaced`."""
+    """Return originals that may be removed. See `Twins.replaced`."""
     then = milliseconds(before)
     rows = txn.execute(_REPLACED, (then, then, limit)).fetchall()
     found = [nar_of(row) for row in rows]

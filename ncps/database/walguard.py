@@ -1,18 +1,17 @@
-"""A guard that notices other programs which remove or replace the database, or cut its log.
+"""A guard that notices if another program removes or replaces the database, or truncates its log.
 
-Rows that are written into a file without a name are lost when the process ends. If another
-database, such as a backup, was put in the place of ours, the next process that opens it would copy
-the frames of our log into it; therefore our log is renamed. Its index, the file `-shm`, is renamed
-as well: another process of ours may live on with it, and a process that opens the index then would
-look for our frames in a new log.
+Rows in a removed file are lost when the process ends. If another database, such as a backup, has
+replaced this one, the next process would copy the frames of the old log into it. So the guard
+renames the log. It also renames its index, the file `-shm`: other workers may still use the index,
+and a process that opens it would search the old frames in a new log.
 
-If the log was cut, SQLite writes on behind the place where the log ended. Its next checkpoint
-copies the hole into the database and destroys it. A process that ends before that, without closing
-its connections, loses the transactions that were cut off and no more: the next process that opens
-the database reads the log as far as it is whole.
+If the log was truncated, SQLite continues to write after its former end. The next checkpoint copies
+the hole into the database and destroys it. If the process ends before that, without closing its
+connections, it loses only the transactions that were cut off: the next process reads the log up to
+the hole.
 
-The file `-shm` says how many frames the log must have. Closing it would free the locks of all
-connections of this process, so it stays open until they are closed themselves.
+The file `-shm` contains the number of frames in the log. To close it would free the locks of all
+connections of this process, so it stays open until they are closed.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from pathlib import Path
 from typing import Final
 
 _HEADER: Final = struct.Struct("=IIIBBHII")
-"""Version, nothing, changes, two flags, size of a page, number of frames, pages; native order."""
+"""Version, unused, changes, two flags, size of a page, number of frames, pages; native order."""
 _LOG_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
 
 
 class WalCut(Exception):
-    """Another program has changed the database or its log."""
+    """An error: another program has changed the database or its log."""
 
 
 class WalGuard:
-    """Looks whether database, log and index are still the files that this process opened.
+    """A guard of database, log and index; it checks that they are still the same files.
 
     :param path: of the database.
     """
@@ -48,9 +47,9 @@ class WalGuard:
         self._inode = 0
 
     def open(self) -> None:
-        """Note which files database, log and index are, after a connection has read from them.
+        """Store the identities of database, log and index, after a connection has read them.
 
-        Raises OSError if the database cannot be looked at.
+        Raises OSError if the database cannot be accessed.
         """
         self._known = _identity(self._database)
         self._has_index()
@@ -58,15 +57,15 @@ class WalGuard:
         self._inode = 0 if log is None else log[1]
 
     def close(self) -> None:
-        """Close the index; to be called after all connections of this process are closed."""
+        """Close the index; only after all connections of this process are closed."""
         if self._index_fd >= 0:
             os.close(self._index_fd)
         self._index_fd, self._inode = -1, 0
 
     def check(self) -> None:
-        """Raise WalCut unless database and log are what they were.
+        """Raise WalCut unless database and log are the same files as before, and complete.
 
-        To be called while the write lock is held.
+        The caller holds the write lock.
         """
         self.check_database()
         if not self._has_index():
@@ -95,24 +94,24 @@ class WalGuard:
         return self._index_fd >= 0
 
     def check_database(self) -> None:
-        """Raise WalCut unless the database is the file that it was."""
+        """Raise WalCut unless the database is the same file as before."""
         try:
             found = _identity(self._database)
         except OSError:
-            return  # the file system cannot tell; SQLite will have an error for it
+            return  # the file system does not answer; SQLite will raise an error
         if found == self._known:
             return
-        # The log first: a new index is made from the log that lies there.
+        # The log first: SQLite makes a new index from the log.
         self._put_aside(str(self._log), self._inode)
         if self._index_fd >= 0:
             self._put_aside(self._index, os.fstat(self._index_fd).st_ino)
-        what = "removed (`ncps rebuild` makes it anew)" if found is None else "replaced"
+        what = "removed (`ncps rebuild` makes it again)" if found is None else "replaced"
         raise WalCut(f"{self._database} was {what}")
 
     @staticmethod
     def _put_aside(path: str, inode: int) -> None:
-        """Rename a file, unless a process that uses the new database has already made another."""
-        with suppress(OSError):  # there is none
+        """Rename a file, unless a process with the new database has made another one already."""
+        with suppress(OSError):  # the file is missing
             if Path(path).stat().st_ino == inode:
                 Path(path).rename(f"{path}.aside")
 

@@ -1,4 +1,4 @@
-"""Files that were found to hold another NAR than a narinfo said."""
+"""Files that contain another NAR than their narinfo says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ncps.ports.catalog import WRONG_ENTRIES, WRONG_S
 
 
 def note(txn: Any, nar_hash: Hash, file_hash: Hash, at: datetime) -> None:
-    """Remember a pair; forget pairs that are too old, and the oldest beyond the limit."""
+    """Record a pair; delete pairs that are too old, and the oldest ones beyond the limit."""
     txn.execute(
         "INSERT INTO wrong_files (nar_hash, file_hash, found_at) VALUES (?, ?, ?)"
         " ON CONFLICT (nar_hash, file_hash) DO UPDATE SET found_at = excluded.found_at",
@@ -27,7 +27,7 @@ def note(txn: Any, nar_hash: Hash, file_hash: Hash, at: datetime) -> None:
 
 
 def is_noted(txn: Any, nar_hash: Hash, file_hash: Hash, now: datetime) -> bool:
-    """Return whether a pair is remembered."""
+    """Return whether a pair is recorded, and not too old."""
     row = txn.execute(
         "SELECT found_at FROM wrong_files WHERE nar_hash = ? AND file_hash = ? AND found_at >= ?",
         (str(nar_hash), str(file_hash), milliseconds(_oldest(now))),

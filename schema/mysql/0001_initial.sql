@@ -1,4 +1,4 @@
--- How the bytes behind each NAR URL are kept. Times are milliseconds since the epoch, UTC.
+-- The NAR behind each URL, and its stored bytes. Times are milliseconds since 1970, UTC.
 CREATE TABLE nar_files (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     name VARCHAR(64) NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE nar_files (
     last_used_at BIGINT,
     -- The number of the lease under which the bytes were stored; 0 if there was none.
     fence BIGINT NOT NULL DEFAULT 0,
-    -- Tells the stored object from every other one that had its key; empty or NULL: not looked at.
+    -- Identifies the stored object among all that had its key; empty or NULL: not known yet.
     stored_tag VARCHAR(160),
     UNIQUE (name, extension),
     CHECK ((stored_at IS NULL) = (stored_size IS NULL))
@@ -25,20 +25,20 @@ CREATE TABLE nar_files (
 
 CREATE INDEX nar_files_last_used_at ON nar_files (last_used_at);
 
--- A recount of the accounts reads this index alone.
+-- A recount of the accounts reads only this index.
 CREATE INDEX nar_files_stored_at ON nar_files (stored_at, stored_size);
 
 CREATE INDEX nar_files_verified_at ON nar_files (verified_at, stored_at);
 
--- Finds other narinfos of the same NAR, where one names another URL by now.
+-- For the search for narinfos of the same NAR under other URLs.
 CREATE INDEX nar_files_nar_hash ON nar_files (nar_hash);
 
--- Finds a stored file by the hash of its bytes, under any name.
+-- For the search for a stored file by the hash of its bytes, under any name.
 CREATE INDEX nar_files_file_hash ON nar_files (file_hash);
 
--- Narinfos as they are served: the text is the whole truth, the columns are for looking up.
+-- Narinfos as they are served: the text has all facts, the columns are for searches.
 -- `verified_by` is the public key that vouched for a narinfo, or "ca"; `signed_by` the public key
--- of our own signature.
+-- of the signature of ncps.
 CREATE TABLE narinfos (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     hash VARCHAR(32) NOT NULL UNIQUE,
@@ -52,13 +52,13 @@ CREATE TABLE narinfos (
     last_used_at BIGINT,
     verified_by TEXT,
     signed_by TEXT,
-    -- The search for the oldest NARs reads the last use of their narinfos from this index alone.
-    -- The foreign key needs this index at once, and would make one under another name.
+    -- The search for the oldest NARs reads the last use of their narinfos only from this index.
+    -- The foreign key needs this index now, and would make one under another name.
     INDEX narinfos_nar_file_id_used (nar_file_id, last_used_at),
     FOREIGN KEY (nar_file_id) REFERENCES nar_files (id) ON DELETE CASCADE
 ) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
 
--- Running counts, kept by the transactions that store and forget; locked last in each of them.
+-- Counters that each transaction that stores or forgets a NAR updates; it locks them last.
 CREATE TABLE accounts (
     name VARCHAR(32) NOT NULL PRIMARY KEY,
     nars BIGINT NOT NULL,
@@ -67,7 +67,7 @@ CREATE TABLE accounts (
 
 INSERT INTO accounts (name, nars, bytes) VALUES ('stored', 0, 0);
 
--- Files that were found to have another NAR inside than a narinfo said.
+-- Files that contain another NAR than their narinfo says.
 CREATE TABLE wrong_files (
     nar_hash VARCHAR(160) NOT NULL,
     file_hash VARCHAR(160) NOT NULL,
@@ -77,8 +77,8 @@ CREATE TABLE wrong_files (
 
 CREATE INDEX wrong_files_found_at ON wrong_files (found_at);
 
--- Leases are kept in tables on PostgreSQL alone (--cache-lock-backend). The other engines have
--- these two tables as well, so that the schema is one.
+-- Only PostgreSQL keeps leases in tables (--cache-lock-backend). The other engines have these two
+-- tables as well, so that all engines have the same schema.
 -- The number of the last lease that was granted, in one row.
 CREATE TABLE lease_fence (
     id SMALLINT NOT NULL PRIMARY KEY CHECK (id = 1),
@@ -91,14 +91,14 @@ CREATE TABLE lease_sessions (
     address MEDIUMTEXT NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
 
--- Facts that this cache must not forget even if its store does: the public key that it signs with.
+-- Facts that must survive a loss of the store: the public key that this cache signs with.
 CREATE TABLE facts (
     name VARCHAR(32) NOT NULL PRIMARY KEY,
     value MEDIUMTEXT NOT NULL,
     changed_at BIGINT NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
 
--- The daemons that share this database, each as it tells of itself (JSON), and when it last did so.
+-- The daemons that share this database: what each announces (JSON), and when it last did so.
 CREATE TABLE replicas (
     id VARCHAR(64) NOT NULL PRIMARY KEY,
     seen_at BIGINT NOT NULL,

@@ -1,7 +1,7 @@
--- Realisations as they are served, by their path: the text is the whole truth. Times are milliseconds
--- since the epoch, UTC. `uploaded` is 1 where a client sent it, which no upstream can replace.
+-- Realisations as they are served, by their path: the text has all facts. Times are milliseconds
+-- since 1970, UTC. `uploaded` is 1 if a client sent it; then no upstream can replace it.
 -- `verified_by` is the public key that vouched for it, "upload" for the right to upload, or NULL;
--- `signed_by` the public key of our own signature.
+-- `signed_by` the public key of the signature of ncps.
 CREATE TABLE realisations (
     name VARCHAR(512) NOT NULL PRIMARY KEY,
     value MEDIUMTEXT NOT NULL,
@@ -13,5 +13,5 @@ CREATE TABLE realisations (
     last_used_at BIGINT NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
 
--- Finds those that no client has asked for in a long time.
+-- For the search for realisations that were unused for long.
 CREATE INDEX realisations_used ON realisations (uploaded, last_used_at);

@@ -1,4 +1,4 @@
--- Tokens of clients. A token itself is nowhere: `digest` is its SHA-256, and what is asked for.
+-- Tokens of clients. A token itself is not stored: `digest` is its SHA-256, which is searched for.
 -- The fact `tokens` is the number of the last change of this table.
 CREATE TABLE tokens (
     id VARCHAR(16) COLLATE "C" NOT NULL PRIMARY KEY,

@@ -1,5 +1,5 @@
--- When a client uploaded the bytes of a NAR; NULL: they came from an upstream, or from elsewhere.
+-- When a client uploaded the bytes of a NAR; NULL: no client did.
 ALTER TABLE nar_files ADD COLUMN uploaded_at BIGINT;
 
--- Finds uploads that have no narinfo yet, and adds up those that no upstream has.
+-- For the search for uploads without a narinfo, and the sum of uploads that no upstream has.
 CREATE INDEX nar_files_uploaded_at ON nar_files (uploaded_at, stored_size);

@@ -1,10 +1,10 @@
--- The file name of the NAR that ncps has made this one from, and the level of its compression;
--- NULL: it came as it is.
+-- The file name of the NAR from which ncps made this one, and the level of its compression;
+-- NULL: ncps did not make it.
 ALTER TABLE nar_files ADD COLUMN made_from VARCHAR(80);
 ALTER TABLE nar_files ADD COLUMN made_level SMALLINT;
 
--- When ncps compressed this NAR anew, or found that it is not worth while; NULL: not yet.
+-- When ncps made another file from this NAR, or decided to make none; NULL: not yet.
 ALTER TABLE nar_files ADD COLUMN recompressed_at BIGINT;
 
--- Finds NARs to compress, and those that another file has replaced.
+-- For the search for NARs to recompress, and for those that a twin has replaced.
 CREATE INDEX nar_files_recompressed_at ON nar_files (recompressed_at, compression, stored_size);

@@ -65,7 +65,7 @@ class FormerTests(SynchronousTestCase):
     def refused(self, found: Path, database: str = "new.sqlite") -> None:
         before = self.everything()
         message = str(self.assertRaises(Refused, refuse_former, self.settings(database)))
-        for words in (str(found), "Go program", "cannot take it over yet", "nothing was touched"):
+        for words in (str(found), "Go program", "cannot take it over yet", "has changed nothing"):
             self.assertIn(words, message)
         self.assertNotIn("rebuild", message)
         self.assertEqual(before, self.everything())

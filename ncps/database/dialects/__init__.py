@@ -1,1 +1,1 @@
-"""The differences of the database engines, one module each; drivers are imported when chosen."""
+"""The differences of the database engines, a module for each; it imports its driver when used."""

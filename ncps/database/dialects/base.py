@@ -1,4 +1,4 @@
-"""Dialect: the differences of an engine, and the SQL that is written once for all engines."""
+"""Dialect: the differences of an engine, and the SQL that all engines have in common."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Sleep = Callable[[float], object]
 class Trouble(enum.Enum):
     """The remedies for an error of a driver."""
 
-    #: Another transaction was in the way: the whole interaction may be tried again.
+    #: Another transaction was in conflict: try the whole interaction again.
     CONFLICT = "conflict"
-    #: The connection is gone, or the server takes none now: again, on another connection.
+    #: The connection is broken, or the server accepts none now: try again on another connection.
     AWAY = "away"
-    #: Nothing; it would fail again.
+    #: There is no remedy: another attempt would fail as well.
     FINAL = "final"
 
 
 class Dialect(Protocol):
     """One engine and one database of it.
 
-    Our SQL is written once, in what the engines have in common, with `?` for parameters and these
-    liberties, which `translate` turns into what the engine calls them:
+    The SQL of ncps uses the common part of all engines, with `?` for parameters, and these
+    extensions, which `translate` rewrites for the engine:
 
-    - `INSERT ... ON CONFLICT DO NOTHING`, which does not tell how many rows it inserted;
+    - `INSERT ... ON CONFLICT DO NOTHING`, which does not say how many rows it inserted;
     - `INSERT ... ON CONFLICT (columns) DO UPDATE SET column = excluded.column, ...`;
     - `SELECT ... FOR UPDATE`.
     """
@@ -38,11 +38,11 @@ class Dialect(Protocol):
     name: str
     """Name of the directory with its schema."""
     has_transactional_ddl: bool
-    """Whether a migration can be taken back as a whole."""
+    """Whether the engine can roll back a whole migration."""
     begin_read: Sequence[str]
-    """Statements that begin a transaction that sees one state of the database and changes none."""
+    """Statements that begin a read-only transaction on one state of the database."""
     begin_write: Sequence[str]
-    """Statements that begin a transaction that sees what others have committed."""
+    """Statements that begin a transaction that sees the commits of others."""
     begin_migration: Sequence[str]
     """Statements before the statements of a migration."""
 
@@ -55,25 +55,25 @@ class Dialect(Protocol):
         """The errors that the driver raises."""
 
     def connect(self) -> Any:
-        """Connect, ready for transactions; blocks. Raises one of `errors`. The caller closes it."""
+        """Return a new connection; the caller closes it. Blocks. Raises one of `errors`."""
 
     def inspect(self) -> Any | None:
-        """Connect to look at the database, changing nothing; None if there is none yet.
+        """Return a connection for reading, and change nothing; None if there is no database yet.
 
         Raises one of `errors`, or Refused if it cannot be a database.
         """
 
     def prepare(self) -> None:
-        """Make the place of the database. Raises Refused if that is not possible."""
+        """Make the directory of the database. Raises Refused if that is not possible."""
 
     def alone(self, connection: Any, sleep: Sleep) -> AbstractContextManager[object]:
-        """Keep other processes from migrating the same database meanwhile.
+        """Keep other processes from migrating the database within the block.
 
-        Raises Unavailable if another process does so for too long.
+        Raises Unavailable if another process migrates for too long.
         """
 
     def translate(self, statement: str) -> str:
-        """Translate our SQL into that of the engine."""
+        """Return a statement in the SQL of the engine."""
 
     def tables(self, connection: Any) -> set[str]:
         """Return the names of the tables in the database."""
@@ -84,18 +84,18 @@ class Dialect(Protocol):
     def is_done_already(self, error: Exception) -> bool:
         """Return whether a statement of a migration failed because it had been executed before.
 
-        Asked only where migrations cannot be taken back.
+        Called only if migrations cannot be rolled back.
         """
 
     def trouble(self, error: Exception) -> Trouble:
         """Return the remedy for an error."""
 
     def translated(self, error: Exception) -> NcpsError:
-        """Return our error for the driver's, with a message for an operator."""
+        """Return the error of `ncps.errors` for one of the driver, with a message for operators."""
 
 
 class Transaction:
-    """The `txn` of functions: runs our SQL on a cursor of any driver.
+    """The `txn` of functions: it runs statements on a cursor of any driver.
 
     :param cursor: of the driver; the functions call its `fetchone` and `fetchall`.
     """
@@ -108,7 +108,7 @@ class Transaction:
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> Any:
         """Run one statement; return the cursor."""
-        # Always with parameters: without them, the drivers do not read `%%` as one percent sign.
+        # Always with parameters: without them the drivers do not convert `%%` to one percent sign.
         self._cursor.execute(self._translate(statement), parameters)
         return self._cursor
 
@@ -119,7 +119,7 @@ class Transaction:
 
 
 def translated(dialect: Dialect, error: Exception) -> NcpsError:
-    """Return our error for the driver's while the database runs: it does not blame the request."""
+    """Return the error for one of the driver during a request: Unavailable instead of Refused."""
     found = dialect.translated(error)
     return Unavailable(str(found)) if isinstance(found, Refused) else found
 

@@ -1,6 +1,6 @@
-"""Where a server of PostgreSQL is if a URL does not say so, as every client of libpq has it.
+"""The default address of a PostgreSQL server, by the rules of libpq.
 
-One difference: without a socket and without a directory for one, it is looked for at localhost.
+One difference: if there is neither a socket nor a directory for one, the address is localhost.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ncps.database.dialects.server import DatabaseServer
 
 PORT = 5432
 DIRECTORIES = ("/run/postgresql", "/var/run/postgresql")
-"""Where distributions have the server's socket."""
-LAST_DIRECTORY = "/tmp"  # noqa: S108 - PostgreSQL's own default, if a server is there
+"""The directories of the server's socket in distributions."""
+LAST_DIRECTORY = "/tmp"  # noqa: S108 - PostgreSQL's own default
 LOCALHOST = "localhost"
 
 
@@ -24,9 +24,9 @@ def completed(
     environ: Mapping[str, str],
     exists: Callable[[str], bool] = os.path.exists,
 ) -> DatabaseServer:
-    """Return the server with host and port; user and password libpq looks for itself.
+    """Return the server with host and port; libpq itself finds user and password.
 
-    :param environ: where PGHOST and PGPORT are looked for.
+    :param environ: the variables, such as PGHOST and PGPORT.
     """
     usual = _usual_port(environ)
     others = tuple((host, port or usual) for host, port in server.others)
@@ -46,7 +46,7 @@ def _usual_port(environ: Mapping[str, str]) -> int:
 
 
 def _place_here(port: int, exists: Callable[[str], bool]) -> str:
-    """The directory of the socket of a server of this machine, which may not run yet."""
+    """Return the directory of the socket of a local server, which may not run yet, or a host."""
     for directory in (*DIRECTORIES, LAST_DIRECTORY):
         if exists(f"{directory}/.s.PGSQL.{port}"):
             return directory

@@ -33,10 +33,10 @@ _NOT_LET_IN = (
     " options, or the password file"
 )
 _NOT_NOW = (
-    "{where} does not let the user in: {says}; have its account unlocked, or its password renewed"
+    "{where} does not let the user in: {says}; unlock the account, or renew its password there"
 )
 _NO_METHOD = (
-    "{where} wants a login that ncps cannot do: {says}; let the user log in by"
+    "{where} wants a login method that ncps does not have: {says}; let the user log in by"
     " caching_sha2_password, ed25519 or mysql_native_password"
 )
 _NO_AGREEMENT = (
@@ -72,11 +72,10 @@ BORROWED: Final = ("pymysql.connections.Connection._sock",)
 
 
 class MySQL(ServerDialect):
-    """MySQL and MariaDB, through PyMySQL.
+    """The dialect of MySQL and MariaDB, through PyMySQL.
 
-    Sessions commit each statement by themselves unless a transaction was begun. They see all that
-    others have committed (READ COMMITTED), and are strict about values, whether or not the
-    server's configuration is.
+    Outside a transaction each statement commits itself. Sessions see all commits of others (READ
+    COMMITTED) and refuse invalid values, whatever the configuration of the server says.
     """
 
     name = "mysql"
@@ -93,7 +92,7 @@ class MySQL(ServerDialect):
     refused = _REFUSED
 
     def __init__(self, server: DatabaseServer) -> None:
-        """Load the driver. Raises Refused if it is not installed, or a TLS file is not usable."""
+        """Load the driver. Raises Refused if it is not installed, or a TLS file is unusable."""
         try:
             driver = importlib.import_module("pymysql")
         except ImportError as error:
@@ -112,7 +111,7 @@ class MySQL(ServerDialect):
             port=server.port,
             unix_socket=server.socket or None,
             user=server.user or None,
-            # As bytes: the driver would take text for latin1.
+            # As bytes: the driver would encode text as latin1.
             password=(server.password or "").encode(),
             database=server.database,
             charset="utf8mb4",
@@ -154,12 +153,12 @@ class MySQL(ServerDialect):
             )
 
     def file_number(self, connection: Any) -> int:
-        # The driver has no public way to it.
+        # The driver has no public method for it.
         number: int = connection._sock.fileno()
         return number
 
     def _try_lock(self, connection: Any) -> bool:
-        # Locks are the server's, names have at most 64 characters.
+        # A lock is valid on the whole server; its name has at most 64 characters.
         name = f"ncps {hashlib.sha256(self._server.database.encode()).hexdigest()[:32]}"
         with connection.cursor() as cursor:
             cursor.execute("SELECT GET_LOCK(%s, 0)", (name,))
@@ -175,11 +174,11 @@ class MySQL(ServerDialect):
         code = self._code(error)
         if code in _CONFLICTS:
             return Trouble.CONFLICT
-        # An InternalError without a code is the driver's own, about the stream: 0 is in _AWAY.
+        # An InternalError without a code is the driver's, about the stream: _AWAY contains 0.
         return Trouble.AWAY if code in _AWAY else Trouble.FINAL
 
     def _code(self, error: Exception) -> int:
-        """Return the number of the error; 0 if it is the driver's own and not the server's."""
+        """Return the number of a server's error; 0 for an error of the driver itself."""
         code = error.args[0] if error.args else 0
         return code if isinstance(code, int) else 0
 
@@ -187,7 +186,7 @@ class MySQL(ServerDialect):
         return self._code(error) in _CORRUPT or isinstance(error, self._driver.err.DataError)
 
     def _says(self, error: Exception) -> str:
-        """Return the message of the server or the driver, the number last."""
+        """Return the message of the server or the driver, with the number at the end."""
         if len(error.args) == 2:
             return f"{' '.join(str(error.args[1]).split())[:500]} ({error.args[0]})"
         return one_line(error)
@@ -201,9 +200,9 @@ def version_of(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _tls(options: dict[str, str]) -> dict[str, Any]:
-    """Return the driver's arguments for the TLS options. Raises Refused if a file is not usable.
+    """Return the driver's arguments for the TLS options. Raises Refused if a file is unusable.
 
-    If a CA is named, certificates are checked, unless `ssl-mode` says otherwise.
+    With a CA, certificates are checked, unless `ssl-mode` says otherwise.
     """
     ca = options.get("ssl-ca")
     mode = options.get("ssl-mode", "PREFERRED" if ca is None else "VERIFY_IDENTITY").upper()
@@ -227,7 +226,7 @@ def _tls(options: dict[str, str]) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _translate(statement: str) -> str:
     statement = statement.replace("%", "%%").replace("?", "%s")
-    # No INSERT IGNORE: it would also ignore values that do not fit.
+    # No INSERT IGNORE: it would also ignore invalid values.
     statement = statement.replace("ON CONFLICT DO NOTHING", "ON DUPLICATE KEY UPDATE id = id")
     statement = re.sub(r"ON CONFLICT \([^)]*\) DO UPDATE SET", "ON DUPLICATE KEY UPDATE", statement)
     return re.sub(r"\bexcluded\.(\w+)", r"VALUES(\1)", statement)

@@ -17,7 +17,7 @@ MIGRATION_LOCK: Final = 0x6E637073
 """Key of the advisory lock; "ncps" in ASCII."""
 
 _OURS = {"application_name", "search_path", "prepare", "options"}
-"""Options that are not passed on to libpq as they are."""
+"""Options that libpq does not get as they are."""
 
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 # The server ends or starts, has cut the connection, or has no room for another one.
@@ -53,14 +53,14 @@ _TOLD = (
     ("certificate file", "TLS"),
     ("private key file", "TLS"),
 )
-"""Messages about refused connections, for which libpq passes on no code."""
+"""Messages about refused connections, for which libpq gives no code."""
 
 
 class PostgreSQL(ServerDialect):
-    """PostgreSQL, through psycopg.
+    """The dialect of PostgreSQL, through psycopg.
 
-    Sessions commit each statement by themselves unless a transaction was begun; the default
-    isolation is READ COMMITTED, whether or not the server's configuration has another.
+    Outside a transaction each statement commits itself. The isolation is READ COMMITTED, whatever
+    the configuration of the server says.
     """
 
     name = "postgresql"
@@ -108,7 +108,7 @@ class PostgreSQL(ServerDialect):
             session["search_path"] = re.sub(r"([\\ ])", r"\\\1", options["search_path"])
         settings = [f"-c {name}={value}" for name, value in session.items()]  # the last one counts
         places = ((server.socket or server.host, server.port), *server.others)
-        if len(places) > 1:  # of which one may be a standby, where nothing can be written
+        if len(places) > 1:  # one of them may be a read-only standby
             options = {"target_session_attrs": "read-write", **options}
         arguments: dict[str, Any] = {
             "host": ",".join(host for host, _ in places),
@@ -121,7 +121,7 @@ class PostgreSQL(ServerDialect):
             "client_encoding": "utf8",
             "connect_timeout": max(2, round(server.connect_timeout_s)),
             "options": " ".join([*filter(None, [options.get("options")]), *settings]),
-            # A client of a machine that has vanished learns it after 25 s.
+            # The connection to a dead machine fails after 25 s.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -137,7 +137,7 @@ class PostgreSQL(ServerDialect):
         return number
 
     def _prepare_migration(self, connection: Any) -> None:
-        # Indexes of large tables take their time; locks that others hold are not waited for long.
+        # An index of a large table may take long; a lock of another session must not.
         connection.execute("SET statement_timeout = 0")
         connection.execute("SET lock_timeout = '30s'")
 
@@ -154,7 +154,7 @@ class PostgreSQL(ServerDialect):
             return Trouble.CONFLICT
         if code in _AWAY or code.startswith("08"):
             return Trouble.AWAY
-        # Without a code it comes from libpq: a connection that broke, or that could not be made.
+        # Without a code the error is libpq's: the connection broke, or could not be made.
         lost = (self._driver.OperationalError, self._driver.InterfaceError)
         return Trouble.AWAY if not code and isinstance(error, lost) else Trouble.FINAL
 
@@ -165,7 +165,7 @@ class PostgreSQL(ServerDialect):
         return one_line(error).partition(" Is the server running")[0]
 
     def _code(self, error: Exception) -> str:
-        """SQLSTATE, also of a connection that was refused; empty if there is none."""
+        """Return SQLSTATE, also for a refused connection; empty if there is none."""
         code: str | None = getattr(error, "sqlstate", None)
         if code is not None:
             return code

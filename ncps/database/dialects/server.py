@@ -20,13 +20,13 @@ GRACE_S: Final = 5.0
 
 @frozen(kw_only=True)
 class DatabaseServer:
-    """A database on a server, and how long to wait for it.
+    """A database on a server, with its timeouts.
 
     :param host: name or address; empty if `socket` is given.
-    :param others: further hosts and ports, asked in turn; PostgreSQL.
+    :param others: further hosts and ports, tried in turn; only PostgreSQL.
     :param socket: PostgreSQL: directory of the socket; MySQL: the socket.
     :param user: empty for the name of the user of the operating system.
-    :param password: None if the server wants none, or the driver knows where to look.
+    :param password: None if the server needs none, or the driver finds it.
     :param options: of TLS and the session, by the dialect's own names.
     """
 
@@ -43,7 +43,7 @@ class DatabaseServer:
 
     @property
     def where(self) -> str:
-        """Where it is, for messages; without the password."""
+        """The name and address of the database for messages; without the password."""
         places = ((self.host, self.port), *self.others)
         place = self.socket or ", ".join(_written(host, port) for host, port in places)
         user = f" as {self.user!r}" if self.user else ""
@@ -55,23 +55,23 @@ def _written(host: str, port: int) -> str:
 
 
 class ServerDialect(Dialect):
-    """A dialect whose database is reached over a socket.
+    """A dialect whose database has a server.
 
-    A subclass connects, names the schema, and tells the driver's errors apart.
+    A subclass connects, names the schema, and classifies the driver's errors.
 
     :param driver: the module of the driver.
     """
 
     lock_patience_s = 300.0
-    """How long other processes may take to migrate."""
+    """Seconds that other processes may take to migrate."""
     schema: str
     """The SQL expression for the schema of the session in `information_schema`."""
     full: frozenset[Any]
-    """Codes of errors of a server that takes no more rows, or none at all."""
+    """Codes of errors of a server that is full or read-only."""
     late: frozenset[Any]
     """Codes of statements that took too long."""
     refused: Mapping[Any, str]
-    """Messages that tell an operator what to do, by code; with the fields `where` and `says`."""
+    """Messages with the remedy for an operator, by code; with the fields `where` and `says`."""
 
     def __init__(self, server: DatabaseServer, driver: Any) -> None:
         self._server = server
@@ -83,7 +83,7 @@ class ServerDialect(Dialect):
 
     @abstractmethod
     def _try_lock(self, connection: Any) -> bool:
-        """Take the lock of migrations until the connection ends; False if another one has it."""
+        """Take the lock of migrations until the connection ends; False if it is taken."""
 
     @abstractmethod
     def _code(self, error: Exception) -> Any:
@@ -98,7 +98,7 @@ class ServerDialect(Dialect):
         return one_line(error)
 
     def _prepare_migration(self, connection: Any) -> None:
-        """Set up a connection that has the lock of migrations."""
+        """Set up a connection that has the lock of migrations; the default does nothing."""
 
     @property
     def where(self) -> str:
@@ -117,7 +117,7 @@ class ServerDialect(Dialect):
     @contextmanager
     def alone(self, connection: Any, sleep: Sleep) -> Iterator[None]:
         end = time.monotonic() + self.lock_patience_s
-        # Many attempts: one long wait would look like a server that hangs, and be cut off.
+        # Many attempts, because one long wait would exceed the timeout of a statement.
         while not self._try_lock(connection):
             if time.monotonic() > end:
                 raise Unavailable(
@@ -126,7 +126,7 @@ class ServerDialect(Dialect):
                 )
             sleep(LOCK_PAUSE_S)
         self._prepare_migration(connection)
-        yield  # the lock goes with the connection
+        yield  # the end of the connection frees the lock
 
     def tables(self, connection: Any) -> set[str]:
         return self._names(

@@ -16,7 +16,7 @@ from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
 _SETTING: Final = "cache-database-url"
 BUSY_TIMEOUT_S: Final = 10.0
-"""How long a connection of a thread waits for a lock of another process."""
+"""Seconds that a connection of a thread waits for a lock of another process."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
@@ -25,11 +25,11 @@ _DAMAGED = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 
 
 class SQLite(Dialect):
-    """SQLite, one file per database.
+    """The dialect of SQLite, with one file per database.
 
-    `synchronous=NORMAL` in WAL mode: after a power loss the last transactions may be missing, never
-    half there. Bytes are synced before their row is written, so a missing row is a miss whose
-    bytes are taken over again.
+    In WAL mode with `synchronous=NORMAL` a loss of power may remove the last transactions, but each
+    one completely. Bytes are synced before their row is written. So a missing row is only a miss,
+    and adoption records the bytes again.
     """
 
     name = "sqlite"
@@ -69,7 +69,7 @@ class SQLite(Dialect):
                 f"{self.path} cannot be used as an SQLite database: it is no file;"
                 f" {_SETTING} should name a file, which ncps makes if it is missing"
             )
-        # Beside a stranger's file nothing is made, as SQLite would for its journal.
+        # With `immutable`, SQLite makes no journal beside a file of another program.
         how = "mode=ro&immutable=1" if former.is_former_file(self.path) else "mode=ro"
         return sqlite3.connect(
             f"file:{quote(str(self.path))}?{how}", uri=True, timeout=BUSY_TIMEOUT_S
@@ -86,12 +86,12 @@ class SQLite(Dialect):
             ) from error
 
     def alone(self, connection: Any, sleep: Sleep) -> AbstractContextManager[object]:
-        return nullcontext()  # BEGIN EXCLUSIVE keeps them out
+        return nullcontext()  # BEGIN EXCLUSIVE excludes them
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments of `connect`, beside the path."""
-        # adbapi closes connections on another thread than it opened them on.
+        """The arguments of `connect`, without the path."""
+        # adbapi closes connections in another thread than it opens them.
         return {
             "check_same_thread": False,
             "isolation_level": None,
@@ -152,12 +152,12 @@ class SQLite(Dialect):
 
 @lru_cache(maxsize=256)
 def _translate(statement: str) -> str:
-    # The only writer has the database to itself already.
+    # There is only one writer, so rows need no lock.
     return statement.removesuffix(" FOR UPDATE")
 
 
 def _extended(error: Exception) -> int:
-    """Extended result code; 0 if the error is not the engine's but the driver's own."""
+    """Return the extended result code; 0 for an error of the driver itself."""
     return int(getattr(error, "sqlite_errorcode", 0))
 
 

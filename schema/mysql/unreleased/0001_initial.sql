@@ -1,4 +1,4 @@
--- How the bytes behind each NAR URL are kept. Times are milliseconds since the epoch, UTC.
+-- The NAR behind each URL, and its stored bytes. Times are milliseconds since 1970, UTC.
 CREATE TABLE nar_files (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     name VARCHAR(64) NOT NULL,
@@ -21,13 +21,13 @@ CREATE TABLE nar_files (
 
 CREATE INDEX nar_files_last_used_at ON nar_files (last_used_at);
 
--- Counts and sums are read from here alone.
+-- Counts and sums read only this index.
 CREATE INDEX nar_files_stored_at ON nar_files (stored_at, stored_size);
 
 CREATE INDEX nar_files_verified_at ON nar_files (verified_at, stored_at);
 
--- Narinfos as they are served: the text is the whole truth, the columns are for looking up.
--- The foreign key needs its index at once, and would make one under another name.
+-- Narinfos as they are served: the text has all facts, the columns are for searches.
+-- The foreign key needs its index now, and would make one under another name.
 CREATE TABLE narinfos (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     hash VARCHAR(32) NOT NULL UNIQUE,

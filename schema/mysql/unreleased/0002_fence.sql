@@ -1,2 +1,2 @@
--- Number of the lease under which the bytes were stored; 0: of none.
+-- The number of the lease under which the bytes were stored; 0 if there was none.
 ALTER TABLE nar_files ADD COLUMN fence BIGINT NOT NULL DEFAULT 0;

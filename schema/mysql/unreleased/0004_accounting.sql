@@ -1,4 +1,4 @@
--- Running counts, kept by the transactions that store and forget; locked last in each of them.
+-- Counters that each transaction that stores or forgets a NAR updates; it locks them last.
 CREATE TABLE accounts (
     name VARCHAR(32) NOT NULL PRIMARY KEY,
     nars BIGINT NOT NULL,
@@ -8,10 +8,10 @@ CREATE TABLE accounts (
 INSERT INTO accounts (name, nars, bytes)
 SELECT 'stored', COUNT(*), COALESCE(SUM(stored_size), 0) FROM nar_files WHERE stored_at IS NOT NULL;
 
--- The last use of a NAR's narinfos is read from here alone, when the oldest NARs are looked for.
+-- The search for the oldest NARs reads the last use of their narinfos only from this index.
 CREATE INDEX narinfos_nar_file_id_used ON narinfos (nar_file_id, last_used_at);
 
 DROP INDEX narinfos_nar_file_id ON narinfos;
 
--- Nothing asks for narinfos by age alone.
+-- No statement searches for narinfos only by their age.
 DROP INDEX narinfos_last_used_at ON narinfos;

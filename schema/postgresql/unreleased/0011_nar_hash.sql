@@ -1,2 +1,2 @@
--- By it other narinfos of the same NAR are found, where one names another URL by now.
+-- For the search for narinfos of the same NAR under other URLs.
 CREATE INDEX nar_files_nar_hash ON nar_files (nar_hash);

@@ -1,15 +1,15 @@
--- Tells the stored object from every other one that has its key; empty or NULL: nobody has looked.
+-- Identifies the stored object among all that had its key; empty or NULL: not known yet.
 ALTER TABLE nar_files ADD COLUMN stored_tag VARCHAR(160);
 
--- By the hash of its bytes a stored file is found, whatever it is called.
+-- For the search for a stored file by the hash of its bytes, under any name.
 CREATE INDEX nar_files_file_hash ON nar_files (file_hash);
 
--- Who vouched for a narinfo (a public key, or "ca"), and the public key that ours was signed with.
+-- The voucher of a narinfo (a public key, or "ca"), and the public key of the signature of ncps.
 ALTER TABLE narinfos ADD COLUMN verified_by TEXT;
 
 ALTER TABLE narinfos ADD COLUMN signed_by TEXT;
 
--- Files that were found to have another NAR inside than a narinfo said.
+-- Files that contain another NAR than their narinfo says.
 CREATE TABLE wrong_files (
     nar_hash VARCHAR(160) NOT NULL,
     file_hash VARCHAR(160) NOT NULL,

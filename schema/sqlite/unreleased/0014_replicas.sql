@@ -1,11 +1,11 @@
--- What this cache must not forget though its store does: the public key that it signs with.
+-- Facts that must survive a loss of the store: the public key that this cache signs with.
 CREATE TABLE facts (
     name VARCHAR(32) NOT NULL PRIMARY KEY,
     value TEXT NOT NULL,
     changed_at BIGINT NOT NULL
 );
 
--- The daemons that share this database, each as it tells of itself (JSON), and when it last did so.
+-- The daemons that share this database: what each announces (JSON), and when it last did so.
 CREATE TABLE replicas (
     id VARCHAR(64) NOT NULL PRIMARY KEY,
     seen_at BIGINT NOT NULL,
