@@ -1,4 +1,4 @@
-"""DegradedGrants: leases of this process alone, for the time while the backend is away."""
+"""DegradedGrants: leases that only this process knows, while the backend is away."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class DegradedGrant:
 
 
 class DegradedGrants:
-    """Makes grants without a backend, so several processes may do the same work at one time.
+    """Grants without a backend; several processes may have the same name at the same time.
 
-    :param address: where other processes reach this one.
-    :param wall: seconds since 1970; the fences are made of it, so that they exceed earlier ones.
+    :param address: the address of this process for others.
+    :param wall: returns seconds since 1970; fences are this time, so they exceed earlier ones.
     """
 
     def __init__(self, *, address: str = "", wall: Callable[[], float] = time.time) -> None:
@@ -38,11 +38,11 @@ class DegradedGrants:
         return name in self._held
 
     def take(self, name: str) -> DegradedGrant:
-        """Grant a name; the caller makes sure that this process asks once at a time for each."""
+        """Grant a name; the caller asks for each name only once at a time."""
         self._last_fence = max(self._last_fence + 1, int(self._wall() * 1e6))
         return self._held.setdefault(name, DegradedGrant(self, name, self._last_fence))
 
     def forget(self, name: str, grant: DegradedGrant) -> None:
-        """Note that a grant was given back."""
+        """Forget a grant that was given back."""
         if self._held.get(name) is grant:
             del self._held[name]

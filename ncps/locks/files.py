@@ -1,15 +1,15 @@
-"""Leases of the processes of one machine: each held lease is a file that its holder has locked.
+"""Leases of the processes of one machine: each held lease is a file, locked by its holder.
 
     <directory>/<sha256 of the name>.lease    "<fence> <address>"
     <directory>/fence                         number of the last grant of any name
 
-The locks are the kernel's (`flock`): the kernel frees them when the process ends, however it ends.
-So there is no time to live, and a held lease is never lost. The holder removes its file while the
-file is still locked; a process that opened it before finds that its lock is on a file without a
-name, and opens the path again. The file of a killed process is taken over by the next holder, or
-removed at the next start of a process.
+The kernel frees a lock (`flock`) when its process ends, in every case. So there is no time to live,
+and a held lease is never lost. The holder removes its file while the file is still locked. A
+process that opened the file before then has a lock on a file without a name, and opens the path
+again. The next holder reuses the file of a killed process, or the next start of a process removes
+it.
 
-The directory must be local: NFS implements these locks otherwise.
+The directory must be local: NFS implements these locks in another way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ncps.locks.shared import Grant, LeaseBackend
 
 _OURS = re.compile(r"[0-9a-f]{64}\.lease")
 _ATTEMPTS = 1000
-_PATIENCE_S = 0.005  # of the reactor's thread, for another process that waits for a core
+_PATIENCE_S = 0.005  # the reactor's thread waits this long if the other process waits for a core
 _PAUSES = 50
 _LONGEST = 4096
 
@@ -61,7 +61,7 @@ class FileGrant(Grant):
 
 
 class FileBackend(LeaseBackend):
-    """Keeps leases in a directory; each call is quick enough for the reactor's thread.
+    """A backend with a directory of leases; each call is fast enough for the reactor's thread.
 
     :param directory: private and local; made if missing.
     """
@@ -95,7 +95,7 @@ class FileBackend(LeaseBackend):
             try:
                 fd = _take(path)
             except FileNotFoundError:
-                # Something has removed the directory; see `ncps.process.rundir`.
+                # The directory was removed; see `ncps.process.rundir`.
                 self._directory.mkdir(mode=0o700, exist_ok=True)
                 fd = _take(path)
             if fd is None:
@@ -108,7 +108,7 @@ class FileBackend(LeaseBackend):
                     return None
                 text = f"{fence} {self._address}\n".encode()
                 os.pwrite(fd, text, 0)
-                os.ftruncate(fd, len(text))  # not to 0 bytes: ext4 would write it out at close
+                os.ftruncate(fd, len(text))  # not to 0 bytes first: ext4 would sync it at close
             except BaseException:
                 os.close(fd)
                 raise
@@ -123,7 +123,7 @@ class FileBackend(LeaseBackend):
         except OSError as error:
             raise Unavailable(f"{path}: {error.strerror}") from error
         try:
-            if _lock(fd, fcntl.LOCK_SH):  # left behind by a dead process
+            if _lock(fd, fcntl.LOCK_SH):  # the file of a dead process
                 return ""
             text = os.pread(fd, _LONGEST, 0)
         finally:
@@ -134,10 +134,10 @@ class FileBackend(LeaseBackend):
         return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()}.lease"
 
     def _next_fence(self) -> int | None:
-        """Return the next fence; None if another process holds the number for too long.
+        """Return the next fence; None if another process locks the counter for too long.
 
-        It holds it for microseconds, unless it has to wait for a core in between. Then an attempt
-        has failed as if the name were taken, and is made again like that.
+        A process locks it for microseconds, unless it waits for a core. Then the attempt fails as
+        if the name were taken, and is repeated in the same way.
         """
         fd = os.open(self._directory / "fence", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -145,7 +145,7 @@ class FileBackend(LeaseBackend):
                 return None
             text = os.pread(fd, 32, 0)
             last = int(text) if text.isdigit() else 0
-            # By the time, it grows even if the directory was lost.
+            # With the time in it, the fence grows even if the directory was removed.
             fence = max(last + 1, int(time.time() * 1e6))
             os.pwrite(fd, b"%020d" % fence, 0)
         finally:
@@ -154,25 +154,25 @@ class FileBackend(LeaseBackend):
 
 
 def _take(path: Path) -> int | None:
-    """Lock the file, made if missing; None if another process has it.
+    """Lock the file, and make it if it is missing; None if another process has the lock.
 
-    Raises OSError if the file cannot be opened or locked, Unavailable if it is removed again and
-    again.
+    Raises OSError if the file cannot be opened or locked, Unavailable if it is removed after each
+    attempt.
     """
     for _ in range(_ATTEMPTS):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        # `holder` locks a dead holder's file for a moment: so a second attempt.
+        # `holder` locks the file of a dead process for a moment, hence the second attempt.
         if not _lock(fd, fcntl.LOCK_EX) and not _lock(fd, fcntl.LOCK_EX):
             os.close(fd)
             return None
         if os.fstat(fd).st_nlink:
             return fd
         os.close(fd)  # released and removed between the opening and the lock
-    raise Unavailable(f"{path} is removed again and again")
+    raise Unavailable(f"{path} is removed after each attempt to lock it")
 
 
 def _sweep(path: Path) -> None:
-    """Remove the file if a dead process left it behind."""
+    """Remove the file if its process is dead."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -193,7 +193,7 @@ def _lock(fd: int, how: int) -> bool:
 
 
 def _lock_soon(fd: int) -> bool:
-    """Lock a file whose lock is held for microseconds; wait up to `_PATIENCE_S` for that."""
+    """Lock a file that others lock for microseconds; wait up to `_PATIENCE_S`; return success."""
     for _ in range(_PAUSES):
         if _lock(fd, fcntl.LOCK_EX):
             return True

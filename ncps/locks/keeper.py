@@ -1,14 +1,14 @@
-"""Keeper: one connection to a server of leases, kept up by one coroutine.
+"""Keeper: one coroutine that keeps one connection to a server of leases.
 
     Joining ──► Up ──► Joining      Joining: the first attempt, or the first after a loss; callers
        │         │                           wait for its outcome
        │         ▼                  Up:      callers use the connection
-       └──────► Away ──► Up         Away:    callers fail at once; the next attempt follows soon
+       └──────► Away ──► Up         Away:    callers fail immediately; the next attempt follows
 
-A server that accepts connections and does not answer is as far away as a server that is not there:
-`check` ends an idle connection that does not answer. Where the reason of the end says that it was a
-time-out, the state is Away and not Joining, because the next attempt would probably take as long.
-Sessions of PostgreSQL tell such a reason; connections to Redis tell none, and are joined again.
+A server that accepts connections and does not answer counts as away: `check` ends an idle
+connection that does not answer. If the reason of the end is a time-out, the state is Away and not
+Joining, because the next attempt would probably take as long. Sessions of PostgreSQL give such a
+reason; connections to Redis give none, and their state is Joining.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ class Connection(Protocol):
 
     @property
     def is_dead(self) -> bool:
-        """Whether nothing more can be asked over it."""
+        """Whether the connection takes no more questions."""
 
     @property
     def ended(self) -> Deferred[NcpsError]:
-        """Fires when the connection has ended, with the reason if it is known; for one caller."""
+        """Fires with the reason when the connection has ended; for one caller."""
 
     def end(self, reason: NcpsError) -> None:
-        """End the connection at once; `ended` follows. Idempotent."""
+        """End the connection now; `ended` follows. Idempotent."""
 
     async def close(self) -> None:
-        """End the connection and free what it holds; idempotent."""
+        """End the connection and free its resources; idempotent."""
 
 
 C = TypeVar("C", bound=Connection)
 
 
 class Server(Protocol[C]):
-    """A server of one kind: connects to it, and hears of the state of the connection."""
+    """A server of one kind: it connects, and learns the states of the connection."""
 
     @property
     def where(self) -> str:
@@ -59,49 +59,49 @@ class Server(Protocol[C]):
     async def connect(self) -> C:
         """Connect, log in and prepare the connection.
 
-        Raises Refused if it will not work as configured, Unavailable if it may work later.
+        Raises Refused if the configuration cannot work, Unavailable if it may work later.
         """
 
     async def check(self, connection: C) -> None:
-        """Ask an idle connection something. Raises NcpsError unless it answers."""
+        """Test an idle connection. Raises NcpsError if the server does not answer."""
 
     def connected(self, is_first: bool) -> None:
-        """Take note that the state is Up.
+        """React to the state Up.
 
-        :param is_first: whether the first attempt succeeded, so that nothing was missed.
+        :param is_first: whether the first attempt succeeded, so that no message was missed.
         """
 
     def lost(self, reason: NcpsError) -> None:
-        """Take note that the connection has ended."""
+        """React to the end of the connection."""
 
     def went_away(self, reason: NcpsError) -> None:
-        """Take note that the state is Away; once until `came_back`."""
+        """React to the state Away; called once until `came_back`."""
 
     def came_back(self) -> None:
-        """Take note that the state is Up after it was Away."""
+        """React to the state Up after Away."""
 
 
 @frozen
 class Joining:
-    """An attempt to connect is under way whose outcome callers should wait for."""
+    """The state of an attempt to connect; callers wait for its outcome."""
 
 
 @frozen
 class Up(Generic[C]):
-    """There is a connection."""
+    """The state of a connection that works."""
 
     connection: C
 
 
 @frozen
 class Away:
-    """The last attempt failed, or the keeper has stopped."""
+    """The state after a failed attempt, and after the stop of the keeper."""
 
     reason: NcpsError
 
 
 class Keeper(Generic[C]):
-    """Keeps one connection to a server.
+    """The keeper of one connection to a server.
 
     :param check_s: seconds between two checks of a connection that is up.
     """
@@ -117,12 +117,12 @@ class Keeper(Generic[C]):
 
     @property
     def trouble(self) -> str:
-        """Why the server is away; empty while the state is Up or Joining."""
+        """The reason why the server is away; empty while the state is Up or Joining."""
         return str(self._state.reason) if isinstance(self._state, Away) else ""
 
     @property
     def connection(self) -> C | None:
-        """The connection, if there is one that can be used."""
+        """The connection; None if there is none, or it is dead."""
         if isinstance(self._state, Up) and not self._state.connection.is_dead:
             return self._state.connection
         return None
@@ -142,7 +142,7 @@ class Keeper(Generic[C]):
 
     async def stop(self) -> None:
         """Disconnect; takes at most `ncps.aio.tasks.UNWIND_S` seconds."""
-        self._is_reported_away = True  # a wanted end is not reported
+        self._is_reported_away = True  # an intended end is not reported
         self._become(Away(Unavailable("disconnected")))
         await self._tasks.stop(0.0)
 
@@ -187,7 +187,7 @@ class Keeper(Generic[C]):
             self._server.came_back()
 
     async def _keep(self) -> None:
-        """Connect, wait for the end, connect again; until cancelled."""
+        """Connect, wait for the end, and repeat, until cancelled."""
         pauses = ATTEMPTS.pauses()
         is_first = True
         while True:

@@ -13,7 +13,7 @@ from ncps.ports import Lease, Leases, Notice, Notices
 
 
 class LocalLease(Lease):
-    """A held lease; never lost, since no other process can take it."""
+    """A held lease; it is never lost, because no other process can take it."""
 
     def __init__(self, release: Release) -> None:
         self._release: Release | None = release
@@ -33,9 +33,9 @@ class LocalLease(Lease):
 
 
 class LocalLeases(Leases):
-    """Leases that exclude coroutines of this process only.
+    """A set of leases that exclude only coroutines of this process.
 
-    :param address: where other processes reach this one.
+    :param address: the address of this process for others.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LocalLeases(Leases):
 
 
 class LocalNotices(Notices):
-    """Notices that reach no process, and of which none arrives."""
+    """The notices of a process without others: none is sent, and none arrives."""
 
     is_alone = True
 

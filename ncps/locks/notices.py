@@ -1,4 +1,4 @@
-"""SharedNotices: notices as lines of text, over any carrier that takes lines to all replicas."""
+"""SharedNotices: notices as lines of text, over any carrier that sends lines to all replicas."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ncps.ports import Notice, NoticeKind, Notices
 
 LONGEST_NAME = 512
 MOST_UNSENT = 1000
-"""Notices that may be on their way out of this process; further ones are not sent."""
+"""Notices that this process may send at the same time; further ones are dropped."""
 KINDS: frozenset[str] = frozenset(get_args(NoticeKind)) - {"gap"}
 
 
 def pack(sender: str, notice: Notice) -> str:
-    """Write a notice as one line: `<sender> <kind> <name>`."""
+    """Return a notice as one line: `<sender> <kind> <name>`."""
     return f"{sender} {notice.kind} {notice.name}"
 
 
@@ -32,10 +32,10 @@ def unpack(sender: str, text: str) -> Notice | None:
 
 
 class SharedNotices(Notices):
-    """Notices of this process and of others, over a carrier.
+    """A set of notices of this process and of others, over a carrier.
 
-    :param send: carries a line to all replicas, perhaps to this one as well. Raises Unavailable
-        if it cannot.
+    :param send: sends a line to all replicas, perhaps to this one as well. Raises Unavailable if
+        that fails.
     """
 
     def __init__(self, send: Callable[[str], Awaitable[object]]) -> None:
@@ -59,7 +59,7 @@ class SharedNotices(Notices):
         self._subscribers.append(told)
 
     def heard(self, text: str) -> None:
-        """Tell the subscribers of a line that arrived."""
+        """Pass a line that arrived to the subscribers."""
         notice = unpack(self._sender, text)
         if notice is not None:
             self._tell(notice)

@@ -1,8 +1,8 @@
 """SharedLeases: leases that several processes share, for every kind of backend.
 
-A backend (Redis, PostgreSQL, a directory of lock files) knows only attempts: granted, or not.
-SharedLeases adds the waiting. Processes compete for a name; within a process the coroutines that
-want it take turns by a KeyedLock, so that a process has at most one attempt for a name under way.
+A backend (Redis, PostgreSQL, a directory of lock files) has only attempts: granted, or not.
+SharedLeases adds the waiting. Processes compete for a name. Within a process the coroutines that
+want it take turns by a KeyedLock, so that a process makes at most one attempt for a name at a time.
 
     turn begins ──► attempt ──► granted ──► held ──► given back ──► turn ends
                      ▲    │
@@ -10,8 +10,9 @@ want it take turns by a KeyedLock, so that a process has at most one attempt for
                      │    ▼
            the name was freed, or the next poll is due
 
-An attempt under way is never broken off, because its outcome would stay unknown: a coroutine that
-is cancelled ends at once, and a lease that is granted later is given back before the turn ends.
+An attempt is never interrupted, because its outcome would stay unknown. If its coroutine is
+cancelled, the coroutine ends immediately, and a lease that is granted later is given back before
+the turn ends.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from ncps.ports import Lease, Leases
 
 
 class Grant(Protocol):
-    """A lease as its backend knows it; see `ncps.ports.Lease`."""
+    """A lease in its backend; see `ncps.ports.Lease`."""
 
     @property
     def is_lost(self) -> bool: ...
@@ -50,7 +51,7 @@ class Grant(Protocol):
 
 
 class LeaseBackend(Protocol):
-    """Keeps grants where all processes see them.
+    """A place for grants that all processes see.
 
     :ivar freed: set when a name may have become free.
     """
@@ -59,16 +60,16 @@ class LeaseBackend(Protocol):
 
     @property
     def trouble(self) -> str:
-        """Why the backend is away; empty if it is not, as far as this process knows."""
+        """The reason why the backend is away, as far as this process knows; empty if it is not."""
 
     async def start(self) -> None:
-        """Connect, now or as soon as the backend is there.
+        """Connect, now or as soon as the backend answers.
 
-        Raises Refused if it will never work as configured.
+        Raises Refused if the configuration cannot work.
         """
 
     async def stop(self) -> None:
-        """Disconnect; what is still held is lost."""
+        """Disconnect; leases that are still held are lost."""
 
     async def take(self, name: str) -> Grant | None:
         """Attempt once, within a deadline; None if the name is taken.
@@ -81,7 +82,7 @@ class LeaseBackend(Protocol):
 
 
 def since_boot() -> float:
-    """Return seconds of a clock that is never set and goes on while the machine sleeps."""
+    """Return seconds of a monotonic clock that also runs while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -107,11 +108,11 @@ class SharedLease(Lease):
 
 
 class SharedLeases(Leases):
-    """Leases from a backend, with waiting.
+    """A set of leases from a backend, with waiting.
 
-    :param polls: pauses between attempts of a coroutine that waits.
-    :param mode: the kind of backend, as metrics call it.
-    :param degraded: makes leases while the backend is away; None if there are none then.
+    :param polls: pauses between the attempts of a coroutine that waits.
+    :param mode: the kind of backend in metrics.
+    :param degraded: makes leases while the backend is away; None: no leases then.
     """
 
     def __init__(
@@ -138,20 +139,20 @@ class SharedLeases(Leases):
 
     @property
     def trouble(self) -> str:
-        """Why leases cannot be had from the backend now; empty if they can."""
+        """The reason why the backend gives no leases now; empty if it does."""
         return self._backend.trouble
 
     @property
     def is_degraded(self) -> bool:
-        """Whether other processes do not know of leases that are granted now."""
+        """Whether leases that are granted now exclude only coroutines of this process."""
         return self._degraded is not None and bool(self._backend.trouble)
 
     async def start(self) -> None:
-        """Connect, now or later. Raises Refused if it will never work as configured."""
+        """Connect, now or later. Raises Refused if the configuration cannot work."""
         await self._backend.start()
 
     async def stop(self, deadline_s: float) -> None:
-        """Wait for releases under way, then disconnect; what is still held is lost."""
+        """Wait for running releases, then disconnect; leases that are still held are lost."""
         await self._tasks.stop(deadline_s)
         await self._backend.stop()
 
@@ -196,7 +197,7 @@ class SharedLeases(Leases):
             await within(self._clock, pause, event)
 
     async def _attempt(self, name: str, turn: _Turn) -> SharedLease | None:
-        """Attempt once. The turn passes to the lease, or to the attempt if this is cancelled."""
+        """Make one attempt. The turn passes to the lease; after a cancel, to the attempt."""
         outcome: Deferred[Grant | None] = Deferred()
         self._tasks.start("take a lease", self._take(name, turn, outcome))
         try:
@@ -246,7 +247,7 @@ class SharedLeases(Leases):
         return SharedLease(grant, release)
 
     async def _give_back(self, grant: Grant, leave: Release, done: Deferred[None]) -> None:
-        """Give back, although the coroutine that held the lease may not wait for that."""
+        """Give a lease back; its holder need not wait for this."""
         try:
             await grant.give_back()
         finally:
@@ -263,7 +264,7 @@ class _Turn:
         self._is_passed_on = False
 
     def pass_on(self) -> Release:
-        """Return the function that ends the turn, for another owner to call."""
+        """Return the function that ends the turn; its new owner calls it."""
         self._is_passed_on = True
         return self.leave
 

@@ -167,7 +167,7 @@ class AwayTests(RedisCase):
         server = Redis()
         self.addCleanup(server.close)
         lines = self.logged("is away")
-        back = self.logged("is there again")
+        back = self.logged("answers again")
         replica = await self.running(server)
         self.assertIn("refused", replica.leases.trouble)
         error = await self.assert_raises(Unavailable, replica.leases.try_hold("a"))

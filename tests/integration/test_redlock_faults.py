@@ -124,7 +124,7 @@ class MinorityTests(RedlockCase):
         """It is logged, and used when it comes; leases are there from the first moment."""
         servers = [self.server(), self.server(), Redis()]
         self.addCleanup(servers[2].close)
-        away, back = self.logged("is away"), self.logged("is there again")
+        away, back = self.logged("is away"), self.logged("answers again")
         (replica,) = await self.replicas(1, servers, ttl=1.5)
         self.assertEqual("", replica.leases.trouble)
         while not away:  # the replica needs two of them to be ready
@@ -144,7 +144,7 @@ class MajorityTests(RedlockCase):
         here, there = await self.replicas(2, servers, ttl=1.5)
         subject = "NARs that are not stored cannot be fetched"
         lines = self.logged(f"2 of 3 Redis servers are away, {subject}: 127")
-        again = self.logged("enough Redis servers are there again")
+        again = self.logged("enough Redis servers answer again")
         lease = await self.take(here)
         for server in servers[:2]:
             server.kill()

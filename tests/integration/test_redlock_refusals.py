@@ -90,7 +90,7 @@ class LaterTests(RedisCase):
             await (await self.take(replica)).release()
             self.assertEqual("", replica.leases.trouble)
             servers[2].kill()
-        logged = self.logged("is there again")
+        logged = self.logged("answers again")
         servers[2].configure()
         servers[2].start()
         await until(lambda: logged)
@@ -111,7 +111,7 @@ class LaterTests(RedisCase):
         servers[2].kill()
         servers[2].configure(*member)
         servers[2].start()
-        back = self.logged("is there again")
+        back = self.logged("answers again")
         await until(lambda: "cluster_state:ok" in servers[2].say("CLUSTER", "INFO"))
         await sleep(reactor, 2.5)  # longer than the pause before any attempt so far
         self.assertIn("is part of a Redis Cluster", replica.nodes[2].trouble)

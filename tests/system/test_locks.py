@@ -86,7 +86,7 @@ class RedisTests(LocksStage):
         self.wait_for_leases(daemon, ok=True)
         self.assertIn("ncps_lock_degraded 0.0", self.metrics(daemon))
         self.wait_for_log(daemon, "is away", "cache-lock-allow-degraded-mode")
-        self.wait_for_log(daemon, "is there again")
+        self.wait_for_log(daemon, "answers again")
 
     def test_wrong_password_is_a_start_up_error(self) -> None:
         """One line that names what is wrong, without the password."""
@@ -152,7 +152,7 @@ class SeveralRedisTests(LocksStage):
         servers[0].start()
         self.wait_for_leases(daemon, ok=True)
         self.assert_served(daemon, second)
-        self.wait_for_log(daemon, "enough Redis servers are there again")
+        self.wait_for_log(daemon, "enough Redis servers answer again")
         daemon.stop()
         self.assertEqual(servers[2].say("--scan"), "ncps:lock:#fence")
 

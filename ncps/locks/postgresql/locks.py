@@ -1,11 +1,11 @@
-"""Leases in PostgreSQL: advisory locks; one session has all those of a process.
+"""Leases in PostgreSQL: advisory locks; one session has all locks of a process.
 
-The server frees them when the session ends, so a process that is killed holds nothing, and there
-is no time to live. But a process that is cut off cannot know whether its session lives: after
-`ttl_s` seconds without an answer its leases count as lost, and the server is told to wait `GRACE_S`
-seconds longer before it ends a silent session.
+The server frees them when the session ends, so a killed process holds no lease, and there is no
+time to live. But without a network a process cannot know whether its session still exists. After
+`ttl_s` seconds without an answer its leases count as lost. The server waits `GRACE_S` seconds
+longer before it ends a silent session.
 
-    lock       64 bits of the SHA-256 of the name; two names with the same bits exclude each other,
+    lock       64 bits of the SHA-256 of the name; names with the same bits exclude each other,
                which does no harm
     fence      the table lease_fence: time of the server in microseconds, or one more than the last
     address    the table lease_sessions, by the process id of the session
@@ -37,9 +37,9 @@ RELEASES, NOTICES = "ncps_leases", "ncps_notices"
 LONGEST_PAYLOAD = 7999
 LONGEST_ANSWER_S = 10.0
 GRACE_S = 15
-"""Seconds by which the server waits longer than this process before it ends a silent session."""
+"""Seconds that the server waits after `ttl_s` before it ends a silent session."""
 IDLE_SESSIONS_END = 140_000
-"""Version of the server from which on it can end sessions that ask nothing."""
+"""The first version of the server that can end idle sessions."""
 
 _MICROSECONDS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _TAKE = f"""
@@ -74,7 +74,7 @@ def key_of(name: str) -> int:
 
 
 class PostgresGrant(Grant):
-    """A lease; it lives and dies with its session."""
+    """A lease; the end of its session ends it."""
 
     def __init__(
         self, backend: PostgresBackend, name: str, session: PostgresSession, fence: int
@@ -92,7 +92,7 @@ class PostgresGrant(Grant):
     @property
     def is_lost(self) -> bool:
         if not self._is_lost and not self._backend.is_certain(self._session):
-            self._is_lost = True  # for good: a caller may have acted on it
+            self._is_lost = True  # for ever: a caller may have acted on it
         return self._is_lost
 
     async def give_back(self) -> None:
@@ -100,11 +100,11 @@ class PostgresGrant(Grant):
 
 
 class PostgresBackend(LeaseBackend, SessionListener):
-    """Leases of one process, all in one session.
+    """The leases of one process, all in one session.
 
     :param engine: the database.
     :param ttl_s: seconds without an answer after which leases count as lost.
-    :param subject: the loss while the server is away, for the log.
+    :param subject: the consequence for users while the server is away, for the log.
     """
 
     _log = Logger()
@@ -162,7 +162,7 @@ class PostgresBackend(LeaseBackend, SessionListener):
         try:
             return await self._take_in(session, name)
         except Unavailable as error:
-            # A lock in that session has gone with it: attempt once more in the next one.
+            # The end of the session has freed the lock: attempt once more in the next session.
             if error.timed_out or not session.is_dead:
                 raise
         return await self._take_in(await self._sessions.current(), name)
@@ -172,7 +172,7 @@ class PostgresBackend(LeaseBackend, SessionListener):
         try:
             row = await session.run(lambda connection: connection.execute(_TAKE, (key,)).fetchone())
         except NcpsError as error:
-            # The lock may be ours although the rest of the statement failed.
+            # This session may have the lock although the rest of the statement failed.
             await self._release(name, session)
             if isinstance(error, Unavailable):
                 raise
@@ -193,11 +193,11 @@ class PostgresBackend(LeaseBackend, SessionListener):
         return address
 
     def is_certain(self, session: PostgresSession) -> bool:
-        """Whether a session certainly still has its locks."""
+        """Return whether a session certainly still has its locks."""
         return not session.is_dead and since_boot() < session.confirmed + self._ttl_s
 
     async def give_back(self, name: str, session: PostgresSession) -> None:
-        """Release; if the server does not answer, the lock goes with the session."""
+        """Release the lock; if the server does not answer, end the session, which frees it."""
         await self._release(name, session)
         self._held.discard(name)
         self.freed.set(name)
@@ -210,7 +210,7 @@ class PostgresBackend(LeaseBackend, SessionListener):
         try:
             await session.run(lambda connection: connection.execute(_RELEASE, words))
         except NcpsError as error:
-            # The session may still have the lock, of which this process would not know.
+            # Else the session might keep a lock that this process has forgotten.
             session.end(error)
 
     async def _say(self, text: str) -> None:
@@ -232,13 +232,13 @@ class PostgresBackend(LeaseBackend, SessionListener):
             self.freed.set_all()
 
     def connected(self, is_first: bool) -> None:
-        """See `SessionListener`: messages before this session are lost unless it is the first."""
+        """See `SessionListener`: before any session but the first, messages may be lost."""
         if not is_first:
             self.freed.set_all()
             self.notices.missed()
 
     def greet_blocking(self, connection: Any) -> None:
-        """See `SessionListener`: settings, channels and the address of this process."""
+        """See `SessionListener`: set the settings, channels and the address of this process."""
         pid, is_standby = connection.execute(
             "SELECT pg_backend_pid(), pg_is_in_recovery()"
         ).fetchone()
@@ -250,11 +250,11 @@ class PostgresBackend(LeaseBackend, SessionListener):
                 " cache-database-url, or use Redis"
             )
         if is_standby:
-            raise Refused(f"cache-lock-backend: {where} is a standby, which takes no writes")
+            raise Refused(f"cache-lock-backend: {where} is a standby, which accepts no writes")
         silent_ms = (math.ceil(self._ttl_s) + GRACE_S) * 1000
         settings = [
             ("statement_timeout", f"{math.ceil(LONGEST_ANSWER_S * 1000)}"),
-            # The locks of a client that vanished are free after this.
+            # After this time the server frees the locks of a dead client.
             ("tcp_keepalives_idle", f"{math.ceil(self._ttl_s)}"),
             ("tcp_keepalives_interval", f"{GRACE_S // 3}"),
             ("tcp_keepalives_count", "3"),
@@ -262,7 +262,7 @@ class PostgresBackend(LeaseBackend, SessionListener):
             ("synchronous_commit", "off"),
         ]
         if connection.info.server_version >= IDLE_SESSIONS_END:
-            # The kernel answers keepalives for a process that is stopped or hangs.
+            # The kernel answers keepalives even if the process is stopped or hangs.
             settings.append(("idle_session_timeout", f"{silent_ms}"))
         for name, value in settings:
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))

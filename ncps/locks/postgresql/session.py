@@ -1,10 +1,10 @@
-"""PostgresSessions: one session of the database that a `Keeper` keeps up; one question at a time.
+"""PostgresSessions: one session of the database with a `Keeper`; it asks one question at a time.
 
-The driver blocks, so it has a thread of its own; the reactor watches the socket, so that messages
-of other replicas, and the end of the session, are noticed while nothing is asked.
+The driver blocks, so it runs in its own thread. The reactor watches the socket, and so notices
+messages of other replicas, and the end of the session, between two questions.
 
-A thread that waits for an answer cannot be told to stop, but its socket can be shut down: so a
-server that stalls costs the session, and with it all that was locked in it.
+A thread that waits for an answer cannot be stopped, but its socket can be shut down. So if a server
+stalls, the session ends, and with it all its locks.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from ncps.locks.keeper import ATTEMPTS, Keeper, Server
 T = TypeVar("T")
 
 SLOW_S = 1.0
-"""While an answer takes longer than this, `current` gives the session to no caller."""
+"""Seconds of waiting for an answer after which `current` raises Unavailable."""
 
 
 class Engine(Protocol):
-    """The database, as its dialect in `ncps.database` knows it; its methods block.
+    """The part of a dialect in `ncps.database` that sessions need; its methods block.
 
     :ivar where: for messages.
     :ivar errors: classes of the driver's errors, for `translated`.
@@ -49,29 +49,29 @@ class Engine(Protocol):
         """Return a connection of psycopg in autocommit mode. Raises Refused or one of `errors`."""
 
     def translated(self, error: Exception) -> NcpsError:
-        """Return our error for one of the driver."""
+        """Return the error of `ncps.errors` for one of the driver."""
 
 
 class SessionListener(Protocol):
-    """The part that keeps leases in a session."""
+    """The part that keeps leases in sessions."""
 
     def greet_blocking(self, connection: Any) -> None:
-        """Prepare a new connection, in the thread. Raises Refused if it will not do."""
+        """Prepare a new connection, in the thread. Raises Refused if it is unusable for leases."""
 
     def connected(self, is_first: bool) -> None:
         """See `ncps.locks.keeper.Server`."""
 
     def told(self, channel: str, text: str) -> None:
-        """Take note of a text that a channel has brought."""
+        """React to a text that came through a channel."""
 
 
 @frozen(kw_only=True)
 class Times:
-    """Deadlines of a session, in seconds.
+    """The deadlines of a session, in seconds.
 
-    :param deadline_s: an answer that takes longer ends the session.
+    :param deadline_s: the session ends if an answer takes longer.
     :param ping_s: the interval of checks.
-    :param now: seconds on a clock that is never set.
+    :param now: returns seconds on a monotonic clock.
     """
 
     deadline_s: float
@@ -81,9 +81,9 @@ class Times:
 
 @implementer(IReadDescriptor)
 class SocketWatch:
-    """Watches a duplicate of a session's socket, because the driver may close its own at any time.
+    """A duplicate of a session's socket, because the driver may close its own at any time.
 
-    :param ready: called when there is something to read, or the other side has gone.
+    :param ready: called when there is data to read, or the other side has closed the connection.
     """
 
     def __init__(self, reactor: Any, fd: int, ready: Callable[[], None]) -> None:
@@ -92,14 +92,14 @@ class SocketWatch:
         self._ready = ready
 
     def listen(self, is_wanted: bool) -> None:
-        """Say whether `ready` should be called."""
+        """Begin or stop to call `ready`."""
         if is_wanted:
             self._reactor.addReader(self)
         else:
             self._reactor.removeReader(self)
 
     def shut(self) -> None:
-        """Shut the connection down, so that a thread that waits for the server goes on."""
+        """Shut the connection down, so that a thread that waits for the server gets an error."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -127,10 +127,10 @@ class SocketWatch:
 
 
 class PostgresSession:
-    """One session, from its opening to its end; its questions are asked in the thread.
+    """One session, from its opening to its end; the thread asks its questions.
 
     :ivar ended: fires with the reason when the session has ended.
-    :ivar confirmed: when the newest question that was answered was sent, by `Times.now`.
+    :ivar confirmed: when the newest answered question was sent, by `Times.now`.
     """
 
     def __init__(self, sessions: PostgresSessions, connection: Any) -> None:
@@ -153,7 +153,7 @@ class PostgresSession:
 
     @property
     def waited_s(self) -> float:
-        """Seconds since the oldest question without an answer was asked; 0.0 if there is none."""
+        """Seconds since the oldest unanswered question; 0.0 if there is none."""
         return self._times.now() - self._asked[0] if self._asked else 0.0
 
     async def run(self, ask: Callable[[Any], T]) -> T:
@@ -217,7 +217,7 @@ class PostgresSession:
         )
 
     def _heard(self) -> None:
-        """Read data that came without a question: messages, or the end."""
+        """Read data that came between questions: messages, or the end."""
         self._sessions.tasks.start("hear", self._hear())
 
     async def _hear(self) -> None:
@@ -242,7 +242,7 @@ class PostgresSession:
             self.ended.callback(reason)
 
     async def close(self) -> None:
-        """End the session; close the connection once the thread has left it. Idempotent."""
+        """End the session; close the connection when the thread has finished. Idempotent."""
         self.end(Unavailable("disconnected"))
         with suppress(NcpsError, *self._sessions.engine.errors):
             await self._sessions.workers.run(self._connection.close)
@@ -250,11 +250,11 @@ class PostgresSession:
 
 
 class PostgresSessions(Server[PostgresSession]):
-    """Keeps one session, with the thread in which its questions are asked.
+    """The session of this process, with its thread.
 
-    :param listener: hears of new sessions and of messages on channels.
+    :param listener: learns of new sessions and of messages on channels.
     :param times: deadlines.
-    :param subject: the loss while the server is away, for the log.
+    :param subject: the consequence for users while the server is away, for the log.
     """
 
     _log = Logger()
@@ -280,12 +280,12 @@ class PostgresSessions(Server[PostgresSession]):
 
     @property
     def where(self) -> str:
-        """The database, for messages."""
+        """The name of the database, for messages."""
         return self.engine.where
 
     @property
     def trouble(self) -> str:
-        """Why the session takes no question now; empty if it does, or may in a moment."""
+        """The reason why the session takes no question now; empty if it does or may soon."""
         if self._keeper.trouble:
             return self._keeper.trouble
         session = self._keeper.connection
@@ -295,7 +295,10 @@ class PostgresSessions(Server[PostgresSession]):
         return ""
 
     async def start(self) -> None:
-        """Connect, now or as soon as the server is there. Raises Refused if it will never work."""
+        """Connect, now or as soon as the server answers.
+
+        Raises Refused if the configuration cannot work.
+        """
         self.workers.start()
         try:
             await self._keeper.start()
@@ -313,7 +316,7 @@ class PostgresSessions(Server[PostgresSession]):
             fresh.close()
 
     async def current(self) -> PostgresSession:
-        """Return the session, once it is up.
+        """Return the session; wait until it is up.
 
         Raises Unavailable if the server is away, or has not answered an earlier question.
         """
@@ -329,7 +332,7 @@ class PostgresSessions(Server[PostgresSession]):
         return PostgresSession(self, connection)
 
     def _connect_blocking(self) -> None:
-        """Release the connection in `_fresh`, where `stop` finds it if its task was cancelled."""
+        """Put a new connection into `_fresh`; `stop` closes it there if the task is cancelled."""
         try:
             connection = self.engine.connect()
             try:
@@ -358,4 +361,4 @@ class PostgresSessions(Server[PostgresSession]):
         self._log.warn("{subject}: {reason}", subject=self._subject, reason=str(reason))
 
     def came_back(self) -> None:
-        self._log.info("leases can be had from {where} again", where=self.where)
+        self._log.info("{where} grants leases again", where=self.where)

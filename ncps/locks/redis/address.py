@@ -1,4 +1,4 @@
-"""RedisAddress: where Redis is and how to log in to it, with Sentinels or without."""
+"""RedisAddress: the address and the login of Redis, with Sentinels or without."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncps.locks.redis.connection import TLS, RedisConnection, connect
 
 @frozen(kw_only=True)
 class Login:
-    """User and password of this process; empty where Redis asks for none."""
+    """The user and password of this process; empty if Redis asks for none."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -20,11 +20,11 @@ class Login:
 
 @frozen(kw_only=True)
 class RedisAddress:
-    """Where Redis is, and how to log in.
+    """The address and the login of one Redis.
 
     :param addresses: host and port of the one server, or of each Sentinel.
     :param timeout_s: deadline of each attempt to connect and of each answer.
-    :param master: the name that the Sentinels have for the server; empty without Sentinels.
+    :param master: the name of the server in the Sentinels; empty without Sentinels.
     :param tls: for Redis and Sentinels; None for connections without TLS.
     """
 
@@ -51,9 +51,9 @@ class RedisAddress:
 
 
 async def join(reactor: Any, server: RedisAddress, *, is_subscriber: bool) -> RedisConnection:
-    """Connect, log in, choose the database, get an answer.
+    """Connect, log in, choose the database, and wait for an answer.
 
-    Raises Refused if that will never work as configured, Unavailable if it fails now.
+    Raises Refused if the configuration cannot work, Unavailable if it fails now.
     """
     if server.master:
         address = await _find_master(reactor, server)
@@ -65,7 +65,7 @@ async def join(reactor: Any, server: RedisAddress, *, is_subscriber: bool) -> Re
     try:
         await _log_in(connection, server.login)
         if server.master and (await connection.command("ROLE"))[0] != b"master":
-            raise Unavailable(f"{connection.name} is not the master of {server.master} (any more)")
+            raise Unavailable(f"{connection.name} is not, or no longer, the master {server.master}")
         if server.db:
             await connection.command("SELECT", server.db)
         await connection.command("PING")

@@ -1,8 +1,8 @@
-"""Ballot: several servers are asked the same, and a majority of them decides.
+"""Ballot: one question to several servers, which a majority of them decides.
 
-A majority is more than half of all servers, those that are away included. Two majorities have at
-least one server in common: that is why two processes cannot have one lease while all servers keep
-their memory.
+A majority is more than half of all servers, including those that are away. Two majorities have at
+least one server in common. So two processes cannot have one lease while all servers keep their
+memory.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ncps.errors import Unavailable
 from ncps.locks.keeper import ATTEMPTS
 
 PATIENCE_S = 0.1
-"""Seconds for which a majority that has answered, but does not agree, waits for the others."""
+"""Seconds to wait for the other servers if a majority has answered, but does not agree."""
 
 
 def majority(servers: int) -> int:
-    """Return how many of some servers are a majority."""
+    """Return the size of a majority of this number of servers."""
     return servers // 2 + 1
 
 
 class Ballot:
     """The answers of all servers to one question; one coroutine waits for the result.
 
-    :param servers: how many are asked; each votes or fails once.
+    :param servers: number of servers; each votes or fails once.
     """
 
     def __init__(self, clock: IReactorTime, servers: int) -> None:
@@ -46,17 +46,17 @@ class Ballot:
         return max(said)[1] if said else ""
 
     def vote(self, answer: str) -> None:
-        """Enter the answer of a server."""
+        """Count the answer of a server."""
         self._votes[answer] += 1
         self._change.wake()
 
     def fail(self, error: Unavailable) -> None:
-        """Enter that a server gave no answer."""
+        """Count a server that gave no answer."""
         self._failures.append(error)
         self._change.wake()
 
     async def entering(self, answer: Awaitable[str | None]) -> None:
-        """Wait for the answer of a server, and enter it; None counts as an empty answer."""
+        """Wait for the answer of a server, and count it; None is an empty answer."""
         try:
             self.vote(await answer or "")
         except Unavailable as error:
@@ -68,8 +68,7 @@ class Ballot:
     async def result(self, patience_s: float = PATIENCE_S) -> str | None:
         """Return the answer of a majority; None if the servers disagree.
 
-        Each server has to vote or fail within a deadline of its own. Raises Unavailable if no
-        majority answers.
+        The caller gives each server a deadline. Raises Unavailable if no majority answers.
         """
         quorum = majority(self._servers)
         while True:

@@ -1,10 +1,10 @@
-"""Carrier: notices through one Redis server, or through several of which each may be away.
+"""Carrier: notices through one Redis server, or through several, of which some may be away.
 
-A line goes to all servers, and is heard from each that took it. Where there are several, a number
-in front of the line, another one for each line, shows which lines were told before.
+A line goes to all servers, and comes back from each server that received it. With several servers
+each line begins with its own number, so that a process recognizes repetitions.
 
-A line that reached a majority is heard by each process that listens to a majority: so notices may
-have been missed only if this process listened to fewer, and only then there is a gap.
+If a line has reached a majority, each process that listens to a majority receives it. So notices
+may be missing only if this process listened to fewer servers; only then there is a gap.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ncps.locks.redis.ballot import Ballot, majority
 from ncps.locks.redis.node import RedisNode
 
 LATE_S: Final = 60.0
-"""A server that is later than the others by more than this has lost its listeners meanwhile."""
+"""Seconds for which numbers of lines are remembered; no working server is later by more."""
 MOST_HEARD: Final = 10_000
-"""Lines that are remembered, so that they are told once."""
+"""Numbers of lines that are remembered, at most."""
 LONGEST_NUMBER: Final = 40
 
 
 class Carrier:
-    """Sends lines to all servers, and tells each line that arrives once."""
+    """A sender of lines to all servers; it passes each arriving line on once."""
 
     def __init__(self, clock: IReactorTime, nodes: Sequence[RedisNode]) -> None:
         self._clock = clock
@@ -50,7 +50,7 @@ class Carrier:
     async def send(self, line: str) -> None:
         """Send a line to all servers, and wait for a majority of them.
 
-        Raises Unavailable if no majority takes it; it may have reached processes all the same.
+        Raises Unavailable if no majority accepts it; some processes may receive it nevertheless.
         """
         if len(self._nodes) > 1:
             line = f"{self._sender}.{next(self._numbers)} {line}"
@@ -68,13 +68,13 @@ class Carrier:
         self._told(line)
 
     def _listens_again(self) -> None:
-        """Tell of a gap if this process listens to a majority again, and did not before."""
+        """Report a gap if this process listens to a majority again, and did not before."""
         if sum(node.channels.is_up for node in self._nodes) == self._quorum:
             self._missed()
 
 
 def redis_notices(clock: IReactorTime, nodes: Sequence[RedisNode]) -> SharedNotices:
-    """Make notices that go through these servers."""
+    """Make notices that use these servers."""
     carrier = Carrier(clock, nodes)
     notices = SharedNotices(carrier.send)
     carrier.on_line(notices.heard, notices.missed)

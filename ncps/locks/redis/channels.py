@@ -1,11 +1,11 @@
-"""RedisChannels: messages of other replicas through Redis, of released leases and notices.
+"""RedisChannels: messages of other replicas through Redis, about released leases and notices.
 
     <prefix>#<db>:released    the name of a lease
     <prefix>#<db>:notices     see `ncps.locks.notices`
 
-Channels are the same in all databases of a server, hence the number in their names. A message is
-lost while this process is not connected: after every connection but the first each coroutine that
-waits for a lease asks again. `ncps.locks.redis.carrier` sees whether notices were missed.
+All databases of a server share their channels, hence the number in their names. Messages are lost
+while this process is not connected. So after every connection but the first each coroutine that
+waits for a lease asks again, and `ncps.locks.redis.carrier` checks whether notices were missed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ncps.locks.redis.connection import RedisConnection
 
 
 class RedisChannels(RedisServer):
-    """The connection that hears what other replicas publish.
+    """The connection that receives the messages of other replicas.
 
-    :ivar is_up: whether it hears now.
+    :ivar is_up: whether it receives messages now.
     """
 
     _log = Logger()
@@ -47,11 +47,11 @@ class RedisChannels(RedisServer):
         self._wake, self._wake_all = wake, wake_all
 
     def on_notice(self, told: Callable[[str], None], again: Callable[[], None]) -> None:
-        """Call `told` with the text of each notice, `again` when it is heard again after a gap."""
+        """Call `told` with the text of each notice, `again` after each new connection."""
         self._told, self._again = told, again
 
     async def start(self) -> None:
-        """Subscribe, now or as soon as Redis is there."""
+        """Subscribe, now or as soon as Redis answers."""
         await self._keeper.start()
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Checks that a Redis is configured so that it can keep leases."""
+"""Checks of the configuration of a Redis that shall keep leases."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Evicts(Refused):
 
 
 class Identities:
-    """The server behind each address: two addresses of one server are no two servers."""
+    """The server behind each address: two addresses of one server count as one."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[str, str]] = {}
 
     def enter(self, place: str, server: str, identity: str) -> None:
-        """Note the server at a place that is connected now.
+        """Record the server at an address that is connected now.
 
-        Raises Refused if it is the server at another place.
+        Raises Refused if it is the server at another address.
 
-        :param identity: of the server's process; empty if it cannot be told.
+        :param identity: of the server's process; empty if it is unknown.
         """
         for other, (other_server, other_identity) in self._known.items():
             if other != place and identity and other_identity == identity:
@@ -44,15 +44,15 @@ class Identities:
         self._known[place] = (server, identity)
 
     def leave(self, place: str) -> None:
-        """Note that a place is not connected any more."""
+        """Forget an address that is not connected any more."""
         self._known.pop(place, None)
 
 
 async def examine(connection: RedisConnection) -> str:
-    """Check a server after the login; return its identity, another one after each of its starts.
+    """Check a server after the login; return its identity, which changes with each of its starts.
 
-    The identity is empty if the server does not tell it. Raises Refused with the problem and a
-    remedy; that is Evicts if the server could be used for all that.
+    The identity is empty if it is unknown. Raises Refused with the problem and a remedy; Evicts, a
+    subclass, if the server can be used nevertheless.
     """
     try:
         text = await connection.command("INFO")
@@ -78,7 +78,7 @@ def facts(info: str) -> dict[str, str]:
 
 
 def judge(server: str, known: dict[str, str]) -> None:
-    """Raise Refused if a server is wrong for leases, with what would help."""
+    """Raise Refused, with a remedy, if a server is unsuitable for leases."""
     version = known.get("redis_version", "")
     major = version.partition(".")[0]
     if major.isdigit() and int(major) < OLDEST:
@@ -90,7 +90,7 @@ def judge(server: str, known: dict[str, str]) -> None:
         )
     if known.get("role") == "slave":
         raise Refused(
-            f"{server} is a replica, which takes no writes: name its master, or the"
+            f"{server} is a replica, which accepts no writes: name its master, or the"
             " Sentinels and cache-redis-sentinel-master"
         )
     policy = known.get("maxmemory_policy", "noeviction")

@@ -1,4 +1,4 @@
-"""RedisClient: calls to Redis over one connection that a `Keeper` keeps up.
+"""RedisClient: calls to Redis over one connection of a `Keeper`.
 
 A connection ends if a command gets no answer within its deadline, or if the server refuses writes.
 `Keeper` checks an idle connection every few seconds, so that its loss is known before a caller
@@ -20,15 +20,16 @@ from ncps.locks.redis.connection import Lost, RedisConnection, silence
 
 CHECK_S = 5.0
 MOST_CALLS = 10_000
-"""Calls that may wait for the answers of a server; further ones are not sent."""
+"""Calls that may wait for the answers of a server; further calls raise NotSent."""
 Step = Callable[[RedisConnection], Awaitable[object]]
-"""Something to do with a connection.
+"""A function of a connection.
 
-Raises Refused if it will never work as configured, Unavailable if it fails now."""
+Raises Refused if the configuration cannot work, Unavailable if it fails now.
+"""
 
 
 class NotSent(Unavailable):
-    """The server is known to be away: nothing was sent."""
+    """The server is away or too slow: nothing was sent."""
 
 
 async def ping(connection: RedisConnection) -> None:
@@ -37,13 +38,13 @@ async def ping(connection: RedisConnection) -> None:
 
 
 class RedisServer(Server[RedisConnection]):
-    """How a keeper connects to Redis, and what the log says of it.
+    """A Redis server for a keeper, with its messages in the log.
 
-    :param subject: the loss while Redis is away, for the log; empty: not logged.
-    :param greet: done with each new connection before it counts as up.
-    :param check: done with an idle connection; an error ends it.
+    :param subject: the consequence for users while Redis is away, for the log; empty: not logged.
+    :param greet: called with each new connection before it counts as up.
+    :param check: called with an idle connection; an error ends it.
     :param is_subscriber: whether the connection is for SUBSCRIBE.
-    :ivar away: why the server is away, as the log has it; empty while it is not.
+    :ivar away: the last logged reason why the server is away; empty while it is not.
     """
 
     _log = Logger()
@@ -101,11 +102,11 @@ class RedisServer(Server[RedisConnection]):
     def came_back(self) -> None:
         self.away = ""
         if self._subject:
-            self._log.info("{place} is there again", place=self.where)
+            self._log.info("{place} answers again", place=self.where)
 
 
 class RedisClient:
-    """Asks Redis over one connection, once more if the connection breaks meanwhile."""
+    """A client of Redis with one connection; it repeats a call once if the connection breaks."""
 
     def __init__(self, reactor: Any, server: RedisServer) -> None:
         self._reactor = reactor
@@ -116,11 +117,14 @@ class RedisClient:
 
     @property
     def trouble(self) -> str:
-        """Why the server is away; empty while it is there or is being joined."""
+        """The reason why the server is away; empty while it answers, or is being joined."""
         return self._keeper.trouble
 
     async def start(self) -> None:
-        """Connect, now or as soon as Redis is there. Raises Refused if it will never work."""
+        """Connect, now or as soon as Redis answers.
+
+        Raises Refused if the configuration cannot work.
+        """
         await self._keeper.start()
 
     async def stop(self) -> None:
@@ -132,26 +136,26 @@ class RedisClient:
         await within(self._reactor, seconds, self._keeper.up(), silence(self._where, seconds))
 
     async def call(self, send: Callable[[RedisConnection], Awaitable[Any]]) -> Any:
-        """Ask something that may be asked twice; return the answer.
+        """Make a call that may be repeated; return the answer.
 
-        Raises NotSent if nothing was asked, Unavailable if the outcome is unknown.
+        Raises NotSent if nothing was sent, Unavailable if the outcome is unknown.
         """
         if self._keeper.trouble:
             raise self._not_sent()
         if self._calls >= MOST_CALLS:
             raise NotSent(f"{self._where} is too slow: {MOST_CALLS} calls wait for its answers")
         self._calls += 1
-        most = 2 * self._timeout_s  # once for a connection that is being made
+        most = 2 * self._timeout_s  # the first half for a connection that is being made
         try:
             late = silence(self._where, most)
             return await within(self._reactor, most, self._ask(send), late)
-        except Refused as error:  # what was allowed at the start may be forbidden later
+        except Refused as error:  # a command that was allowed at the start may be forbidden later
             raise Unavailable(str(error)) from error
         finally:
             self._calls -= 1
 
     async def _ask(self, send: Callable[[RedisConnection], Awaitable[Any]]) -> Any:
-        """Ask, once more after a loss: a server that restarts breaks every connection once."""
+        """Ask; repeat once after a loss, because a restart of the server breaks the connection."""
         loss: Lost | None = None
         while True:
             try:

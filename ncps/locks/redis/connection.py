@@ -1,7 +1,8 @@
-"""One connection to one Redis server; the only importer of txredisapi.
+"""One connection to one Redis server; the only module that imports txredisapi.
 
-Of txredisapi only the protocol is used: its pools queue calls without end while the server is away,
-and reconnect on the global reactor with delays of their own; `ncps.locks.keeper` reconnects here.
+It uses only the protocol of txredisapi. The pools of txredisapi queue calls without limit while the
+server is away, and reconnect on the global reactor with their own delays; here `ncps.locks.keeper`
+reconnects.
 """
 
 from __future__ import annotations
@@ -25,23 +26,25 @@ from ncps.aio.waiting import within
 from ncps.errors import NcpsError, Refused, Unavailable
 
 TLS = Callable[[str], IOpenSSLClientConnectionCreator]
-"""Makes TLS options that verify, for the name of a host, that the server is that host."""
+"""Returns TLS options that verify that the server is the host with this name."""
 
 _NOT_ALLOWED = ("WRONGPASS", "NOAUTH", "NOPERM", "Client sent AUTH", "AUTH <password> called")
 _NO_SUCH_DB = ("DB index", "invalid DB")
 _CLUSTER = ("MOVED", "CROSSSLOT", "CLUSTERDOWN", "SELECT is not allowed in cluster")
 _NOT_NOW = ("MASTERDOWN", "LOADING")
 _TAKES_NOTHING = re.compile(r"\b(?:READONLY|OOM|MISCONF|NOREPLICAS)\b.*")
-"""Writes are refused: to a replica, for want of memory, of a disk, or of replicas. Redis 5 and 6
-wrap the error of a command in a script."""
+"""The server refuses writes: it is a replica, or lacks memory, a disk, or replicas.
+
+It may stand anywhere in the text, because Redis 5 and 6 wrap the errors of a script.
+"""
 
 
 class Lost(Unavailable):
-    """The connection is of no use any more; it is unknown whether Redis ran the command."""
+    """The connection is unusable; it is unknown whether Redis ran the command."""
 
 
 class _Factory(Factory):
-    """Makes one protocol; the attributes are those that txredisapi reads of a factory."""
+    """A factory of one protocol, with the attributes that txredisapi reads."""
 
     noisy = False
     isLazy = False
@@ -62,7 +65,7 @@ def _protocol(is_subscriber: bool) -> Any:
     kind: Any = txredisapi.SubscriberProtocol if is_subscriber else txredisapi.RedisProtocol
 
     class Protocol(kind):  # type: ignore[misc]
-        """Keeps the reason of a loss, and reads all received bytes at once."""
+        """A protocol that keeps the reason of a loss, and reads received bytes in a loop."""
 
         reason: BaseException | None = None
         _rest = b""
@@ -94,7 +97,7 @@ async def connect(
 ) -> RedisConnection:
     """Connect. Raises Unavailable if that fails.
 
-    With TLS it is the first answer that shows whether the server is the right one.
+    With TLS only the first answer shows whether the server is the right one.
 
     :param is_subscriber: whether the connection is for SUBSCRIBE.
     """
@@ -138,7 +141,7 @@ def _cancellable(attempt: Deferred[Any]) -> Deferred[Any]:
 
 
 def silence(name: str, seconds: float) -> str:
-    """Say that a server did not answer in time."""
+    """Return the message that a server did not answer in time."""
     return f"{name} does not answer within {seconds:g}s"
 
 
@@ -171,7 +174,7 @@ class RedisConnection:
             self.ended.callback(Lost(f"{self.name}: {reason_of(self._protocol.reason)}"))
 
     def end(self, _reason: NcpsError | None = None) -> None:
-        """End the connection at once; idempotent."""
+        """End the connection now; idempotent."""
         self._is_dead = True
         transport = self._protocol.transport
         if transport is not None:
@@ -191,8 +194,7 @@ class RedisConnection:
         """Send a command; return its answer.
 
         The connection ends if the server does not answer in time. Raises Lost if the connection is
-        of no use any more, Refused if the server will never do this as configured, Unavailable if
-        it fails otherwise.
+        unusable, Refused if the configuration cannot work, Unavailable for another failure.
         """
         return await self._answered(lambda: self._protocol.execute_command(*words))
 
@@ -217,7 +219,7 @@ class RedisConnection:
             raise self._lost(error) from error
 
     def _translated(self, text: str) -> Unavailable | Refused:
-        """Make an error of ours of one from Redis; Redis never repeats a password in it."""
+        """Return the error for a message of Redis, which never contains a password."""
         text = text[:200]
         if text.startswith(_NOT_ALLOWED):
             return Refused(

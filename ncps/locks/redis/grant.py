@@ -1,8 +1,8 @@
-"""RedisGrant: a lease that a majority of Redis servers has granted; for one server, that one.
+"""RedisGrant: a lease that a majority of Redis servers has granted.
 
-A share is certain until the TTL has passed since its last renewal was *sent*, less what two clocks
-may disagree over that time. From then on it counts as lost, even if its server says otherwise
-later. A lease is held for certain while a majority of its shares is.
+A share of a lease is certain until its TTL has passed since the last renewal was *sent*, minus the
+possible drift between two clocks. After that it counts as lost, even if its server says otherwise
+later. A lease is held while a majority of its shares is certain.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ncps.locks.redis.client import NotSent
 from ncps.locks.redis.node import RedisNode
 
 DRIFT: Final = 0.01
-"""Part of a TTL by which two clocks may disagree over its length."""
+"""The possible drift between two clocks, as a part of the TTL."""
 
 
 class Share:
-    """The part of a lease that is at one server.
+    """The part of a lease at one server.
 
-    :ivar fence: the number that the server granted; 0 if it has not.
-    :ivar until: when it ends unless it is renewed; 0 if the server does not have it.
-    :ivar may_exist: whether the server may have a key of ours.
-    :ivar work: the task that takes or renews it.
+    :ivar fence: the number that the server granted; 0 if it has granted none.
+    :ivar until: when the share ends unless it is renewed; 0 if the server does not have it.
+    :ivar may_exist: whether the server may have the key of this lease.
+    :ivar work: the tasks that take or renew the share.
     """
 
     def __init__(self, node: RedisNode) -> None:
@@ -43,17 +43,17 @@ class Share:
         self.work: list[Deferred[None]] = []
 
     def rest(self) -> None:
-        """Take and renew no more."""
+        """Stop taking and renewing the share."""
         for work in self.work:
             work.cancel()
 
 
 @frozen(kw_only=True)
 class Holder:
-    """This process, as one that holds leases.
+    """The process that holds leases.
 
-    :param now: seconds of a clock that is never set.
-    :param address: where the other processes reach it.
+    :param now: returns seconds of a monotonic clock.
+    :param address: of this process for others.
     """
 
     clock: IReactorTime
@@ -90,11 +90,11 @@ class RedisGrant:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another process may have it; not to be asked before it is held."""
+        """Whether another process may have the lease; only for a lease that was held."""
         if not self._is_lost:
             now = self._holder.now()
             held = sum(now < share.until for share in self.shares)
-            # For good: another process may have held it meanwhile.
+            # For ever: another process may have held the lease.
             self._is_lost = held < majority(len(self.shares))
         return self._is_lost
 
@@ -107,7 +107,7 @@ class RedisGrant:
 
         Raises Unavailable if the server is away.
 
-        :param at_least: the smallest fence that will do.
+        :param at_least: the smallest allowed fence.
         """
         sent = self._holder.now()
         share.may_exist = True
@@ -126,7 +126,7 @@ class RedisGrant:
         return token
 
     async def keep(self, share: Share) -> None:
-        """Renew a share of a lease that is held, or take it again, until the lease is lost."""
+        """Renew a share of a held lease, or take it again, until the lease is lost."""
         pause = self.ttl / (3 if share.until else 12)
         while await self._is_held_after(pause):
             try:
@@ -139,14 +139,14 @@ class RedisGrant:
             self._log.warn("lease {name} was lost", name=self.name)
 
     async def _is_held_after(self, seconds: float) -> bool:
-        """Wait, unless the lease is lost; return whether it is held then."""
+        """Wait, unless the lease is lost; return whether it is held afterwards."""
         if self.is_lost:
             return False
         await sleep(self._holder.clock, seconds)
         return not self.is_lost
 
     async def _refresh(self, share: Share) -> bool:
-        """Renew a share; return whether it is ours. Raises Unavailable if its server is away."""
+        """Renew a share; False if another process has it. Raises Unavailable if it is away."""
         if share.until > (sent := self._holder.now()):
             if await share.node.renew(self.name, self.token, self.ttl):
                 self._extend(share, sent)
@@ -157,6 +157,9 @@ class RedisGrant:
         return await self.take_share(share, self.fence) == self.token
 
     def _extend(self, share: Share, sent: float) -> None:
-        """Note that a server said yes to what was sent then; too late if the lease is lost."""
+        """Extend a share after a positive answer, unless the lease is lost.
+
+        :param sent: when the question was sent.
+        """
         if not self.fence or not self.is_lost:
             share.until = sent + self.ttl * (1 - DRIFT)

@@ -1,22 +1,22 @@
 """Leases in Redis: at one server, or at a majority of several independent ones (Redlock).
 
 Each server has a key for each lease; see `ncps.locks.redis.node`. To take a lease, a process asks
-all servers at once, with one token, and has the lease as soon as a majority has granted it. Each
-attempt has a token of its own, so that it may be repeated after an answer was lost, and only the
+all servers at the same time, with one token, and has the lease as soon as a majority has granted
+it. Each attempt has its own token, so that it can be repeated if an answer was lost, and only the
 holder renews and releases.
 
-    granted by a majority           held; the other servers are asked again while it is held
-    had by another at a majority    taken
-    no majority for one process     all give back, and ask again after a time by chance
-    no majority answers             Unavailable
+    granted by a majority            held; the holder asks the other servers again
+    another process has a majority   taken
+    no process has a majority        all give back, and ask again after a random time
+    no majority answers              Unavailable
 
-A server that comes back, or has lost its memory, gets the key again from the holder, while that is
-still certain to hold a majority. So a lease outlives servers that restart one after the other.
+A server that comes back, or has lost its memory, gets the key again from the holder, if the holder
+certainly still has a majority. So a lease survives if servers restart one after the other.
 
-The fence of a lease is the largest number that a server has granted, and is had by a majority of
-the servers before the lease is held: so any later majority grants a larger one. The clocks of the
-servers may differ. To have them agree at once, a process asks for a number that is a little ahead
-of the furthest clock.
+The fence of a lease is the largest number that a server has granted. A majority of the servers has
+this number before the lease is held, so any later majority grants a larger one. The clocks of the
+servers may differ. To make them agree immediately, a process asks for a number slightly ahead of
+the fastest clock.
 """
 
 from __future__ import annotations
@@ -37,21 +37,19 @@ from ncps.locks.redis.node import RedisNode, start_all, stop_all
 from ncps.locks.shared import LeaseBackend, since_boot
 
 ATTEMPTS: Final = 4
-"""How often a lease is asked for when several processes get parts of it; the longest of the times
-between is doubled each time."""
+"""Attempts to take a lease if several processes get parts of it; the longest pause doubles."""
 
 AHEAD_S: Final = 0.1
-"""How far ahead of the furthest clock a fence is asked for; more than a command takes as a rule."""
+"""Seconds ahead of the fastest clock for a requested fence; a command rarely takes longer."""
 
 
 class RedisBackend(LeaseBackend):
-    """Leases of one process at one or several servers.
+    """The leases of one process at one or several servers.
 
     :param nodes: at least one.
-    :param ttl_of: returns, for the name of a lease, the seconds after which it is free unless
-        renewed.
-    :param now: seconds of a clock that is never set.
-    :param subject: the loss while no majority answers, for the log.
+    :param ttl_of: returns the TTL in seconds for the name of a lease.
+    :param now: returns seconds of a monotonic clock.
+    :param subject: the consequence for users while no majority answers, for the log.
     """
 
     _log = Logger()
@@ -90,7 +88,7 @@ class RedisBackend(LeaseBackend):
 
     @property
     def _away(self) -> list[str]:
-        """Why servers are away, for each that is."""
+        """The reason of each server that is away."""
         return [node.trouble for node in self._nodes if node.trouble]
 
     async def start(self) -> None:
@@ -101,7 +99,7 @@ class RedisBackend(LeaseBackend):
             raise
 
     async def stop(self) -> None:
-        self._is_reported_away = True  # a wanted end is not reported
+        self._is_reported_away = True  # an intended end is not reported
         await self._tasks.stop(0.0)
         await stop_all(self._nodes)
 
@@ -118,7 +116,7 @@ class RedisBackend(LeaseBackend):
                 raise
             if winner == grant.token:
                 return grant
-            # Not announced: processes that wait would all ask again at once, this one among them.
+            # Not announced: all waiting processes would ask again immediately, also this one.
             self._abandon(grant, is_announced=False)
             if winner is not None:
                 break
@@ -133,9 +131,9 @@ class RedisBackend(LeaseBackend):
         return ballot.leading if found is None else found
 
     async def _ask_all(self, grant: RedisGrant, patience_s: float) -> str | None:
-        """Attempt once; return the token that a majority of the servers has.
+        """Make one attempt; return the token that a majority of the servers has.
 
-        If that is the token of the grant, it is held and kept from now on.
+        If that is the token of the grant, the lease is held, and renewed from now on.
         """
         ballot = Ballot(self._reactor, len(self._nodes))
         wish = self._wish()
@@ -152,9 +150,9 @@ class RedisBackend(LeaseBackend):
         return winner
 
     def _wish(self) -> int:
-        """Return a fence that no server is beyond, as far as this process knows; 0 for any.
+        """Return a fence that no known server has exceeded; 0 for any.
 
-        The clocks of servers that are away now count as well, because they have made fences.
+        The clocks of servers that are away count as well, because they have made fences.
         """
         ahead = [node.ahead_s for node in self._nodes if node.ahead_s is not None]
         if len(self._nodes) == 1 or not ahead:
@@ -164,7 +162,7 @@ class RedisBackend(LeaseBackend):
         return self._last_wish
 
     async def _agree_on_fence(self, grant: RedisGrant) -> None:
-        """Have a majority of the servers know the fence. Raises Unavailable if that fails."""
+        """Set the fence at a majority of the servers. Raises Unavailable if that fails."""
         grant.fence = fence = max(share.fence for share in grant.shares)
         known = sum(share.fence == fence for share in grant.shares)
         ballot = Ballot(self._reactor, len(self._nodes))
@@ -172,13 +170,13 @@ class RedisBackend(LeaseBackend):
             if share.fence == fence:
                 ballot.vote("")
             elif share.fence or known < majority(len(self._nodes)):
-                # Where the lease is not granted, too: a server may know the number without it.
+                # Also at servers that have not granted the lease: they only need the number.
                 work = ballot.entering(share.node.raise_fence(fence))
                 share.node.errands.start("raise the fence", work)
         await ballot.result()
 
     async def _give_back(self, grant: RedisGrant) -> None:
-        """Release at all servers, and wait for a majority; elsewhere the lease expires."""
+        """Release at all servers, and wait for a majority; at the others the lease expires."""
         ballot = Ballot(self._reactor, len(self._nodes))
         for share in grant.shares:
             share.rest()
@@ -195,7 +193,7 @@ class RedisBackend(LeaseBackend):
             )
 
     def _abandon(self, grant: RedisGrant, *, is_announced: bool) -> None:
-        """Release, in the background, what an attempt has got or may have got."""
+        """Release in the background all shares that an attempt has or may have."""
         for share in grant.shares:
             share.rest()
             if share.may_exist:
@@ -207,10 +205,10 @@ class RedisBackend(LeaseBackend):
             await share.node.client.up(grant.ttl)
             await share.node.release(grant.name, grant.token, is_announced=is_announced)
         except Unavailable:
-            pass  # by now it has expired
+            pass  # the share has expired
 
     def _report(self) -> None:
-        """Log that a majority has gone away, or is there again; a single server says so itself."""
+        """Log that a majority has gone away or come back; a single server logs that itself."""
         is_away = bool(self.trouble)
         if len(self._nodes) == 1 or is_away == self._is_reported_away:
             return
@@ -224,4 +222,4 @@ class RedisBackend(LeaseBackend):
                 reasons="; ".join(self._away),
             )
         else:
-            self._log.info("enough Redis servers are there again")
+            self._log.info("enough Redis servers answer again")

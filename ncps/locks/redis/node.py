@@ -1,16 +1,16 @@
-"""RedisNode: the leases and messages at one Redis server, of which leases may need several.
+"""RedisNode: the leases and messages at one Redis server; leases may need several servers.
 
     <prefix><name>    "<token> <fence> <address>", expires after the TTL unless renewed
     <prefix>#fence    number of the last grant of any name; never expires
-    <prefix>#write    written and removed again, to check that the server takes writes
+    <prefix>#write    written and removed again, to check that the server accepts writes
 
 Names of leases do not begin with "#". Keys and channels (see `ncps.locks.redis.channels`) begin
-with the prefix, so that an ACL can be written for them.
+with the prefix, so that an ACL can name them.
 
 Redis runs a script as one step, so no other command comes between its reads and writes. The number
-of a grant, its fence, is the time of the server in microseconds, or one more than the last fence if
-that is larger, or the number that the process asks for if that is the largest: so fences grow even
-if the server loses its memory.
+of a grant, its fence, is the largest of three numbers: the time of the server in microseconds, the
+last fence plus one, and the number in the request. So fences grow even if the server loses its
+memory.
 """
 
 from __future__ import annotations
@@ -88,18 +88,17 @@ return string.format('%.0f', time[1] * 1000000 + time[2])
 T = TypeVar("T")
 
 GRACE_S = 0.5
-"""Seconds that releases under way have at the end of the process."""
+"""Seconds that running releases have at the end of the process."""
 
 
 class RedisNode(RedisServer):
-    """One server, with a connection to ask and one to listen.
+    """One server, with a connection for questions and one for messages.
 
-    :param subject: the loss while this server is away, for the log.
-    :param identities: which server each address leads to.
-    :param now: seconds of a clock that is never set.
-    :ivar errands: questions to the server for which perhaps no caller waits any more; each ends by
-        itself within a deadline.
-    :ivar ahead_s: the server's seconds since 1970 less those of `now`; None before it was there.
+    :param subject: the consequence for users while this server is away, for the log.
+    :param identities: the server behind each address.
+    :param now: returns seconds of a monotonic clock.
+    :ivar errands: questions to the server that continue without their callers; each has a deadline.
+    :ivar ahead_s: the server's seconds since 1970 minus those of `now`; None if not known yet.
     """
 
     _log = Logger()
@@ -128,7 +127,7 @@ class RedisNode(RedisServer):
 
     @property
     def trouble(self) -> str:
-        """Why the server is away; empty while it is there or is being joined."""
+        """The reason why the server is away; empty while it answers, or is being joined."""
         return self.client.trouble
 
     def on_turn(self, turned: Callable[[], None]) -> None:
@@ -136,21 +135,21 @@ class RedisNode(RedisServer):
         self._turned = turned
 
     async def stop(self) -> None:
-        """Finish errands as far as the server answers at once, then disconnect."""
+        """Wait at most `GRACE_S` for errands, then disconnect."""
         await self.errands.stop(GRACE_S)
         await self.channels.stop()
         await self.client.stop()
 
-    # Leases; each method raises NotSent if nothing was asked, Unavailable if the outcome is unknown
+    # Leases. Each method raises NotSent if nothing was sent, Unavailable if the outcome is unknown.
 
     async def take(
         self, name: str, token: str, ttl: float, *, at_least: int, address: str
     ) -> tuple[int, str]:
-        """Attempt once; return the fence, or 0 if the name is taken, and the token of its holder.
+        """Make one attempt; return the fence, or 0 if the name is taken, and the holder's token.
 
-        If that is this token, the lease lives for the TTL from now on.
+        If that is this token, the TTL of the lease begins now.
 
-        :param at_least: the smallest fence that will do.
+        :param at_least: the smallest allowed fence.
         """
         keys: list[bytes | str] = [self._prefix + name, f"{self._prefix}#fence"]
         words: list[bytes | str | int] = [token, int(ttl * 1000), at_least, address]
@@ -158,20 +157,20 @@ class RedisNode(RedisServer):
         return int(fence), holder.decode("utf-8", "replace")
 
     async def renew(self, name: str, token: str, ttl: float) -> bool:
-        """Have the lease live for the TTL from now on; return whether it is still this one."""
+        """Restart the TTL of a lease; False if another token has the name."""
         keys: list[bytes | str] = [self._prefix + name]
         words: list[bytes | str | int] = [token, int(ttl * 1000)]
         return bool(await self.client.call(lambda redis: redis.script(RENEW, keys, words)))
 
     async def release(self, name: str, token: str, *, is_announced: bool) -> None:
-        """Free the name, unless the holder is another."""
+        """Free the name, unless another token has it."""
         keys: list[bytes | str] = [self._prefix + name]
         channel = self.channels.released if is_announced else ""
         words: list[bytes | str | int] = [token, channel, name]
         await self.client.call(lambda redis: redis.script(RELEASE, keys, words))
 
     async def raise_fence(self, fence: int) -> None:
-        """Have each later fence of this server be larger than this one."""
+        """Make each later fence of this server larger than this one."""
         keys: list[bytes | str] = [f"{self._prefix}#fence"]
         await self.client.call(lambda redis: redis.script(RAISE, keys, [str(fence)]))
 
@@ -182,13 +181,13 @@ class RedisNode(RedisServer):
         return parts[2] if len(parts) == 3 else ""
 
     async def publish(self, line: str) -> None:
-        """Send a line to all that listen for notices at this server."""
+        """Send a line to all processes that receive notices from this server."""
         await self.client.call(lambda redis: redis.command("PUBLISH", self.channels.notices, line))
 
-    # As a keeper sees the server
+    # The methods for a keeper
 
     async def connect(self) -> RedisConnection:
-        """See `Server`; logs a refusal that follows another reason of being away."""
+        """See `Server`; log a refusal if the last logged reason was another one."""
         try:
             return await super().connect()
         except Refused as error:
@@ -215,15 +214,15 @@ class RedisNode(RedisServer):
     async def _greet(self, redis: RedisConnection) -> None:
         """Check the server.
 
-        Raises Refused if it is wrong for leases, or has another address that is in use. If it was
-        right before and may drop leases by now, that is logged only.
+        Raises Refused if it is unsuitable for leases, or if another address in use leads to it. If
+        it was suitable before, and may drop leases now, this is only logged.
         """
         identity = await self._examine(redis)
         await self._write(redis)
         self._identities.enter(self.where, redis.name, identity)
 
     async def _examine(self, redis: RedisConnection) -> str:
-        """Return the identity of the server's process; empty if it cannot be seen."""
+        """Return the identity of the server's process; empty if it is unknown."""
         try:
             identity = await examine(redis)
         except Evicts as error:
@@ -238,7 +237,7 @@ class RedisNode(RedisServer):
         return identity
 
     async def _write(self, redis: RedisConnection) -> None:
-        """Check that the server takes writes. Raises Unavailable if it does not."""
+        """Check that the server accepts writes. Raises Unavailable if it does not."""
         sent = self._now()
         time = await redis.script(WRITE, [f"{self._prefix}#write"], [])
         self.ahead_s = int(time) / 1e6 - sent
@@ -252,9 +251,9 @@ def redis_nodes(
     subject: str,
     now: Callable[[], float] = since_boot,
 ) -> list[RedisNode]:
-    """Make the servers that keep leases together; connect to none yet.
+    """Make the nodes that keep leases together, without connecting.
 
-    :param subject: the loss without leases, for the log.
+    :param subject: the consequence for users without leases, for the log.
     """
     places = list(addresses)
     identities = Identities()
@@ -267,9 +266,9 @@ def redis_nodes(
 
 
 async def start_all(nodes: Iterable[RedisNode]) -> None:
-    """Connect to all servers at one time; to those that are away as soon as they are there.
+    """Connect to all servers at the same time; to those that are away as soon as they answer.
 
-    Raises Refused, with each reason, if that will never work as configured.
+    Raises Refused, with each reason, if the configuration cannot work.
     """
     parts = [part for node in nodes for part in (node.client, node.channels)]
     refusals = await at_once(_refusal(part.start()) for part in parts)
@@ -286,11 +285,11 @@ async def _refusal(start: Coroutine[Any, Any, None]) -> str:
 
 
 async def stop_all(nodes: Iterable[RedisNode]) -> None:
-    """Stop all servers at one time."""
+    """Stop all nodes at the same time."""
     await at_once(node.stop() for node in nodes)
 
 
 async def at_once(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run coroutines side by side; return their results."""
+    """Run coroutines at the same time; return their results."""
     started = [Deferred.fromCoroutine(coroutine) for coroutine in coroutines]
     return await gatherResults(started, consumeErrors=True)

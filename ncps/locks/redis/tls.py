@@ -1,4 +1,4 @@
-"""TLS to Redis, which is always verified."""
+"""TLS to Redis; the server's certificate is always verified."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def verified_tls(
     """Read the files. Raises Refused if one of them cannot be used.
 
     :param ca_file: certificates to trust, PEM; None for those of the system.
-    :param cert_file: a certificate of our own, PEM, for servers that ask for one; with `key_file`.
+    :param cert_file: ncps's own certificate, PEM, for servers that ask for one; with `key_file`.
     """
     trust = None if ca_file is None else trustRootFromCertificates(_roots(ca_file))
     own = _own(cert_file, key_file) if cert_file is not None and key_file is not None else None
