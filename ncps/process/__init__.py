@@ -1,1 +1,1 @@
-"""Several processes on one machine: a supervisor, its workers, and how they reach each other."""
+"""Several processes on one machine: a supervisor, its workers, and their communication."""

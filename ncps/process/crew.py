@@ -1,8 +1,8 @@
 """The crew: a supervisor process and its workers.
 
-The supervisor reads the settings, takes the locks, brings the schema up to date, opens the doors
-and has the workers forked (`nursery`); it serves nothing itself. Start-up errors look like those of
-one process. The workers end with it, even if it is killed.
+The supervisor reads the settings, takes the locks, brings the schema up to date, binds the
+addresses and starts the workers (`nursery`). It serves no request itself. Errors at the start look
+like those of a single process. The workers end with the supervisor, even if it is killed.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ MOST_CHANGES = 1000
 """Lines about one reload that a worker may send."""
 SHARES_NOTHING = "new workers take more time and memory until ncps is started again"
 TAKE_S = 30.0
-"""Seconds that all workers together have to go on with other settings."""
+"""Seconds that all workers together have to apply other settings."""
 AFTERMATH_S = 20.0
 """Seconds beyond the drain deadline after which a worker is killed."""
 
 
 class _Line(ProcessProtocol):
-    """Receives the reports of a worker, line by line, and notice of its end.
+    """The pipe with the reports of a worker, line by line; it also learns of the worker's end.
 
-    :param gone: is called first when it has ended.
+    :param gone: called first when the worker has ended.
     """
 
     def __init__(self, watch: Watch, gone: Callable[[], object]) -> None:
@@ -113,7 +113,7 @@ class _Line(ProcessProtocol):
 
 
 class _NurseryEnd(ProcessProtocol):
-    """Receives notice of the end of the nursery, which should not end before the supervisor."""
+    """The process of the nursery, which should not end before the supervisor."""
 
     _log = Logger()
 
@@ -163,10 +163,10 @@ class _Running(Process):
 
 
 class Crew:
-    """A supervisor's process.
+    """The process of a supervisor.
 
-    :param premises: has taken the locks; its `check` was called.
-    :param nursery: forks workers; where it cannot be asked, they are started as programs.
+    :param premises: the service that has taken the locks; its `check` was called.
+    :param nursery: forks workers; if it cannot, they are started as programs.
     :ivar failure: the error of a start that failed.
     """
 
@@ -180,7 +180,7 @@ class Crew:
         self._reactor = reactor
         self._premises = premises
         self._nursery = nursery
-        self._doors = Listeners(reactor)
+        self._listeners = Listeners(reactor)
         self._via = new_name()
         self._directory: RunDirectory | None = None
         self._files: list[int] = []
@@ -193,7 +193,7 @@ class Crew:
         self._beaten = 0.0
 
     def start(self) -> None:
-        """Start, and end the reactor where that fails."""
+        """Start, and stop the reactor if that fails."""
         starting = Deferred.fromCoroutine(self._start())
         starting.addErrback(self._start_failed)
 
@@ -202,7 +202,7 @@ class Crew:
         if self._nursery.pid:
             ForkedProcess(self._reactor, _NurseryEnd(self._nursery), self._nursery.pid, {}, {})
         self._directory = rundir.make(rundir.parents(os.environ))
-        await self._doors.open(settings.server.addr)
+        await self._listeners.open(settings.server.addr)
         workers = settings.server.workers
         loads = _written(bytes(size_of(workers)))
         self._files = [os.open(os.devnull, os.O_RDWR), _written(self._packed(settings)), loads]
@@ -214,7 +214,7 @@ class Crew:
             "ncps {version} has {count} workers on {addresses}",
             version=__version__,
             count=settings.server.workers,
-            addresses=", ".join(entrance.address for entrance in self._doors.entrances),
+            addresses=", ".join(entrance.address for entrance in self._listeners.entrances),
         )
         self._supervisor.changed = self._tell_status
         notify("READY=1", self._status(), *self._watchdog.prepare())
@@ -223,12 +223,12 @@ class Crew:
         self.reload.start()
 
     def _packed(self, settings: Settings) -> bytes:
-        """Return the settings of a worker; workers need a secret among themselves."""
+        """Return the settings for workers, with the secret that they share."""
         cluster = evolve(settings.cluster, secret=self._secret)
         return pack(evolve(settings.share(), cluster=cluster, given={}))
 
     async def _take(self, settings: Settings) -> list[str]:
-        """Go on with other settings; return lines about changes that the settings do not show."""
+        """Apply other settings; return lines about changes that the settings do not show."""
         log_levels.change_level(settings.log.level)
         packed = self._packed(settings)
         self._settings, former = settings, self._files[1]
@@ -247,7 +247,7 @@ class Crew:
 
     def _status(self) -> str:
         serving, count = self._supervisor.serving, self._settings.server.workers
-        addresses = ", ".join(entrance.address for entrance in self._doors.entrances)
+        addresses = ", ".join(entrance.address for entrance in self._listeners.entrances)
         return status(f"{serving} of {count} workers serve {addresses}")
 
     def _tell_status(self) -> None:
@@ -255,10 +255,10 @@ class Crew:
             notify(self._status())
 
     def _beat(self) -> None:
-        """Look after the workers first: one that stands still is ended, and the others serve on."""
+        """End workers that hang, then give a pulse; the other workers continue to serve."""
         now, before = self._reactor.seconds(), self._beaten
         self._beaten = now
-        if now - before < 2 * self._watchdog.pulse_s:  # else their pulses are still to be read
+        if now - before < 2 * self._watchdog.pulse_s:  # else their pulses may still be unread
             self._supervisor.end_stalled(self._watchdog.patience_s)
         notify("WATCHDOG=1")
 
@@ -278,11 +278,11 @@ class Crew:
         fds: dict[int, Any] = {0: null, 1: 1, 2: 2, LIFELINE: "w", REPORTS: "r", SETTINGS: written}
         fds[LOADS] = loads
         fds |= dict(enumerate(locks, FIRST_LOCK))
-        doors = []
-        for door in self._doors.doors:
+        listeners = []
+        for listener in self._listeners.opened:
             at = len(fds)
-            fds[at] = door.fd
-            doors.append(evolve(door, fd=at))
+            fds[at] = listener.fd
+            listeners.append(evolve(listener, fd=at))
         plan = Plan(
             number=number,
             count=self._settings.server.workers,
@@ -290,14 +290,14 @@ class Crew:
             run=str(self._directory.path),
             via=self._via,
             locks=len(locks),
-            doors=tuple(doors),
+            listeners=tuple(listeners),
             watchdog_s=self._watchdog.patience_s,
         )
         line = _Line(watch, partial(self._loads.leave, number - 1))
         return _Running(self._begun(line, plan.render(), fds))
 
     def _begun(self, line: _Line, plan: str, fds: dict[int, Any]) -> Any:
-        """Start a worker's process; return its transport. Raises OSError if that fails."""
+        """Start a worker's process, and return its transport. Raises OSError if that fails."""
         was_open = self._nursery.is_open
         try:
             return forked(self._reactor, self._nursery, line, plan, fds)
@@ -307,18 +307,18 @@ class Crew:
             return self._reactor.spawnProcess(
                 line,
                 sys.executable,
-                [sys.executable, *sys.orig_argv[1:]],  # for readers of the list of processes
+                [sys.executable, *sys.orig_argv[1:]],  # for people who read the process list
                 worker_environment(os.environ, plan),
                 childFDs=fds,
             )
 
     def stop(self) -> Deferred[None]:
-        """End everything; fires when it has ended."""
+        """End all workers; the Deferred fires when they have ended."""
         stopped = Deferred.fromCoroutine(self._stop())
         return stopped.addErrback(lambda failure: self._log.failure("cannot stop", failure))
 
     def cut(self) -> None:
-        """Have the end, which `stop` has begun, cut everything that still runs."""
+        """Cut all running work, after `stop` has begun the end."""
         self._supervisor.cut(CUT_S + 1.0)
 
     async def _stop(self) -> None:
@@ -334,7 +334,7 @@ class Crew:
         await self._supervisor.stop(drain_s + AFTERMATH_S)
         self._nursery.close()
         self._pulse.stop()
-        for entrance in self._doors.entrances:
+        for entrance in self._listeners.entrances:
             await closed(entrance.port)
         if self._directory is not None:
             self._directory.remove()
@@ -346,7 +346,7 @@ class Crew:
 
 
 def _written(packed: bytes) -> int:
-    """Return a descriptor that workers read their settings from; on no disk, for their secrets."""
+    """Return a descriptor from which workers read these bytes; in memory, because of secrets."""
     fd = os.memfd_create("ncps-settings")
     with os.fdopen(os.dup(fd), "wb") as file:
         file.write(packed)
@@ -354,13 +354,13 @@ def _written(packed: bytes) -> int:
 
 
 def serve(settings: Settings) -> int:
-    """Run with workers until told to stop; return the exit code. Raises NcpsError if that fails.
+    """Run with workers until a signal; return the exit code. Raises NcpsError if that fails.
 
-    A worker that was forked returns from here, too, with its own exit code.
+    A forked worker also returns from here, with its own exit code.
     """
     can_be = hasattr(os, "memfd_create") and bool(sys.executable)
     import_adapters(settings)
-    nursery = begin() if can_be else Nursery()  # before the log has a thread
+    nursery = begin() if can_be else Nursery()  # before the log starts its thread
     if nursery is None:
         return work()
     start_logging(settings, is_daemon=True)
@@ -379,7 +379,7 @@ def _supervise(settings: Settings, nursery: Nursery, *, can_be: bool) -> int:
     ignore_others(run, crew.reload.ask)
     try:
         if WORKER in os.environ:
-            raise Refused(f"{WORKER} is for workers alone: leave it out")
+            raise Refused(f"{WORKER} is only for workers: leave it out")
         if not can_be:
             raise Refused("server-workers: more than one worker needs Linux")
         premises.check()

@@ -1,8 +1,8 @@
-"""DatagramNotices: workers of one daemon tell each other what to forget, over UNIX datagrams.
+"""DatagramNotices: notices among the workers of one daemon, over UNIX datagrams.
 
-Nothing depends on an arrival, so no notice is answered. Notices that a busy sibling cannot take now
-are kept for a moment and sent again; too many of them become one "gap": forget all. A
-sibling that is not there needs no notice, since its successor remembers nothing yet.
+Nothing depends on an arrival, so no notice is answered. If a busy sibling cannot receive notices
+now, they are sent again soon; too many of them become one "gap": forget all. A sibling that does
+not run needs no notice, because its successor begins with an empty memory.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _KINDS = frozenset(get_args(NoticeKind))
 _FULL = frozenset({errno.EAGAIN, errno.ENOBUFS})
 
 Send = Callable[[bytes, Path], bool]
-"""Sends a datagram; False if its receiver has no room now. Raises OSError if it is not there."""
+"""Sends a datagram; False if its receiver has no room now. Raises OSError if there is none."""
 
 
-class _Ear(DatagramProtocol):
-    """Receives datagrams, in the order in which they were sent."""
+class _Receiver(DatagramProtocol):
+    """The receiver of datagrams; they arrive in the order in which they were sent."""
 
     def __init__(self, told: Callable[[bytes], object]) -> None:
         self._told = told
@@ -57,12 +57,12 @@ class _Sibling:
 
 
 class DatagramNotices(Notices):
-    """Notices among the workers of one daemon; see `ncps.ports.Notices`.
+    """The notices among the workers of one daemon; see `ncps.ports.Notices`.
 
     :param reactor: `IReactorUNIXDatagram` and `IReactorTime`.
-    :param own: where this worker listens.
-    :param others: where its siblings do, whether they are there now or not.
-    :param send: instead of the kernel's `sendto`.
+    :param own: the socket of this worker.
+    :param others: the sockets of its siblings, whether these run now or not.
+    :param send: replaces the kernel's `sendto`.
     """
 
     _log = Logger()
@@ -76,41 +76,41 @@ class DatagramNotices(Notices):
         self._send = send or self._send_now
         self._told: list[Callable[[Notice], None]] = []
         self._port: IListeningPort | None = None
-        self._mouth: socket.socket | None = None
+        self._sender: socket.socket | None = None
 
     def open(self) -> None:
-        """Listen, before the worker remembers anything. Raises Unavailable if that fails."""
+        """Listen; call this before the worker fills a memory. Raises Unavailable if that fails."""
         try:
-            self._own.unlink(missing_ok=True)  # what a predecessor left
+            self._own.unlink(missing_ok=True)  # the socket of a predecessor
             self._port = self._reactor.listenUNIXDatagram(
-                str(self._own), _Ear(self.received), MAX_DATAGRAM, 0o600
+                str(self._own), _Receiver(self.received), MAX_DATAGRAM, 0o600
             )
-            self._mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         except (CannotListenError, OSError) as error:
             raise Unavailable(f"notices cannot be received: {error}") from error
 
     async def reopen(self) -> None:
-        """Listen anew; the subscribers forget everything. Raises Unavailable if that fails."""
+        """Listen again; the subscribers forget everything. Raises Unavailable if that fails."""
         await self.close()
         self.open()
         for told in self._told:
             told(GAP)
 
     async def close(self) -> None:
-        """Send and receive no more; idempotent."""
+        """Stop sending and receiving; idempotent."""
         for sibling in self._siblings:
             sibling.waiting.clear()
             if sibling.retry is not None:
                 sibling.retry.cancel()
                 sibling.retry = None
-        if self._mouth is not None:
-            self._mouth.close()
-            self._mouth = None
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
         port, self._port = self._port, None
         if port is not None:
             stopped: Deferred[object] = maybeDeferred(port.stopListening)
             await stopped
-            with suppress(OSError):  # gone already, or with its directory
+            with suppress(OSError):  # the socket or its directory has gone already
                 self._own.unlink()
 
     async def publish(self, notice: Notice) -> None:
@@ -134,16 +134,16 @@ class DatagramNotices(Notices):
                     sibling.retry = self._reactor.callLater(RETRY_S, self._flush, sibling)
                     return
             except OSError:
-                sibling.waiting.clear()  # the sibling is not there
+                sibling.waiting.clear()  # the sibling does not run
                 return
             for notice in taken:
                 del sibling.waiting[notice]
 
     def _send_now(self, datagram: bytes, path: Path) -> bool:
-        if self._mouth is None:
+        if self._sender is None:
             raise OSError(errno.EBADF, "closed")
         try:
-            self._mouth.sendto(datagram, str(path))
+            self._sender.sendto(datagram, str(path))
         except OSError as error:
             if error.errno in _FULL:
                 return False
@@ -151,18 +151,18 @@ class DatagramNotices(Notices):
         return True
 
     def received(self, datagram: bytes) -> None:
-        """Pass on the notices of a datagram; a line that makes no sense is logged and dropped."""
+        """Pass on the notices of a datagram; log and drop an invalid line."""
         for line in datagram.decode("ascii", "replace").splitlines():
             kind, _, name = line.partition(" ")
             if kind not in _KINDS:
                 self._log.warn("a notice of unknown kind {kind}", kind=kind)
                 continue
             for told in self._told:
-                told(Notice(kind, name))  # type: ignore[arg-type]  # just looked at
+                told(Notice(kind, name))  # type: ignore[arg-type]  # checked above
 
 
 def _packed(waiting: dict[Notice, None]) -> tuple[list[Notice], bytes]:
-    """The first notices, as many as one datagram takes."""
+    """Return the first notices, as many as fit into one datagram, and that datagram."""
     taken: list[Notice] = []
     lines = b""
     for notice in waiting:

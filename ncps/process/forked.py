@@ -1,4 +1,4 @@
-"""A process that was forked for us, as Twisted shows one that it has started itself."""
+"""A process from the nursery, with the interface of a process that Twisted has started."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ncps.process.nursery import Nursery
 
 
 class ForkedProcess:
-    """A child of this process: reads from it, writes to it, and hears of its end.
+    """A child of this process, with its pipes.
 
-    The protocol is told of the end once the process is gone and all that it wrote was read.
+    The protocol learns of the end when the process has ended and all its output was read.
 
-    :param reactor: `IReactorFDSet`; it hears SIGCHLD.
-    :param reading: our ends of pipes, by the descriptor of the child; closed here.
-    :param writing: the same, to write to.
+    :param reactor: `IReactorFDSet`; it handles SIGCHLD.
+    :param reading: this process's ends of pipes to read, by the child's descriptor; closed here.
+    :param writing: this process's ends of pipes to write, in the same way.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class ForkedProcess:
         registerReapProcessHandler(pid, self)
 
     def writeToChild(self, childFD: int, data: bytes) -> None:
-        """See `IProcessTransport`; harmless when it has ended."""
+        """See `IProcessTransport`; harmless after the end of the process."""
         writer = self._writers.get(childFD)
         if writer is not None:
             writer.write(data)
 
     def signalProcess(self, signalID: int) -> None:
-        """See `IProcessTransport`. Raises ProcessExitedAlready if it has ended."""
+        """See `IProcessTransport`. Raises ProcessExitedAlready if the process has ended."""
         if self.pid is None:
             raise ProcessExitedAlready
         try:
@@ -65,11 +65,11 @@ class ForkedProcess:
             raise ProcessExitedAlready from None
 
     def childDataReceived(self, name: int, data: bytes) -> None:
-        """Pass on what the process wrote; called by its reader."""
+        """Pass on the output of the process; called by its reader."""
         self._protocol.childDataReceived(name, data)
 
     def childConnectionLost(self, name: int, reason: Failure) -> None:
-        """Note the end of a pipe; called by its reader or writer."""
+        """Forget a pipe that has ended; called by its reader or writer."""
         del reason
         self._writers.pop(name, None)
         self._readers.pop(name, None)
@@ -77,7 +77,7 @@ class ForkedProcess:
         self._tell_end()
 
     def reapProcess(self) -> None:
-        """Bury the process if it has ended; called at SIGCHLD."""
+        """Reap the process if it has ended; called at SIGCHLD."""
         if self.pid is None:
             return
         with suppress(ChildProcessError):
@@ -87,7 +87,7 @@ class ForkedProcess:
                 self.processEnded(status)
 
     def processEnded(self, status: int) -> None:
-        """Note how the process has ended: a status of wait(2)."""
+        """Record the end of the process, with its status of wait(2)."""
         self.pid = None
         code = os.waitstatus_to_exitcode(status)
         if code == 0:
@@ -114,7 +114,7 @@ def forked(
     plan: str,
     fds: Mapping[int, int | str],
 ) -> ForkedProcess:
-    """Have a worker forked. Raises NoNursery if there is no nursery, OSError if the fork fails.
+    """Fork a worker. Raises NoNursery if there is no nursery, OSError if the fork fails.
 
     :param fds: `childFDs` of `IReactorProcess`, without a gap: a descriptor, or "r" or "w" for a
         pipe from or to the child.

@@ -1,8 +1,8 @@
-"""Gathering: the figures of all workers in one answer, which never counts backwards.
+"""Gathering: the metrics of all workers in one answer, whose counters never fall.
 
-A scraper takes a counter that falls for one that began anew, and adds it all once more. So a worker
-writes its figures down before it shows them. Its successor begins from the file; while a worker is
-away or busy, the others use its file.
+If a counter falls, a scraper believes that it began again at 0, and adds its whole value again. So
+a worker writes its metrics to a file before it sends them. Its successor begins with this file;
+while a worker does not answer, the others use its file.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ncps.observe.snapshots import Collector, Snapshot
 class Sibling:
     """Another worker.
 
-    :param ask: asks it for its figures, within a deadline; raises Unavailable if it fails.
-    :param shown: the file that it wrote when it was last asked.
+    :param ask: asks it for its metrics, within a deadline; raises Unavailable if that fails.
+    :param shown: the file that it wrote at its last answer.
     """
 
     ask: Callable[[], Awaitable[bytes]]
@@ -33,10 +33,9 @@ class Sibling:
 
 
 class Gathering:
-    """The figures of this worker and of its siblings.
+    """The metrics of this worker and of its siblings.
 
-    :param shown: the file of what this worker shows; its own figures begin with those that a
-        predecessor wrote there.
+    :param shown: the file of this worker; its metrics begin with those of a predecessor there.
     """
 
     _log = Logger()
@@ -48,13 +47,13 @@ class Gathering:
         self._base = _written(shown)
 
     def count_lives(self, life: int) -> None:
-        """Count the restarts of this worker, also of predecessors that showed nothing."""
+        """Count the restarts of this worker, also of predecessors without a file."""
         family = self._base.families.get("ncps_worker_restarts", None)
         known = 0.0 if family is None else sum(family.samples.values())
         self._metrics.worker_restarts.inc(max(0.0, life - 1 - known))
 
     def own(self) -> Snapshot:
-        """Return the figures of this worker and its predecessors, written down."""
+        """Write the metrics of this worker and its predecessors to the file; return them."""
         figures = Snapshot.of(self._metrics.registry)
         figures.add(self._base, self._metrics.ways)
         aside = self._shown.with_suffix(".new")
@@ -68,10 +67,10 @@ class Gathering:
         return figures
 
     async def all(self) -> Collector:
-        """Return the figures of all workers; a worker that does not answer has some in its file."""
+        """Return the metrics of all workers; for one that does not answer, those in its file."""
         asked = [Deferred.fromCoroutine(self._of(sibling)) for sibling in self._siblings]
         results = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
-        found = self.own()  # last, so that it is as late as the others'
+        found = self.own()  # last, so that they are not older than those of the others
         for _, figures in results:
             found.add(figures, self._metrics.ways)
         return found

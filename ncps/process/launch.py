@@ -1,8 +1,9 @@
-"""The end of a start under twistd, for the command that a user has typed.
+"""The outcome of a start under twistd, for the command that a user has typed.
 
-twistd forks a daemon, and its parent waits for a report that never comes if the daemon exits while
-it starts, since the parent keeps the pipe open by itself. So there is a pipe of our own, of which
-the daemon alone has the writing end: a byte says that it serves, and the end of it that it is gone.
+twistd forks a daemon, and its parent waits for a report of the daemon. If the daemon exits during
+its start, this report never comes, because the parent itself keeps the pipe open. So this module
+has another pipe, and only the daemon has its writing end. A byte means that the daemon serves; the
+end of the pipe means that it has ended.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 class Launch:
     """The pipe between the command and its daemon; made before twistd forks.
 
-    :param pid_file: that twistd has written, and leaves behind if the start fails; or empty.
-    :param forks: whether twistd is going to.
-    :param reactor: tells a start that fails early from one that fails in a running reactor.
+    :param pid_file: the file that twistd writes, and does not remove if the start fails early; or
+        empty.
+    :param forks: whether twistd will fork.
+    :param reactor: shows whether a start fails early or in a running reactor.
     """
 
     def __init__(self, reactor: Any, pid_file: str, *, forks: bool) -> None:
@@ -33,7 +35,7 @@ class Launch:
             os.register_at_fork(after_in_parent=self._wait, after_in_child=self._begin)
 
     def _wait(self) -> None:
-        """Be the command: wait until the daemon serves, or end with it."""
+        """In the command: wait until the daemon serves, or end with it."""
         if self._is_child or not self._open:
             return
         self._close()
@@ -42,18 +44,18 @@ class Launch:
         os.close(self._read)
 
     def _begin(self) -> None:
-        """Be the daemon."""
+        """In the daemon: close the reading end."""
         if not self._is_child and self._open:
             self._is_child = True
             os.close(self._read)
 
     def ended(self, reason: str) -> None:
-        """Tell the command how the start has ended.
+        """Report the outcome of the start to the command.
 
-        :param reason: why it failed; empty if it did not.
+        :param reason: why it failed; empty if it succeeded.
         """
         if self._open:
-            with suppress(OSError):  # the command may be gone
+            with suppress(OSError):  # the command may have ended
                 if reason:
                     os.write(self._stderr, f"ncps: error: {reason}\n".encode())
                 else:

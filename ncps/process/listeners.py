@@ -1,8 +1,8 @@
-"""Listeners: the listening addresses of several workers, opened once and passed on to each.
+"""Listeners: the listening addresses of a daemon, which its workers share.
 
-Each address is one socket, which the workers inherit. Those of TCP they share by the number of
-connections (`SharedPort`): of several processes at one socket the quickest takes whole bursts.
-The supervisor binds them and does not listen: clients are refused until the first worker serves.
+Each address is one socket, which all workers inherit. The supervisor binds it and does not listen,
+so the kernel refuses clients until the first worker serves. A worker accepts a TCP connection only
+if no other worker has fewer (`SharedPort`).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from ncps.settings.kinds.network import ENCRYPTED
 
 @frozen(kw_only=True)
 class Listener:
-    """Where a worker listens.
+    """A listening address of a worker.
 
-    :param port: of a TCP address of ours; 0 for another socket, which listens already.
+    :param port: of a TCP address that ncps has bound; 0 for another socket, which listens already.
     :param fd: of the socket.
     :param family: of the socket.
-    :param is_encrypted: whether the address speaks TLS.
+    :param is_encrypted: whether connections to the address use TLS.
     """
 
     host: str = ""
@@ -55,7 +55,7 @@ class Listener:
 
     @property
     def address(self) -> str:
-        """For messages."""
+        """The address for messages."""
         if not self.port:
             return "a socket that it was given"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -64,7 +64,7 @@ class Listener:
 @implementer(IListeningPort)
 @define(eq=False)
 class _Held:
-    """A TCP address that is ours, though no process listens there yet."""
+    """A bound TCP address at which no process listens yet."""
 
     socket: socket.socket
 
@@ -83,41 +83,41 @@ class _Held:
 
 @define(eq=False)
 class Listeners:
-    """The addresses of a daemon; stands in for the reactor where endpoints want to listen.
+    """The addresses of a daemon; endpoints use this object as their reactor.
 
     :param reactor: `IReactorUNIX`.
-    :ivar doors: the addresses for the workers, in the order of the settings.
+    :ivar opened: the addresses for the workers, in the order of the settings.
     :ivar entrances: the ports that hold the addresses; their owner closes each.
     """
 
     reactor: Any
-    doors: list[Listener] = Factory(list)
+    opened: list[Listener] = Factory(list)
     entrances: list[Entrance] = Factory(list)
 
     async def open(self, descriptions: Sequence[str]) -> None:
-        """Take every address. Raises Refused, as one process would, if one cannot be had."""
+        """Bind every address. Raises Refused, as in a single process, if that fails."""
         if not hasattr(socket, "TCP_INFO"):
             raise Refused("server-workers: more than one worker needs TCP_INFO of Linux")
         warn_of_unused(passed_sockets(), [it.removeprefix(ENCRYPTED) for it in descriptions])
         for description in descriptions:
-            is_encrypted, known = description.startswith(ENCRYPTED), len(self.doors)
+            is_encrypted, known = description.startswith(ENCRYPTED), len(self.opened)
             port = await listen(self, description.removeprefix(ENCRYPTED), ProtocolFactory())
             self.entrances.append(Entrance(port, is_encrypted))
-            self.doors[known:] = [
-                evolve(door, is_encrypted=is_encrypted) for door in self.doors[known:]
+            self.opened[known:] = [
+                evolve(listener, is_encrypted=is_encrypted) for listener in self.opened[known:]
             ]
 
     def listenTCP(
         self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
-        """See `IReactorTCP`: hold an address at which no other program listens."""
+        """See `IReactorTCP`: bind an address at which no other program listens."""
         del factory
-        for door in self.doors:
-            if port and (door.host, door.port) == (interface, port):
+        for listener in self.opened:
+            if port and (listener.host, listener.port) == (interface, port):
                 taken = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
                 raise CannotListenError(interface, port, taken)
         held = _Held(_bound(interface, port))
-        self.doors.append(
+        self.opened.append(
             Listener(
                 host=interface,
                 port=held.socket.getsockname()[1],
@@ -136,25 +136,25 @@ class Listeners:
         mode: int = 0o666,
         wantPID: bool = False,
     ) -> IListeningPort:
-        """See `IReactorUNIX`: make the socket, and leave its connections to the workers."""
+        """See `IReactorUNIX`: make the socket; the workers accept its connections."""
         port = self.reactor.listenUNIX(address, factory, backlog, mode, wantPID)
         port.stopReading()
-        self.doors.append(Listener(fd=port.fileno(), family=socket.AF_UNIX, backlog=backlog))
+        self.opened.append(Listener(fd=port.fileno(), family=socket.AF_UNIX, backlog=backlog))
         return cast("IListeningPort", port)
 
     def adoptStreamPort(
         self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory
     ) -> IListeningPort:
-        """See `IReactorSocket`: keep a socket of systemd's for the workers."""
+        """See `IReactorSocket`: keep a socket from systemd for the workers."""
         del factory
         check_passed(fileDescriptor, addressFamily)
         held = _Held(socket.socket(fileno=os.dup(fileDescriptor)))
-        self.doors.append(Listener(fd=held.socket.fileno(), family=addressFamily))
+        self.opened.append(Listener(fd=held.socket.fileno(), family=addressFamily))
         return held
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """Return a socket bound as Twisted would bind it. Raises CannotListenError if that fails."""
+    """Return a socket, bound as by Twisted. Raises CannotListenError if that fails."""
     family = socket.AF_INET6 if isIPv6Address(host) else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -171,19 +171,21 @@ def _bound(host: str, port: int) -> socket.socket:
     return made
 
 
-def enter(reactor: Any, door: Listener, factory: IProtocolFactory, loads: Loads) -> IListeningPort:
-    """Listen as a worker. Raises Refused if that fails.
+def enter(
+    reactor: Any, listener: Listener, factory: IProtocolFactory, loads: Loads
+) -> IListeningPort:
+    """Listen at an address in a worker. Raises Refused if that fails.
 
-    :param loads: of all workers.
+    :param loads: the connections of all workers.
     """
     try:
-        if door.family == socket.AF_UNIX:
-            return inherited(reactor, door.fd, door.family, factory, door.backlog)
-        shared = socket.fromfd(door.fd, door.family, socket.SOCK_STREAM)
-        backlog = door.backlog if door.port else None
+        if listener.family == socket.AF_UNIX:
+            return inherited(reactor, listener.fd, listener.family, factory, listener.backlog)
+        shared = socket.fromfd(listener.fd, listener.family, socket.SOCK_STREAM)
+        backlog = listener.backlog if listener.port else None
         port = SharedPort(reactor, shared, factory, loads, backlog)
         port.startListening()
         return cast("IListeningPort", port)
     except OSError as error:
-        why = why_not(door.address, error)
-        raise Refused(f"a worker cannot listen on {door.address}: {why}") from error
+        why = why_not(listener.address, error)
+        raise Refused(f"a worker cannot listen on {listener.address}: {why}") from error

@@ -1,7 +1,8 @@
-"""The run directory: where the workers of one daemon find each other, for as long as it lives.
+"""The run directory: the sockets and files by which the workers of one daemon find each other.
 
-It is private (0700) and short, since a UNIX socket's path has at most 107 bytes. A lock file in it,
-which the workers inherit, tells a directory in use from that of a killed daemon.
+It is private (0700), and its name is short, because a UNIX socket's path has at most 107 bytes. The
+workers inherit the lock on a file in it. So another daemon can distinguish a directory in use from
+that of a killed daemon.
 """
 
 from __future__ import annotations
@@ -25,38 +26,37 @@ _LOCK = "lock"
 
 
 @frozen
-class Rooms:
-    """The names in a run directory, by worker."""
+class RunPaths:
+    """The paths in a run directory, by worker."""
 
     path: Path
 
     def socket(self, number: int) -> Path:
-        """The socket on which a worker answers its siblings."""
+        """Return the socket on which a worker answers its siblings."""
         return self.path / f"worker-{number}.sock"
 
     def notices(self, number: int) -> Path:
-        """The socket on which a worker receives notices."""
+        """Return the socket on which a worker receives notices."""
         return self.path / f"worker-{number}.notices"
 
     def figures(self, number: int) -> Path:
-        """The file of the metrics that a worker has last shown."""
+        """Return the file with the metrics of a worker's last answer."""
         return self.path / f"worker-{number}.figures"
 
     @property
     def leases(self) -> Path:
-        """Where workers have their leases; these are free when their holder dies."""
+        """The directory of the workers' leases, which are freed when their holder dies."""
         return self.path / "leases"
 
     def address(self, number: int) -> str:
-        """The address of a worker for its siblings."""
+        """Return the address of a worker for its siblings."""
         return f"unix:{self.socket(number)}"
 
 
 def ensure(path: Path) -> bool:
-    """See that a directory of a run is there, and ours; return whether it had to be made again.
+    """Make a run directory again if it was removed; return whether it was.
 
-    Raises Refused if another user has taken its name, which is known by now, Unavailable if it
-    cannot be made.
+    Raises Refused if another user has a file with this name, Unavailable if it cannot be made.
     """
     try:
         path.mkdir(0o700)
@@ -71,36 +71,36 @@ def ensure(path: Path) -> bool:
 
 
 class RunDirectory:
-    """A run directory that is ours; made by the supervisor alone."""
+    """The run directory of this daemon; the supervisor makes it."""
 
     def __init__(self, path: Path, lock: LockFile) -> None:
         self.path = path
         self.lock = lock
 
     def remove(self) -> None:
-        """Remove it with everything in it, once the last worker has ended."""
+        """Remove the directory with all files, after the last worker has ended."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.lock.release()
 
 
 def parents(environ: Mapping[str, str]) -> list[Path]:
-    """The places for a run directory, best one first."""
+    """Return possible parents of a run directory, the best one first."""
     runtime, _, _ = environ.get("RUNTIME_DIRECTORY", "").partition(":")
     found = [runtime, environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108
     return [Path(name) for name in found if name.startswith("/")]
 
 
 def make(candidates: Sequence[Path]) -> RunDirectory:
-    """Make a run directory in the first place that takes one, and remove dead ones there.
+    """Make a run directory in the first parent where that is possible, and remove dead ones there.
 
-    Raises Refused if no place takes one.
+    Raises Refused if there is none.
 
     :param candidates: see `parents`.
     """
-    why = "no place is known"
+    why = "no parent directory is known"
     for parent in candidates:
         if len(os.fsencode(parent)) + len(f"/{PREFIX}12345678/worker-256.notices") > LONGEST:
-            why = f"{parent} is too long a name for sockets"
+            why = f"the name {parent} is too long for sockets"
             continue
         try:
             path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -110,7 +110,7 @@ def make(candidates: Sequence[Path]) -> RunDirectory:
         lock = LockFile(path / _LOCK, f"the run directory {path}")
         try:
             lock.acquire()
-        except Refused as error:  # a daemon that sweeps took it for a dead one's
+        except Refused as error:  # the sweep of another daemon has locked it
             why = str(error)
             continue
         _sweep(parent)

@@ -1,11 +1,11 @@
-"""Supervisor: keeps a number of workers running, until all are told to end.
+"""Supervisor: keeps a number of workers running, until all must end.
 
-    start   every worker is started at once; the first that ends instead of serving fails the start
-    life    a worker that ends is replaced: at once after a good life, later and later after short
-            ones, so that a fault that comes back costs one start every `LONGEST_PAUSE_S` seconds
-    stop    all are told to end; those that do not end in time are killed
+    start   all workers start at the same time; if one ends before it serves, the start fails
+    life    a worker that ends is replaced: immediately after a long life, with growing pauses after
+            short ones, so that a permanent fault costs one start every `LONGEST_PAUSE_S` seconds
+    stop    all workers get SIGTERM; those that do not end in time are killed
 
-This is only the arithmetic: the caller says how a process is started.
+This module has only the rules: its caller starts the processes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ncps.aio.waiting import Future
 from ncps.errors import Unavailable
 
 START_S = 120.0
-"""Seconds after which a worker that does not serve is taken for one that never will."""
+"""Seconds within which a worker must serve; it is killed then."""
 GOOD_LIFE_S = 60.0
 LONGEST_PAUSE_S = 30.0
 ABORT_S = 5.0
-"""Seconds that a stalled worker has to write where it stands, before it is killed."""
+"""Seconds that a stalled worker has to write its stack, before it is killed."""
 BACKOFF = Backoff(first_s=1.0, longest_s=LONGEST_PAUSE_S, jitter=EXACT)
-"""Pauses before a worker is replaced, from its second short life on."""
+"""The pauses before a replacement, from the second short life on."""
 
 
 class Process(Protocol):
@@ -37,44 +37,51 @@ class Process(Protocol):
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """The process id."""
 
     def signal(self, name: str) -> None:
-        """Send "TERM", "KILL" or "ABRT"; harmless when it has ended."""
+        """Send "TERM", "KILL" or "ABRT"; harmless after the end of the process."""
 
     def give(self, settings: bytes) -> None:
-        """Send it other settings; harmless when it has ended."""
+        """Send other settings; harmless after the end of the process."""
 
     def cut(self) -> None:
-        """Tell it to end without waiting for what runs; harmless when it has ended."""
+        """Order the process to end without waiting for running work; harmless after its end."""
 
 
 class Watch(Protocol):
-    """Receives notice of each step in a worker's life."""
+    """The receiver of the reports about one worker."""
 
     def ready(self) -> None:
-        """It serves."""
+        """Learn that the worker serves."""
 
     def pulse(self) -> None:
-        """Its reactor runs."""
+        """Learn that the worker's reactor runs."""
 
     def took(self, lines: Sequence[str]) -> None:
-        """It goes on with the settings that it was given; lines are about changes."""
+        """Learn that the worker has applied other settings.
+
+        :param lines: texts about changes.
+        """
 
     def ended(self, how: str, why: str = "") -> None:
-        """It is gone; `how` completes "it ended with ...".
+        """Learn that the worker has ended.
 
-        :param why: its own message about that, whole; empty if it gave none.
+        :param how: completes the sentence "it ended with ...".
+        :param why: the worker's own message about its end; empty if it sent none.
         """
 
 
 Spawn = Callable[[int, int, Watch], Process]
-"""Starts worker `number` for the nth time, both from 1. Raises OSError if that fails."""
+"""Starts a worker; takes its number and the number of its life, both from 1, and its receiver.
+
+Raises OSError if that fails.
+"""
 
 
 @define(eq=False)
 class _Post:
-    """The place of one worker, which several processes fill one after the other."""
+    """The place of one worker, which has several processes one after the other."""
 
     number: int
     supervisor: Supervisor
@@ -112,17 +119,17 @@ class _Post:
         self.supervisor.has_ended(self, how, why)
 
     def set_timer(self, timer: IDelayedCall | None) -> None:
-        """Wait for this, and for nothing else any more."""
+        """Replace the timer; cancel the former one."""
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
         self.timer = timer
 
 
 class Supervisor:
-    """Keeps the workers running. `start` once, then `stop` once, also after a failed start.
+    """The supervisor of all workers. Call `start`, then `stop`, also after a failed start.
 
-    :ivar has_failed: whether the start did not succeed.
-    :ivar is_stopping: whether all are to end.
+    :ivar has_failed: whether the start has failed.
+    :ivar is_stopping: whether all workers must end.
     :ivar changed: called when a worker has begun to serve, or has ended.
     """
 
@@ -149,9 +156,9 @@ class Supervisor:
         return sum(post.is_ready for post in self._posts)
 
     async def start(self) -> None:
-        """Start all workers; return when all serve, or when told to stop.
+        """Start all workers; return when all serve, or at a `stop`.
 
-        Raises Unavailable if one of them ended before.
+        Raises Unavailable if one of them ends before that.
         """
         started: Deferred[None] = Deferred()
         self._started = started
@@ -161,7 +168,7 @@ class Supervisor:
         await started
 
     async def stop(self, deadline_s: float) -> None:
-        """End all workers, kill those that miss the deadline; return when all are gone."""
+        """End all workers, kill those that miss the deadline; return when all have ended."""
         self.is_stopping = True
         for post in self._posts:
             post.set_timer(None)
@@ -177,7 +184,7 @@ class Supervisor:
             late.cancel()
 
     def cut(self, deadline_s: float) -> None:
-        """Have all workers cut what they still run; those that do not end then are killed."""
+        """Order all workers to cut their running work; kill those that miss the deadline."""
         self.is_stopping = True
         for post in self._posts:
             post.set_timer(None)
@@ -186,7 +193,7 @@ class Supervisor:
                 post.set_timer(self.clock.callLater(deadline_s, post.process.signal, "KILL"))
 
     def give(self, settings: bytes) -> dict[int, Future[Sequence[str]]]:
-        """Send other settings to all workers; each future is done when its worker has them."""
+        """Send other settings to all workers; a future fires when its worker has applied them."""
         given: dict[int, Future[Sequence[str]]] = {}
         for post in self._posts:
             if post.process is not None:
@@ -196,7 +203,7 @@ class Supervisor:
         return given
 
     def end_stalled(self, patience_s: float) -> None:
-        """End the workers that serve and have given no sign of life for `patience_s` seconds."""
+        """End the serving workers that have given no pulse for `patience_s` seconds."""
         now = self.clock.seconds()
         for post in self._posts:
             if post.process is None or not post.is_ready or now - post.heard < patience_s:
@@ -235,7 +242,7 @@ class Supervisor:
         post.process.signal("KILL")
 
     def has_begun(self, post: _Post) -> None:
-        """Take note that a worker serves."""
+        """React to a worker that has begun to serve."""
         self._log.debug("worker {worker} serves", worker=post.number)
         self.changed()
         if all(other.is_ready for other in self._posts):
@@ -252,7 +259,7 @@ class Supervisor:
             started.errback(error)
 
     def has_ended(self, post: _Post, how: str, why: str = "") -> None:
-        """Take note that a worker is gone; replace it, unless all are to go."""
+        """React to the end of a worker; replace it, unless all must end."""
         self.changed()
         if self.is_stopping:
             if not self.running and self._stopped is not None:
@@ -276,7 +283,7 @@ class Supervisor:
         post.set_timer(self.clock.callLater(pause, self._start, post))
 
     def _pause(self, post: _Post) -> float:
-        """Seconds until the next start: 0 after a good life and after the first short one."""
+        """Return seconds until the next start: 0 after a long life and the first short one."""
         if self.clock.seconds() - post.since >= GOOD_LIFE_S:
             post.pauses = None
             return 0.0

@@ -1,14 +1,14 @@
 """A worker: one of several processes that serve, started and watched by a supervisor.
 
-One environment variable tells it its place, and it inherits what it needs as descriptors:
+One environment variable contains its plan, and it inherits these descriptors:
 
-    3   lifeline: orders to cut what still runs, or to go on with other settings; its end is the
-        supervisor's end, and that of the worker
+    3   lifeline: orders to cut running work, or to apply other settings; its end means the end of
+        the supervisor, and the worker then ends as well
     4   reports: READY=1 when it serves, FAILED= and the reason if it cannot, WATCHDOG=1 as a
-        pulse, CHANGED= and a line about each change of a reload, TOOK=1 at its end
+        pulse, CHANGED= and a line about each change of a reload, TOOK=1 at the end of the reload
     5   settings, as the supervisor has read them: the same for all workers, early and late ones
-    6   loads: how many connections each worker has, in memory that all of them share
-    7+  the daemon's locks, which are free when the last process that has them is gone; then doors
+    6   loads: the number of connections of each worker, in memory that all of them share
+    7+  the daemon's locks, which are freed when the last of these processes ends; then listeners
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from ncps.process.datagrams import DatagramNotices
 from ncps.process.gathering import Gathering, Sibling
 from ncps.process.listeners import Listener, enter
 from ncps.process.nursery import call_process
-from ncps.process.rundir import Rooms, ensure
+from ncps.process.rundir import RunPaths, ensure
 from ncps.settings.carried import unpack
 from ncps.settings.schema.tree import Settings
 from ncps.web.grammar import NarAnswers
@@ -60,10 +60,10 @@ from ncps.web.site import NcpsSite
 LIFELINE, REPORTS, SETTINGS, LOADS, FIRST_LOCK = 3, 4, 5, 6, 7
 FAILED, CHANGED, TOOK = b"FAILED=", b"CHANGED=", b"TOOK=1"
 CUT, RELOAD = b"c", b"r"
-"""The first byte of an order. The length of the settings, in 8 bytes, and these follow `RELOAD`."""
-LONGEST_REPORT = 2048  # bytes; a pipe takes them at once
+"""The first byte of an order. After `RELOAD` follow 8 bytes with a length, and the settings."""
+LONGEST_REPORT = 2048  # bytes; fewer than a pipe takes in one write
 ASK_S = 1.0
-"""Seconds that a sibling may take to send its figures."""
+"""Seconds that a sibling may take to send its metrics."""
 ORPHAN_DRAIN_S = 1.0
 ORPHAN_END_S = 10.0
 _log = Logger()
@@ -71,7 +71,7 @@ _log = Logger()
 
 @frozen(kw_only=True)
 class Plan:
-    """The facts about a worker and its siblings that the supervisor gives it.
+    """The facts about a worker and its siblings, from the supervisor.
 
     :param number: from 1 to `count`.
     :param life: number of this process in that place, from 1.
@@ -86,27 +86,34 @@ class Plan:
     run: str
     via: str
     locks: int
-    doors: tuple[Listener, ...]
+    listeners: tuple[Listener, ...]
     watchdog_s: float = 0.0
 
     def render(self) -> str:
-        """Write it for the environment."""
+        """Return the text for the environment."""
         return json.dumps(asdict(self))
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Plan:
-        """Take it out of the environment. Raises Refused if the text is no plan."""
+        """Remove the plan from the environment, and return it. Raises Refused if it is invalid."""
         try:
             found = json.loads(environ.pop(WORKER))
-            doors = tuple(Listener(**door) for door in found.pop("doors"))
-            return cls(**found, doors=doors)
+            listeners = tuple(Listener(**listener) for listener in found.pop("listeners"))
+            return cls(**found, listeners=listeners)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Refused(f"{WORKER} is for workers alone: leave it out") from error
+            raise Refused(f"{WORKER} is only for workers: leave it out") from error
 
     def descriptors(self) -> list[int]:
-        """The descriptors that this process inherits beyond standard streams."""
+        """Return the descriptors that this process inherits beside the standard streams."""
         locks = range(FIRST_LOCK, FIRST_LOCK + self.locks)
-        return [LIFELINE, REPORTS, SETTINGS, LOADS, *locks, *(door.fd for door in self.doors)]
+        return [
+            LIFELINE,
+            REPORTS,
+            SETTINGS,
+            LOADS,
+            *locks,
+            *(listener.fd for listener in self.listeners),
+        ]
 
 
 class Member(Role):
@@ -115,37 +122,37 @@ class Member(Role):
     def __init__(self, plan: Plan, reactor: Any) -> None:
         self._plan = plan
         self._reactor = reactor
-        self._rooms = rooms = Rooms(Path(plan.run))
+        self._paths = paths = RunPaths(Path(plan.run))
         self._others = [n for n in range(1, plan.count + 1) if n != plan.number]
         self._gathering: Gathering | None = None
         self._inner: tuple[IListeningPort, NcpsSite] | None = None
         self._site: NcpsSite | None = None
         self._clients = {
-            number: SiblingClient(reactor, rooms.socket(number), ASK_S) for number in self._others
+            number: SiblingClient(reactor, paths.socket(number), ASK_S) for number in self._others
         }
         self._notices = DatagramNotices(
-            reactor, rooms.notices(plan.number), [rooms.notices(n) for n in self._others]
+            reactor, paths.notices(plan.number), [paths.notices(n) for n in self._others]
         )
         self.via = plan.via
         self.pid = os.getppid()
-        self.address = rooms.address(plan.number)
-        self.siblings = tuple(rooms.address(n) for n in self._others)
+        self.address = paths.address(plan.number)
+        self.siblings = tuple(paths.address(n) for n in self._others)
         self.is_in_charge = False
         self.notices = self._notices
-        self.leases = rooms.leases
+        self.leases = paths.leases
         self.gather: Callable[[], Awaitable[Collector]] | None = None
         self.watchdog = Watchdog(plan.watchdog_s)
 
     def begin(self, metrics: Metrics) -> None:
         """See `Role`."""
-        rooms = self._rooms
-        ensure(rooms.path)  # it may be gone together with the last worker that could make it again
+        paths = self._paths
+        ensure(paths.path)  # it may be gone together with the last worker that could make it again
         siblings = [
-            Sibling(ask=partial(self._clients[number].ask, FIGURES), shown=rooms.figures(number))
+            Sibling(ask=partial(self._clients[number].ask, FIGURES), shown=paths.figures(number))
             for number in self._others
         ]
         metrics.workers.set(self._plan.count)
-        self._gathering = Gathering(metrics, rooms.figures(self._plan.number), siblings)
+        self._gathering = Gathering(metrics, paths.figures(self._plan.number), siblings)
         self._gathering.count_lives(self._plan.life)
         self.gather = self._gathering.all
         self._notices.open()
@@ -158,39 +165,39 @@ class Member(Role):
         await self._listen(self._site)
 
     async def _listen(self, site: NcpsSite) -> None:
-        path = self._rooms.socket(self._plan.number)
-        path.unlink(missing_ok=True)  # what a predecessor left
+        path = self._paths.socket(self._plan.number)
+        path.unlink(missing_ok=True)  # the socket of a predecessor
         description = f"unix:{path}:mode=600:lockfile=0:backlog=64"
         self._inner = await listen(self._reactor, description, site), site
 
     async def mend(self) -> None:
         """See `Role`."""
-        rooms, number = self._rooms, self._plan.number
+        paths, number = self._paths, self._plan.number
         if self._site is None or all(
-            path.exists() for path in (rooms.socket(number), rooms.notices(number))
+            path.exists() for path in (paths.socket(number), paths.notices(number))
         ):
             return
-        ensure(rooms.path)
+        ensure(paths.path)
         if self._inner is not None:
             port, _ = self._inner
             self._inner = None
             await closed(port)
         await self._notices.reopen()
         await self._listen(self._site)
-        _log.warn("the run directory {path} was removed and is made again", path=str(rooms.path))
+        _log.warn("the run directory {path} was removed and is made again", path=str(paths.path))
 
     async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[Entrance]:
-        """See `Role`: at the doors that the supervisor has opened."""
+        """See `Role`: listen at the addresses that the supervisor has bound."""
         del settings
         loads = Loads(LOADS, self._plan.count, self._plan.number - 1)
         site.tell_count = loads.tell
-        for door in self._plan.doors:
-            yield Entrance(enter(self._reactor, door, site, loads), door.is_encrypted)
+        for listener in self._plan.listeners:
+            yield Entrance(enter(self._reactor, listener, site, loads), listener.is_encrypted)
 
     def tell(self, *lines: str) -> None:
-        """See `Role`: to the supervisor, which does not forward it."""
+        """See `Role`: send lines to the supervisor, which does not forward them."""
         for line in lines:
-            with suppress(OSError):  # the supervisor is gone, or reads nothing
+            with suppress(OSError):  # the supervisor has ended, or does not read
                 os.write(REPORTS, f"{line}\n".encode())
 
     async def leave(self, ending: Ending) -> None:
@@ -208,7 +215,7 @@ class Member(Role):
 
 
 def reload_order(settings: bytes) -> bytes:
-    """Return the order to go on with other settings."""
+    """Return the order to apply other settings."""
     return RELOAD + len(settings).to_bytes(8) + settings
 
 
@@ -217,7 +224,7 @@ _ORDER = len(reload_order(b""))
 
 @implementer(IReadDescriptor)
 class Lifeline:
-    """Hears the orders of the supervisor, and when it is gone."""
+    """The pipe with the orders of the supervisor; its end is the end of the supervisor."""
 
     def __init__(
         self,
@@ -239,7 +246,7 @@ class Lifeline:
         return "lifeline"
 
     def doRead(self) -> Failure | None:
-        """See `IReadDescriptor`: the end of the pipe is the end."""
+        """See `IReadDescriptor`: read orders, or the end of the pipe."""
         heard = os.read(LIFELINE, 65536)
         if not heard:
             return Failure(ConnectionDone())
@@ -247,7 +254,7 @@ class Lifeline:
         return None
 
     def hear(self, heard: bytes) -> None:
-        """Follow the orders that are whole by now."""
+        """Follow all orders that have completely arrived."""
         self._heard += heard
         while self._heard:
             if not self._heard.startswith(RELOAD):
@@ -261,33 +268,33 @@ class Lifeline:
             self._take(settings)
 
     def connectionLost(self, reason: Failure) -> None:
-        """See `IFileDescriptor`; the reactor lets go of everything when it has stopped, too."""
+        """See `IFileDescriptor`; the reactor also calls this at its own end."""
         if reason.check(ConnectionDone) is not None:
             self._gone()
 
 
 def _settings() -> Settings:
-    """Read what the supervisor has written into our descriptor."""
+    """Read the settings that the supervisor has written."""
     size = os.fstat(SETTINGS).st_size
-    # The offset is shared by all workers, so nobody moves it.
+    # All workers share the offset of this descriptor, so none may move it.
     found = unpack(os.pread(SETTINGS, size, 0))
     os.close(SETTINGS)
     return found
 
 
 class _Orders:
-    """The orders of the supervisor; most are ways to end before the reactor would."""
+    """The orders of the supervisor; most of them end the process."""
 
     def __init__(self, reactor: Any, service: NcpsService, role: Role) -> None:
         self._reactor = reactor
         self._service = service
         self._role = role
 
-    def heed(self) -> None:
-        """Listen to the supervisor, which says when to end.
+    def follow(self) -> None:
+        """Follow the orders of the supervisor from now on.
 
-        A terminal, or systemd, may tell all processes at once, so a second signal here does not
-        mean a second signal there.
+        A terminal or systemd may send a signal to all processes, and the supervisor sends another
+        one. So a second signal here is not a second order to stop.
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._stop))
@@ -300,7 +307,7 @@ class _Orders:
 
     def _cut(self) -> None:
         self._service.ending.cut()
-        # As `signals` does it in a process that is alone.
+        # As `signals` does it in a single process.
         self._reactor.callLater(CUT_S, os._exit, 1)
         self._stop()
 
@@ -316,18 +323,18 @@ class _Orders:
         _log.error("the supervisor is gone: this worker ends")
         self._service.ending.hurry(ORPHAN_DRAIN_S)
         self._reactor.callLater(ORPHAN_DRAIN_S, self._service.ending.cut)
-        # Nobody is left to kill a worker that does not end, and it holds the locks.
+        # No supervisor can kill a worker that does not end, and the worker holds the locks.
         self._reactor.callLater(ORPHAN_END_S, os._exit, 1)
         self._stop()
 
 
 def work() -> int:
-    """Be the worker that the environment describes; return the exit code."""
+    """Run the worker that the environment describes; return the exit code."""
     plan = Plan.take(os.environ)
     call_process(f"ncps worker {plan.number}")
     for fd in plan.descriptors():
         os.set_inheritable(fd, False)
-    os.set_blocking(REPORTS, False)  # a supervisor that stands still must not stop its workers
+    os.set_blocking(REPORTS, False)  # a supervisor that hangs must not stop its workers
     settings = _settings()
     logs.start_logging(
         settings.log.level,
@@ -338,7 +345,7 @@ def work() -> int:
         is_queued=True,
     )
     reactor = chosen_reactor()
-    is_first = plan.life == 1  # whose failure the supervisor tells: it is that of the start
+    is_first = plan.life == 1  # the supervisor logs its failure, which is that of the start
     role = Member(plan, reactor)
     service = NcpsService(settings, reactor, role, logs_failure=not is_first)
     try:
@@ -350,9 +357,9 @@ def work() -> int:
         return 1
 
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # the supervisor says a word about them
+        signal.signal(number, signal.SIG_IGN)  # only the supervisor acts on them
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.callWhenRunning(_Orders(reactor, service, role).heed)
+    reactor.callWhenRunning(_Orders(reactor, service, role).follow)
     reactor.callWhenRunning(service.startService)
     reactor.run()
     hear_no_more()
@@ -363,7 +370,7 @@ def work() -> int:
 
 
 def report_failure(error: NcpsError) -> None:
-    """Tell the supervisor why this worker cannot start, in one line."""
+    """Send the supervisor the reason why this worker cannot start, in one line."""
     text = " ".join(str(error).split()).encode("utf-8", "replace")
     with suppress(OSError):
         os.write(REPORTS, FAILED + text[: LONGEST_REPORT - len(FAILED) - 1] + b"\n")

@@ -43,7 +43,7 @@ class BoundSocket:
         self.is_open = False
 
 
-def door(host: str, port: int, backlog: int) -> Listener:
+def listener(host: str, port: int, backlog: int) -> Listener:
     return Listener(host=host, port=port, backlog=backlog, fd=FD, family=socket.AF_INET)
 
 
@@ -53,7 +53,7 @@ class DoorsTests(SynchronousTestCase):
         self.sockets: list[BoundSocket] = []
         self.taken: dict[str, int] = {}
         self.patch(listeners, "_bound", self.bind)
-        self.doors = Listeners(MemoryReactor())
+        self.listeners = Listeners(MemoryReactor())
 
     def bind(self, host: str, port: int) -> BoundSocket:
         if host in self.taken:
@@ -65,7 +65,7 @@ class DoorsTests(SynchronousTestCase):
         return made
 
     def open(self, *descriptions: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(self.doors.open(descriptions))
+        return Deferred.fromCoroutine(self.listeners.open(descriptions))
 
     def test_an_address_is_held_for_the_workers(self) -> None:
         """They inherit its socket, which is closed when they have ended."""
@@ -73,8 +73,8 @@ class DoorsTests(SynchronousTestCase):
         self.assertEqual([("127.0.0.1", 80)], self.bound)
         (made,) = self.sockets
         self.assertTrue(made.is_open)
-        self.assertEqual([door("127.0.0.1", 80, BACKLOG)], self.doors.doors)
-        (port,) = (entrance.port for entrance in self.doors.entrances)
+        self.assertEqual([listener("127.0.0.1", 80, BACKLOG)], self.listeners.opened)
+        (port,) = (entrance.port for entrance in self.listeners.entrances)
         self.assertEqual(IPv4Address("TCP", "127.0.0.1", 80), port.getHost())
         port.stopListening()
         self.assertFalse(made.is_open)
@@ -82,7 +82,7 @@ class DoorsTests(SynchronousTestCase):
     def test_any_port_becomes_one(self) -> None:
         """Port 0 is what the kernel made of it, once."""
         self.successResultOf(self.open("tcp:0:backlog=7"))
-        self.assertEqual([door("", 4711, 7)], self.doors.doors)
+        self.assertEqual([listener("", 4711, 7)], self.listeners.opened)
 
     def test_a_taken_address_is_refused_as_ever(self) -> None:
         """The message names it and says why."""
@@ -100,7 +100,7 @@ class DoorsTests(SynchronousTestCase):
         """Everywhere is IPv4 alone there."""
         self.taken["::"] = errno.EAFNOSUPPORT
         self.successResultOf(self.open(r"tcp:80:interface=\:\:"))
-        self.assertEqual(["0.0.0.0"], [door.host for door in self.doors.doors])
+        self.assertEqual(["0.0.0.0"], [each.host for each in self.listeners.opened])
 
     def test_without_tcp_info_there_are_no_workers(self) -> None:
         """The error says what would be needed."""

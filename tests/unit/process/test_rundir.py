@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.aio.lockfile import LockFile
 from ncps.errors import Refused, Unavailable
 from ncps.process import rundir
-from ncps.process.rundir import LONGEST, PREFIX, Rooms
+from ncps.process.rundir import LONGEST, PREFIX, RunPaths
 
 
 class RunDirectoryTests(SynchronousTestCase):
@@ -50,7 +50,7 @@ class RunDirectoryTests(SynchronousTestCase):
     def test_it_is_removed_with_what_is_in_it(self) -> None:
         """Removing twice does no harm."""
         made = self.make()
-        Rooms(made.path).figures(3).write_text("x")
+        RunPaths(made.path).figures(3).write_text("x")
         made.remove()
         made.remove()
         self.assertFalse(made.path.exists())
@@ -74,7 +74,7 @@ class RunDirectoryTests(SynchronousTestCase):
         long.mkdir()
         made = self.make(long, self.parent / "missing", self.parent)
         self.assertEqual(self.parent, made.path.parent)
-        self.assertLessEqual(len(str(Rooms(made.path).notices(256))), LONGEST)
+        self.assertLessEqual(len(str(RunPaths(made.path).notices(256))), LONGEST)
         error = str(self.assertRaises(Refused, rundir.make, (long,)))
         self.assertIn("too long", error)
         error = str(self.assertRaises(Refused, rundir.make, (self.parent / "missing",)))
@@ -89,4 +89,4 @@ class RunDirectoryTests(SynchronousTestCase):
 
     def test_addresses_name_sockets(self) -> None:
         """An address is what `upstream.peers` understands."""
-        self.assertEqual("unix:/run/x/worker-2.sock", Rooms(Path("/run/x")).address(2))
+        self.assertEqual("unix:/run/x/worker-2.sock", RunPaths(Path("/run/x")).address(2))

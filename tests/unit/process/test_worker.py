@@ -16,7 +16,10 @@ PLAN = Plan(
     run="/run/x",
     via="ncps-1",
     locks=2,
-    doors=(Listener(host="::1", port=80, backlog=9, fd=9, family=10), Listener(fd=10, family=1)),
+    listeners=(
+        Listener(host="::1", port=80, backlog=9, fd=9, family=10),
+        Listener(fd=10, family=1),
+    ),
 )
 
 
@@ -28,12 +31,12 @@ class PlanTests(SynchronousTestCase):
         self.assertEqual({"HOME": "/"}, environ)
 
     def test_descriptors_are_known(self) -> None:
-        """Lifeline, reports, settings, loads, locks, and doors."""
+        """Lifeline, reports, settings, loads, locks, and listeners."""
         self.assertEqual([3, 4, 5, 6, 7, 8, 9, 10], PLAN.descriptors())
 
     def test_nonsense_is_refused(self) -> None:
         """A variable that no supervisor has set is an error that says so."""
-        for text in ("", "1", "[]", "{}", '{"number": 1}', '{"doors": [{"x": 1}]}'):
+        for text in ("", "1", "[]", "{}", '{"number": 1}', '{"listeners": [{"x": 1}]}'):
             error = self.assertRaises(Refused, Plan.take, {WORKER: text})
             self.assertIn(WORKER, str(error))
         self.assertRaises(Refused, Plan.take, {})
