@@ -64,7 +64,7 @@ class AdmissionTests(SynchronousTestCase):
     # How many
 
     def test_too_many_downloads_are_turned_away(self) -> None:
-        """Beyond the limit a download is refused at once, and one that ends makes place."""
+        """Beyond the limit a download is refused immediately, until another one ends."""
         self.admission = self.made(downloads=2)
         first, _ = self.admission.begin(), self.admission.begin()
         self.assertRaises(Busy, self.admission.begin)
@@ -97,7 +97,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_waiting_ends(self) -> None:
-        """No download waits for ever; one that gives up makes way for those behind it."""
+        """No download waits for ever; a download that gives up lets the next one begin."""
         self.admitted(40 * MIB)
         large, turn = self.asked(30 * MIB)
         self.clock.advance(30)
@@ -110,7 +110,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_cancelled_wait_makes_way(self) -> None:
-        """A download that is called off while it waits does not hold up the others."""
+        """A download that is cancelled while it waits does not delay the others."""
         self.admitted(40 * MIB)
         large, turn = self.asked(30 * MIB)
         _, behind = self.asked(5 * MIB)
@@ -121,7 +121,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_one_larger_than_the_limit_goes_alone(self) -> None:
-        """The limit is on all downloads together: alone, each NAR can be fetched."""
+        """The limit is for all downloads together: a single download may exceed it."""
         huge = self.admitted(1000 * MIB)
         _, turn = self.asked(1)
         self.assertNoResult(turn)
@@ -129,7 +129,7 @@ class AdmissionTests(SynchronousTestCase):
         self.successResultOf(turn)
 
     def test_unknown_sizes_count_as_they_grow(self) -> None:
-        """A download of unknown size takes as much room as it has bytes."""
+        """A download of unknown size needs as much room as it has bytes."""
         ticket = self.admitted(None)
         self.assertEqual(ticket.room(None), "")
         written = 0
@@ -151,7 +151,7 @@ class AdmissionTests(SynchronousTestCase):
     # Room on the disk
 
     def test_reserve_is_left_free(self) -> None:
-        """A file that would take from the reserve is not kept, and the reason can be read."""
+        """A file that needs a part of the reserve is not kept, and the reason is given."""
         self.assertEqual(self.admitted(40 * MIB).room(80 * MIB), "")
         self.admission = self.made()
         why = self.admitted(40 * MIB).room(81 * MIB)
@@ -159,7 +159,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.reached, {"cache-storage-min-free": 1})
 
     def test_a_spool_keeps_its_bytes_where_there_is_room(self) -> None:
-        """The download counts the bytes of its spool; without room the spool hears the reason."""
+        """The download counts the bytes of its spool; without room the spool gets the reason."""
         ticket = self.admitted(None)
         spool = ticket.spool(None, ())
         self.successResultOf(Deferred.fromCoroutine(spool.write(b"12345")))
@@ -168,7 +168,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(([(None, False), (81 * MIB, True)], 0), (self.spools, ticket.held))
 
     def test_what_others_will_write_is_not_free(self) -> None:
-        """Downloads that begin together do not all count on the same space."""
+        """Downloads that begin together do not all use the same free space."""
         self.admission = self.made(spooled=0)
         first, second, third = (self.admitted(50 * MIB) for _ in range(3))
         self.assertEqual(first.room(50 * MIB), "")
@@ -185,7 +185,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(second.room(30 * MIB), "")
 
     def test_what_is_not_kept_holds_nothing(self) -> None:
-        """A download that streams through takes no share of spools and disk."""
+        """A download that streams through has no share of spools and disk."""
         passing = self.admitted(45 * MIB)
         _, turn = self.asked(30 * MIB)
         self.free = 10 * MIB
@@ -195,17 +195,17 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.admission.in_flight, 30 * MIB)
 
     def test_full_disk_refuses_unknown_sizes(self) -> None:
-        """A download of unknown size is not begun on a disk that is at its reserve."""
+        """A download of unknown size is not kept on a disk that is at its reserve."""
         self.free = 19 * MIB
         self.assertNotEqual(self.admitted(None).room(None), "")
 
     def test_disk_that_cannot_be_asked_is_tried(self) -> None:
-        """Not knowing the free space is no reason not to keep anything."""
+        """If the free space is unknown, downloads are kept."""
         self.free = Unavailable("EIO")
         self.assertEqual(self.admitted(1 * MIB).room(1 * MIB), "")
 
     def test_second_spool_takes_the_place_of_the_first(self) -> None:
-        """A download that starts over is not counted twice."""
+        """A download that begins again counts once."""
         ticket = self.admitted(40 * MIB)
         self.assertEqual(ticket.room(40 * MIB), "")
         ticket.follow(lambda: 40 * MIB)
@@ -214,7 +214,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual((ticket.held, ticket.due), (40 * MIB, 40 * MIB))
 
     def test_what_is_larger_than_the_store_is_not_kept(self) -> None:
-        """A NAR that is too large for the store has room while it arrives, and none after."""
+        """A NAR that is too large for the store has room while it arrives, and none afterwards."""
         self.admission = self.made(largest=5 * MIB)
         ticket = self.admission.begin()
         self.assertEqual(ticket.room(5 * MIB + 1), "")

@@ -21,7 +21,7 @@ def _faults_of_allocations(count: int) -> int:
 
 class AllocatorTests(SynchronousTestCase):
     def test_large_blocks_freed_and_wanted_again_fault_in_no_pages(self) -> None:
-        """A chunk of a NAR costs its copy, not a mapping of fresh pages."""
+        """The second allocation of a large block causes no page faults."""
         if not hasattr(ctypes.CDLL(None), "mallopt"):
             self.assertFalse(keep_large_blocks())
             return
@@ -30,7 +30,7 @@ class AllocatorTests(SynchronousTestCase):
         self.assertLess(_faults_of_allocations(50), 50)
 
     def test_what_is_free_between_blocks_in_use_is_given_back(self) -> None:
-        """Memory of many connections that are gone does not stay because a few live on."""
+        """The memory of many closed connections is given back while a few live on."""
         before = resident_bytes()
         blocks = [bytes(2000) for _ in range(40_000)]
         used = resident_bytes() - before
@@ -43,5 +43,5 @@ class AllocatorTests(SynchronousTestCase):
         self.assertEqual(400, len(kept))
 
     def test_small_processes_are_left_alone(self) -> None:
-        """Where there is little, pages are worth more than what they take."""
+        """A small process gives nothing back: the page faults would cost more."""
         self.assertFalse(give_back_blocking(2**60))

@@ -22,7 +22,7 @@ class BackoffTests(SynchronousTestCase):
         self.assertEqual([5.0, 5.0], list(islice(backoff.pauses(), 2)))
 
     def test_jitter_shortens_by_half_at_most(self) -> None:
-        """Processes that began to wait together do not ask together, and none asks late."""
+        """Processes that began to wait together ask at different times, and none asks late."""
         backoff = Backoff(first_s=1.0, longest_s=4.0)
         seen = [list(islice(backoff.pauses(), 4)) for _ in range(50)]
         for pauses in seen:

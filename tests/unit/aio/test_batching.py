@@ -34,7 +34,7 @@ class BatchingTests(SynchronousTestCase):
         done.callback({key: errors.get(f"e{key}", f"value {key}") for key in keys})
 
     def test_the_questions_of_one_turn_are_one_call(self) -> None:
-        """Each caller gets its own value, once the turn is over."""
+        """After the turn each caller gets its own value."""
         asked = self.ask(1, 2, 3)
         self.assertEqual(self.calls, [])
         self.clock.advance(0)
@@ -44,7 +44,7 @@ class BatchingTests(SynchronousTestCase):
         self.assertEqual(values, ["value 1", "value 2", "value 3"])
 
     def test_a_key_is_asked_for_once(self) -> None:
-        """Two callers with one key share its value; one without a value is told so."""
+        """Two callers with one key share its value; a key without a value gives None."""
         asked = self.ask(1, 1, 2)
         self.clock.advance(0)
         keys, done = self.calls[0]
@@ -61,7 +61,7 @@ class BatchingTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(good), "value 2")
 
     def test_a_call_that_fails_is_an_error_of_each(self) -> None:
-        """All callers hear of it, and later questions are asked again."""
+        """All callers get the error, and later questions make a new call."""
         asked = self.ask(1, 2)
         self.clock.advance(0)
         self.calls[0][1].errback(Unavailable("away"))
@@ -73,7 +73,7 @@ class BatchingTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(again), "value 1")
 
     def test_a_caller_that_leaves_stops_nothing(self) -> None:
-        """Cancelled before the call, its key is not asked for; after, the others get theirs."""
+        """The key of a caller that was cancelled before the call is not asked for."""
         before, after, stays = self.ask(1, 2, 3)
         before.cancel()
         self.clock.advance(0)
@@ -85,7 +85,7 @@ class BatchingTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(stays), "value 3")
 
     def test_no_call_is_larger_than_most(self) -> None:
-        """A crowd of one turn is several calls, no more at once than may be under way."""
+        """Many questions of one turn make several calls, `AT_ONCE` at the same time."""
         self.ask(*range(MOST * 3))
         self.clock.advance(0)
         self.assertEqual([len(keys) for keys, _ in self.calls], [MOST] * AT_ONCE)
@@ -94,7 +94,7 @@ class BatchingTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_questions_wait_for_a_call_that_is_free(self) -> None:
-        """Those of several turns go together then."""
+        """Questions of several turns go together when a call has ended."""
         for number in range(AT_ONCE):
             self.ask(number)
             self.clock.advance(0)
@@ -108,7 +108,7 @@ class BatchingTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(one) for one in asked], ["value 10", "value 11"])
 
     def test_a_call_that_has_begun_answers_no_later_question(self) -> None:
-        """Its value may be from before a write that the later caller has waited for."""
+        """A running call may have read before a write that the later caller has waited for."""
         (early,) = self.ask(1)
         self.clock.advance(0)
         (late,) = self.ask(1)
@@ -133,7 +133,7 @@ class BatchingTests(SynchronousTestCase):
         self.answer(1)
 
     def test_questions_that_wait_are_bounded(self) -> None:
-        """One more than may wait is refused; the others are not."""
+        """A question beyond the limit is refused; the others are answered."""
         asked = self.ask(*range(200))
         (refused,) = self.ask(200)
         self.failureResultOf(refused, Busy)
@@ -143,7 +143,7 @@ class BatchingTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(one) for one in asked][-1], "value 199")
 
     def test_flush_waits_for_no_turn(self) -> None:
-        """Waiting keys are asked for at once, and no timer is left."""
+        """`flush` asks for waiting keys immediately, and leaves no timer."""
         (asked,) = self.ask(1)
         self.batching.flush()
         self.assertEqual(self.clock.getDelayedCalls(), [])

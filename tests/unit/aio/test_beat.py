@@ -18,7 +18,7 @@ class BeatTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.beat.wait())
 
     def test_all_wake_together(self) -> None:
-        """The first one waits for the whole interval, those that come later for its rest."""
+        """The first waiter waits for the whole interval, later ones for the rest of it."""
         first = self.wait()
         self.clock.advance(1.5)
         second = self.wait()
@@ -38,7 +38,7 @@ class BeatTests(SynchronousTestCase):
         self.successResultOf(later)
 
     def test_a_waiter_that_leaves_is_alone(self) -> None:
-        """Others are woken all the same."""
+        """Cancelling one waiter does not affect the others."""
         leaving, staying = self.wait(), self.wait()
         leaving.cancel()
         self.failureResultOf(leaving, CancelledError)
@@ -46,6 +46,6 @@ class BeatTests(SynchronousTestCase):
         self.successResultOf(staying)
 
     def test_no_interval(self) -> None:
-        """Without an interval nobody waits."""
+        """Without an interval there is no waiting."""
         self.beat.interval_s = 0
         self.successResultOf(self.wait())

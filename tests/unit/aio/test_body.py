@@ -1,4 +1,4 @@
-"""A body that passes on another one's bytes."""
+"""A body that passes on the bytes of another body."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PassedBodyTests(SynchronousTestCase):
         return PassedBody(chunks(b"ab", b"c"), close, start=start, total=total)
 
     def test_what_is_passed_on(self) -> None:
-        """Chunks as they are; the size is that of the rest, where the whole is known."""
+        """Chunks stay as they are; the size is that of the rest, if the total is known."""
         body = self.body(7, 10)
 
         async def read() -> bytes:
@@ -38,7 +38,7 @@ class PassedBodyTests(SynchronousTestCase):
         self.assertIsNone(body.segment())
 
     def test_the_source_is_closed_once_and_first(self) -> None:
-        """A second `close` does nothing, also where one body is passed on by another."""
+        """A second `close` does nothing, also if one body passes on another."""
         body = self.body(7, 10)
         outer = PassedBody.over(body, aiter(body), lambda: self.closed.append("watch"))
         self.assertEqual((7, 10), (outer.start, outer.total))

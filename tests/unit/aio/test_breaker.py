@@ -28,7 +28,7 @@ class BreakerStateTests(SynchronousTestCase):
         return self.breaker.is_closed, self.breaker.may_ask, self.breaker.wait_s
 
     def test_it_opens_after_failures_in_a_row(self) -> None:
-        """A success in between counts from the start."""
+        """A success between failures resets the count."""
         self.fail()
         self.breaker.succeeded()
         self.fail()
@@ -37,7 +37,7 @@ class BreakerStateTests(SynchronousTestCase):
         self.assertEqual((False, False, 1.0), self.state())
 
     def test_one_probe_goes_out_when_the_pause_is_over(self) -> None:
-        """Its failure doubles the pause up to the longest; its success closes."""
+        """A failed probe doubles the pause up to the longest; a success closes the breaker."""
         self.fail(2)
         for pause_s in (1.0, 2.0, 4.0, 4.0):
             self.assertEqual(pause_s, self.breaker.wait_s)
@@ -52,7 +52,7 @@ class BreakerStateTests(SynchronousTestCase):
         self.assertEqual((True, True, 0.0), self.state())
 
     def test_a_probe_that_is_called_off_teaches_nothing(self) -> None:
-        """The next request may be the probe."""
+        """After a cancelled probe the next request may be the probe."""
         self.fail(2)
         self.clock.advance(1.0)
         self.breaker.asked()
@@ -60,7 +60,7 @@ class BreakerStateTests(SynchronousTestCase):
         self.assertEqual((False, True, 0.0), self.state())
 
     def test_a_pause_that_is_asked_for_opens_at_once(self) -> None:
-        """It has a limit."""
+        """A pause that the server asks for has a limit."""
         self.fail(retry_after_s=7.0)
         self.assertEqual((False, False, 7.0), self.state())
         self.breaker.failed(1000.0)

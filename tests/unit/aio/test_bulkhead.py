@@ -1,4 +1,4 @@
-"""Bulkhead: a number at once, a number in line, and a longest wait."""
+"""Bulkhead: a number of slots, a limit of waiters, and a longest wait."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class BulkheadTests(SynchronousTestCase):
             self.successResultOf(self.ask())
 
     def test_free_slots_are_had_at_once(self) -> None:
-        """Without a crowd there is no waiting and no timer."""
+        """With free slots there is no waiting and no timer."""
         self.assertEqual(self.slots.free, 2)
         self.fill()
         self.assertEqual((self.slots.free, self.clock.getDelayedCalls()), (0, []))
 
     def test_waiting_is_in_order(self) -> None:
-        """The first to come is served first."""
+        """The first caller gets the first free slot."""
         self.fill()
         first, second = self.ask(), self.ask()
         self.slots.release()
@@ -43,7 +43,7 @@ class BulkheadTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_line_is_bounded(self) -> None:
-        """A caller that comes to a full line is turned away at once."""
+        """A caller that finds a full queue is refused immediately."""
         self.fill()
         waiting = [self.ask() for _ in range(3)]
         self.failureResultOf(self.ask(), Busy)
@@ -53,7 +53,7 @@ class BulkheadTests(SynchronousTestCase):
         self.assertNoResult(self.ask())
 
     def test_patience_is_bounded(self) -> None:
-        """A caller that has waited too long gets an error, and leaves no hole in the line."""
+        """A caller that has waited too long gets an error, and leaves the queue."""
         self.fill()
         first = self.ask()
         self.clock.advance(5)

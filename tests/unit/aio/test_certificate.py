@@ -1,4 +1,4 @@
-"""The files of a server's certificate: what is wrong with them is said in one line."""
+"""The files of a server's certificate: each fault has a message of one line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertLess(abs(left - timedelta(days=90)), timedelta(hours=1))
 
     def test_files_that_are_no_use(self) -> None:
-        """Missing, a directory, too large, garbage, the wrong way round, of another pair."""
+        """A file may be missing, a directory, too large, invalid, swapped, or of another pair."""
         self.refused("cert-file", "/nonexistent", "No such file", cert=Path("/nonexistent"))
         self.refused("key-file", "is not a file", key=self.directory)
         self.refused("client-ca-file", "/none", client_ca=Path("/none"))
@@ -71,7 +71,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual(1, len(found.context.get_ca_certs()))
 
     def test_a_key_with_a_password(self) -> None:
-        """Nobody is asked for it at the terminal."""
+        """OpenSSL does not ask for the password at the terminal."""
         key = serialization.load_pem_private_key(self.files.key.read_bytes(), None)
         text = key.private_bytes(
             serialization.Encoding.PEM,
@@ -81,7 +81,7 @@ class CertificateTests(SynchronousTestCase):
         self.refused("is encrypted", "without a password", key=self.file(text))
 
     def test_changes_are_seen(self) -> None:
-        """A file of the same size, put in place of another one, or none at all."""
+        """A replaced file of the same size, and a removed file, change the signature."""
         seen = signature_blocking(self.files)
         self.assertEqual(seen, signature_blocking(self.files))
         fresh = self.file(self.files.cert.read_bytes())
@@ -92,7 +92,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertNotEqual(changed, signature_blocking(self.files))
 
     def test_its_times(self) -> None:
-        """Before, within, near the end and after."""
+        """The text depends on the time: before, within, near the end, and after the validity."""
         found = load_blocking(self.files)
         day = timedelta(days=1)
         for at, soon_s, says in (

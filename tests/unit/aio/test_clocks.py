@@ -1,4 +1,4 @@
-"""Clocks: time that passes, and the time of day, which is set now and then."""
+"""Clocks: a monotonic clock, and the time of day, which operators may set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DAY = 24 * HOUR
 
 class WallTests(SynchronousTestCase):
     def test_time_of_day_is_the_clocks_own_where_it_has_one(self) -> None:
-        """Any other clock is taken for one that tells it by its seconds."""
+        """For any other clock, the time of day is its seconds."""
         clock, plain = SetClock(), Clock()
         for each in (clock, plain):
             each.advance(5)
@@ -29,11 +29,11 @@ class AgesTests(SynchronousTestCase):
         self.ages = Ages(self.clock)
 
     def older(self, marked: float, age: float) -> bool:
-        """Whether what bears this time of day is surely older than that."""
+        """Return whether a record with this time of day is certainly older than that."""
         return marked < self.ages.before(age).timestamp()
 
     def test_age_is_the_time_that_passed(self) -> None:
-        """Without a step it is the difference of two times of day."""
+        """Without a step the age is the difference of two times of day."""
         marked = self.clock.wall()
         self.clock.advance(HOUR - 1)
         self.assertFalse(self.older(marked, HOUR))
@@ -54,7 +54,7 @@ class AgesTests(SynchronousTestCase):
         self.assertTrue(self.older(later, HOUR))
 
     def test_what_was_older_already_stays_so(self) -> None:
-        """A step makes nothing younger than it is, but by as much as it was."""
+        """A record that was older before the step is older after it."""
         marked = self.clock.wall()
         self.clock.advance(3 * HOUR)
         self.clock.ahead += HOUR
@@ -81,7 +81,7 @@ class AgesTests(SynchronousTestCase):
         self.assertTrue(self.older(marked, HOUR))
 
     def test_a_clock_that_is_kept_right_is_believed(self) -> None:
-        """Steps of a second are no steps."""
+        """Steps of a second are ignored."""
         marked = self.clock.wall()
         for _ in range(60):
             self.clock.ahead += TOLERANCE_S / 2

@@ -1,4 +1,4 @@
-"""Limits of descriptors, and what they allow."""
+"""Limits of descriptors, and the connections that they allow."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NO_LIMIT = resource.RLIM_INFINITY
 
 class RaiseTests(SynchronousTestCase):
     def raised(self, soft: int, hard: int) -> tuple[int, tuple[int, int]]:
-        """Raise made-up limits; return what is returned, and the limits afterwards."""
+        """Raise artificial limits; return the result, and the limits afterwards."""
         limits = [(soft, hard)]
         found = raise_limit(lambda _: limits[-1], lambda _, both: limits.append(both))
         return found, limits[-1]
 
     def test_the_soft_limit_becomes_the_hard_one(self) -> None:
-        """Up to what anybody can need."""
+        """The soft limit is raised to the hard limit, but not beyond `MOST`."""
         self.assertEqual((524288, (524288, 524288)), self.raised(1024, 524288))
         self.assertEqual((MOST, (MOST, NO_LIMIT)), self.raised(1024, NO_LIMIT))
         self.assertEqual((MOST, (MOST, 10 * MOST)), self.raised(1024, 10 * MOST))
@@ -31,7 +31,7 @@ class RaiseTests(SynchronousTestCase):
         self.assertEqual((MOST, (NO_LIMIT, NO_LIMIT)), self.raised(NO_LIMIT, NO_LIMIT))
 
     def test_what_cannot_be_raised_stays(self) -> None:
-        """A sandbox that forbids it does not keep the program from running."""
+        """A sandbox that forbids the change does not stop the program."""
 
         def refuse(_: int, both: tuple[int, int]) -> None:
             raise PermissionError(both)
@@ -46,7 +46,7 @@ class FittingTests(SynchronousTestCase):
         self.assertEqual(10000, found)
 
     def test_others_come_first(self) -> None:
-        """All descriptors that can be needed at once fit beneath the limit."""
+        """All descriptors that may be needed at the same time fit below the limit."""
         for limit in (600, 1024, 4096, 20000):
             for requests in (10, 5000):
                 found = fitting(limit, connections=100000, requests=requests, others=200)
@@ -55,6 +55,6 @@ class FittingTests(SynchronousTestCase):
                 self.assertGreater(used, limit - 4)
 
     def test_a_few_are_always_let_in(self) -> None:
-        """A limit that is much too low leaves a server all the same."""
+        """With a limit that is much too low the server still accepts a few clients."""
         self.assertEqual(LEAST, fitting(64, connections=10000, requests=5000, others=200))
         self.assertEqual(3, fitting(64, connections=3, requests=5000, others=200))

@@ -1,4 +1,4 @@
-"""How long what runs at the end may go on."""
+"""Ending: how long running work may continue at the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual(0.0, self.ending.left_s)
 
     def test_a_pause_ends_at_the_deadline(self) -> None:
-        """It takes as long as it is told, or as there is time."""
+        """A pause takes its seconds, but not longer than the deadline."""
         pause = self.pause(5.0)
         self.clock.advance(4.9)
         self.assertNoResult(pause)
@@ -37,7 +37,7 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_cut_ends_all_waits(self) -> None:
-        """Pauses under way, pauses to come, and what wanted to know of it; once."""
+        """A cut ends present and later pauses, and calls each registered function once."""
         told: list[str] = []
         self.ending.on_cut(lambda: told.append("before"))
         pause = self.pause(5.0)
@@ -54,7 +54,7 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_pause_that_is_cancelled_leaves_nothing(self) -> None:
-        """A pause that is over hears of no cut."""
+        """A pause that is over does not react to a cut."""
         pause = self.pause(5.0)
         pause.addErrback(lambda _: None)
         pause.cancel()
@@ -62,7 +62,7 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_hurry_shortens(self) -> None:
-        """An orphan has no delay, and never more time than it had."""
+        """`hurry` removes the delay, and never adds time."""
         self.ending.hurry(1.0)
         self.assertEqual(1.0, self.ending.left_s)
         self.ending.hurry(100.0)

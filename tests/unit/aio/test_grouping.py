@@ -13,7 +13,7 @@ from tests.contract.running import start
 
 
 class GroupingTests(SynchronousTestCase):
-    """`calls` has the items of each call, and `ends` what ends it."""
+    """`calls` has the items of each call, and `ends` the Deferred that ends it."""
 
     def setUp(self) -> None:
         self.calls: list[list[str]] = []
@@ -29,7 +29,7 @@ class GroupingTests(SynchronousTestCase):
         return start(self.grouping.add(item))
 
     def test_the_items_that_come_during_a_call_go_together(self) -> None:
-        """The first item goes at once; each caller gets its own result."""
+        """The first item goes immediately; each caller gets its own result."""
         first, second, third = self.add("a"), self.add("b"), self.add("c")
         self.assertEqual(self.calls, [["a"]])
         self.ends[0].callback(["A"])
@@ -50,7 +50,7 @@ class GroupingTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(each) for each in waiting], list("ABCDE"))
 
     def test_several_calls_at_once(self) -> None:
-        """As many as there may be are under way."""
+        """`at_once` calls run at the same time."""
         self.grouping = Grouping(self.call, at_once=2)
         for item in "abcd":
             self.add(item)
@@ -59,7 +59,7 @@ class GroupingTests(SynchronousTestCase):
         self.assertEqual(self.calls[2:], [["c", "d"]])
 
     def test_the_error_of_one_is_not_that_of_others(self) -> None:
-        """An error among the results ends its item; one that is raised ends all items."""
+        """An error in the results is that of one item; a raised error is that of all items."""
         first, second, third = self.add("a"), self.add("b"), self.add("c")
         self.ends[0].callback(["A"])
         self.ends[1].callback([NotFound("b"), "C"])
@@ -76,13 +76,13 @@ class GroupingTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(again), "D")
 
     def test_a_wrong_number_of_results_hangs_no_caller(self) -> None:
-        """It is an error of all items."""
+        """A wrong number of results is an error of all items."""
         waiting = self.add("a")
         self.ends[0].callback([])
         self.failureResultOf(waiting, AssertionError)
 
     def test_a_cancelled_caller_stops_nothing(self) -> None:
-        """Its item is made, and the others get theirs."""
+        """The item of a cancelled caller is processed, and the others get their results."""
         first, second, third = self.add("a"), self.add("b"), self.add("c")
         first.cancel()
         second.cancel()
@@ -94,7 +94,7 @@ class GroupingTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(third), "C")
 
     def test_a_caller_that_adds_at_once_waits_its_turn(self) -> None:
-        """A caller that continues with another item joins those that wait."""
+        """A caller that adds another item immediately waits together with the others."""
 
         async def twice() -> str:
             return await self.grouping.add("a") + await self.grouping.add("b")

@@ -25,7 +25,7 @@ class NamedTests(SynchronousTestCase):
         self.addCleanup(gc.enable)
 
     def test_nothing_is_collected_meanwhile(self) -> None:
-        """Collections are off during the import, on after it, and pass over what was imported."""
+        """Collections are off during the import, on after it, and ignore the imported objects."""
         self.path.write_text(MODULE)
         frozen = gc.get_freeze_count()
         self.assertFalse(named("imported_late:was_enabled"))

@@ -27,7 +27,7 @@ class KeyedLockTests(SynchronousTestCase):
         self.assertIn("b", locks)
 
     def test_a_cancelled_waiter_is_forgotten(self) -> None:
-        """A cancelled wait does not keep a name."""
+        """After a cancelled wait the name is forgotten."""
         locks = KeyedLock()
         release = self.successResultOf(start(locks.acquire("a")))
         waiting = start(locks.acquire("a"))
@@ -39,7 +39,7 @@ class KeyedLockTests(SynchronousTestCase):
 
 class KeyedEventTests(SynchronousTestCase):
     def test_an_event_fires_once_for_its_name(self) -> None:
-        """A second event, or one of a name that is not watched, does nothing."""
+        """A second event does nothing, and neither does an event of a name without a watcher."""
         events = KeyedEvent()
         event = events.watch("a")
         events.set("b")
@@ -52,7 +52,7 @@ class KeyedEventTests(SynchronousTestCase):
         self.assertEqual(len(events), 0)
 
     def test_all_events(self) -> None:
-        """After a gap every waiter looks again; one that was cancelled does no harm."""
+        """After a gap every waiter checks again; a cancelled waiter does no harm."""
         events = KeyedEvent()
         one, other = events.watch("a"), events.watch("b")
         other.cancel()

@@ -1,4 +1,4 @@
-"""Listening where a string says, and the error that says why not."""
+"""Listening at the address of a string, and the messages of its errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ncps.settings.kinds.network import parse_address
 
 
 class Reactor(MemoryReactor):
-    """Listens on what it has: `failing` says what goes wrong, by interface."""
+    """A reactor whose listening fails as `failing` says, by interface."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class ListenTests(SynchronousTestCase):
         return [(port, backlog, where) for port, _, backlog, where in self.reactor.tcpServers]
 
     def test_tcp_gets_our_backlog_unless_told(self) -> None:
-        """A burst of clients finds room to wait."""
+        """Without a backlog in the string ncps sets its own, for bursts of clients."""
         self.successResultOf(self.listen("tcp:8501:interface=127.0.0.1"))
         self.successResultOf(self.listen("tcp:8502:backlog=7"))
         self.assertEqual([(8501, BACKLOG, "127.0.0.1"), (8502, 7, "")], self.listening())
@@ -57,7 +57,7 @@ class ListenTests(SynchronousTestCase):
         self.assertEqual("/run/x", self.reactor.unixServers[0][0])
 
     def test_all_interfaces_without_ipv6_is_ipv4(self) -> None:
-        """On a host without IPv6 "everywhere" is IPv4 alone."""
+        """On a host without IPv6, "all interfaces" means IPv4."""
         for code in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             self.setUp()
             self.reactor.failing["::"] = OSError(code, "no")
@@ -65,14 +65,14 @@ class ListenTests(SynchronousTestCase):
             self.assertEqual([(8501, BACKLOG, "0.0.0.0")], self.listening())
 
     def test_one_ipv6_address_is_not_replaced(self) -> None:
-        """A single address that is not there is an error, also if it is one of IPv6."""
+        """A single missing address is an error, also if it is one of IPv6."""
         self.reactor.failing["::1"] = OSError(errno.EADDRNOTAVAIL, "Cannot assign address")
         error = self.failureResultOf(self.listen(r"tcp:8501:interface=\:\:1"), Refused).value
         self.assertIn("Cannot assign address", str(error))
         self.assertEqual([], self.listening())
 
     def test_taken_port_is_named(self) -> None:
-        """The message says what could not be had, and why."""
+        """The message names the address and the reason."""
         self.reactor.failing[""] = OSError(errno.EADDRINUSE, "Address already in use")
         error = self.failureResultOf(self.listen("tcp:8501"), Refused).value
         self.assertEqual(
@@ -85,13 +85,13 @@ class ListenTests(SynchronousTestCase):
         self.assertIn("strange", str(self.failureResultOf(self.listen("tcp:1"), Refused).value))
 
     def why(self, description: str, code: int) -> str:
-        """The message about an address with which this goes wrong."""
+        """Return the message for an address at which listening fails in this way."""
         for interface in ("", "::", "127.0.0.1"):
             self.reactor.failing[interface] = OSError(code, os.strerror(code))
         return str(self.failureResultOf(self.listen(description), Refused).value)
 
     def test_ports_that_need_a_right(self) -> None:
-        """The right is named; other ports that are refused are refused for another reason."""
+        """The message names the needed right; for other ports it gives another reason."""
         needed = "; ports below 1024 need CAP_NET_BIND_SERVICE"
         self.assertEqual(
             "cannot listen on 127.0.0.1:80: Permission denied" + needed,
@@ -103,7 +103,7 @@ class ListenTests(SynchronousTestCase):
         )
 
     def test_sockets_that_cannot_be_made(self) -> None:
-        """The directory that is missing or closed is named, and nothing that Twisted puts there."""
+        """The message names the missing or closed directory, and no file that Twisted adds."""
         for error, why in (
             (FileNotFoundError(2, "No such file", "4711", 0, "/a/x.lock"), "/a does not exist"),
             (PermissionError(13, "Permission denied"), "this user may not make a socket in /a"),
@@ -120,7 +120,7 @@ class ListenTests(SynchronousTestCase):
             self.assertIn(why, told)
 
     def test_addresses_are_shown_as_they_are_written(self) -> None:
-        """All that was added to them for Twisted is removed."""
+        """The additions for Twisted are removed."""
         for text in (":8501", "127.0.0.1:80", "[::1]:8501", "localhost:0", "unix:/run/x.sock"):
             self.assertEqual(text, shown_address(parse_address(text)))
         for description, text in (
@@ -132,7 +132,7 @@ class ListenTests(SynchronousTestCase):
             self.assertEqual(text, shown_address(description))
 
     def test_nonsense_is_refused(self) -> None:
-        """A string that is no endpoint is a start-up error, not a traceback."""
+        """An invalid endpoint string is an error at the start, without a traceback."""
         for description in (
             "carrier:pigeon",
             "tcp:port",

@@ -22,7 +22,7 @@ class LockFileTests(SynchronousTestCase):
         return lock
 
     def test_the_second_learns_the_first(self) -> None:
-        """A held lock is refused, naming what is locked, process, machine, time and lock file."""
+        """The error for a held lock names thing, process, machine, time and lock file."""
         first = self.lock()
         first.acquire()
         second = self.lock()
@@ -34,7 +34,7 @@ class LockFileTests(SynchronousTestCase):
         second.acquire()
 
     def test_a_released_lock_is_free(self) -> None:
-        """After release the next one gets it, and the file names no holder."""
+        """After a release the next process gets the lock, and the file names no holder."""
         first = self.lock()
         first.acquire()
         first.release()
@@ -43,14 +43,14 @@ class LockFileTests(SynchronousTestCase):
         self.lock().acquire()
 
     def test_a_leftover_file_is_no_lock(self) -> None:
-        """The text of a process that died is replaced, and keeps no process waiting."""
+        """The text of a dead process is replaced, and delays no other process."""
         self.path.write_text("process 1 on elsewhere, started long ago, with a long line\nmore\n")
         self.lock().acquire()
         self.assertNotIn("elsewhere", self.path.read_text())
         self.assertEqual(self.path.read_text().count("\n"), 1)
 
     def test_a_holder_that_said_nothing_is_somebody(self) -> None:
-        """A lock held without text, or with odd bytes in it, is refused all the same."""
+        """A lock without text, or with invalid bytes, is refused as well."""
         self.lock().acquire()
         os.truncate(self.path, 0)
         self.assertIn("another process", str(self.assertRaises(Refused, self.lock().acquire)))
@@ -58,7 +58,7 @@ class LockFileTests(SynchronousTestCase):
         self.assertRaises(Refused, self.lock().acquire)
 
     def test_taking_twice_is_refused(self) -> None:
-        """One object takes the lock once."""
+        """One object can take the lock only once."""
         lock = self.lock()
         lock.acquire()
         self.assertRaises(Refused, lock.acquire)
@@ -70,7 +70,7 @@ class LockFileTests(SynchronousTestCase):
         self.assertIn(str(self.path), str(self.assertRaises(Refused, lock.acquire)))
 
     def test_store_and_database_lock_their_own_places(self) -> None:
-        """Each lock lies beside what it guards and says what that is."""
+        """Each lock lies beside the guarded files, and its message names them."""
         (self.path / "store").mkdir(parents=True)
         for lock, place in (
             (StoreLock(self.path), self.path / "store" / "ncps.lock"),
@@ -87,7 +87,7 @@ class LockFileTests(SynchronousTestCase):
         self.assertIn("database of its own by cache-database-url", message)
 
     def test_a_copy_of_the_descriptor_holds_the_lock(self) -> None:
-        """So a child process does: the lock is free when the last of them is gone."""
+        """A child process holds the lock as well; it is free when the last holder has ended."""
         first = self.lock()
         first.acquire()
         copy = os.dup(first.fd)

@@ -20,7 +20,7 @@ MOUNTS = r"""
 
 class FileSystemTests(SynchronousTestCase):
     def test_the_deepest_and_last_mount_counts(self) -> None:
-        """A directory lies on what was mounted above it last, also with a strange name."""
+        """The last mount above a directory counts, also with a strange name."""
         mounts = Path(self.mktemp())
         mounts.write_text(MOUNTS)
         for path, kind in {
@@ -33,14 +33,14 @@ class FileSystemTests(SynchronousTestCase):
             self.assertEqual(file_system_of(Path(path), mounts), kind)
 
     def test_what_cannot_be_told_is_from_elsewhere(self) -> None:
-        """Without /proc all is left to threads; what the kernel makes up is no place for files."""
+        """Without /proc, and on unknown file systems, threads make all calls."""
         self.assertEqual(file_system_of(Path("/"), Path("/nonexistent")), "")
         self.assertFalse(is_local(Path("/proc")))
 
 
 class NowTests(SynchronousTestCase):
     def test_what_is_in_memory(self) -> None:
-        """A file that was just written is opened and read as it is; parts and the end as well."""
+        """A new file is opened and read from memory, also in parts and at its end."""
         path = Path(self.mktemp()).absolute()
         path.write_bytes(b"some bytes")
         path.read_bytes()
@@ -52,6 +52,6 @@ class NowTests(SynchronousTestCase):
         self.assertFalse(os.get_inheritable(fd))
 
     def test_what_cannot_be_opened(self) -> None:
-        """Why not is for a thread to find out: nothing is raised."""
+        """A failed call raises no error: a thread finds the reason."""
         self.assertIsNone(open_now(b"/nonexistent/file"))
         self.assertIsNone(open_now(b"/proc/self/mem/x"))

@@ -12,7 +12,7 @@ from ncps.aio.places import remedy
 
 class RemedyTests(SynchronousTestCase):
     def test_each_trouble_has_its_remedy(self) -> None:
-        """The setting is named, and the user that needs the right."""
+        """Each message names the setting, or the user who needs the right."""
         for code, words in (
             (errno.ENOSPC, "make room there, or name another one by the-setting"),
             (errno.EROFS, "mount its file system for writing, or name another one by"),
@@ -26,6 +26,6 @@ class RemedyTests(SynchronousTestCase):
         self.assertIn("name another one by the-setting", remedy("the-setting", None))
 
     def test_a_user_without_a_name(self) -> None:
-        """Containers run as numbers."""
+        """The message has the number of a user without a name, as in containers."""
         self.patch(os, "geteuid", lambda: 4_000_000_123)
         self.assertIn("the user 4000000123 may", remedy("the-setting", None))

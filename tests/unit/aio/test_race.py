@@ -1,4 +1,4 @@
-"""Race: the first success wins, losers run on, and an owner may end it."""
+"""Race: the first success wins, losers continue, and an owner may end the race."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RaceTests(SynchronousTestCase):
             self.race.enter(f"ask {entrant}", entrant)
 
     def test_first_success_wins_and_a_later_one_is_discarded(self) -> None:
-        """A loser runs on to its own end."""
+        """A losing attempt continues until its own end."""
         self.enter("a", "b")
         self.attempts["b"].callback(2)
         self.assertEqual(("b", 2), self.successResultOf(self.winner))
@@ -47,7 +47,7 @@ class RaceTests(SynchronousTestCase):
         self.assertEqual(([], [1]), (self.race.running, self.discarded))
 
     def test_failures_are_told_and_end_nothing(self) -> None:
-        """Whether another attempt enters is for the owner to say, also after the end."""
+        """The owner decides whether another attempt begins, also after the end of the race."""
         self.enter("a", "b", "c")
         self.attempts["a"].errback(Unavailable("away"))
         self.assertNoResult(self.winner)
@@ -57,7 +57,7 @@ class RaceTests(SynchronousTestCase):
         self.assertEqual(("b", 2), self.successResultOf(self.winner))
 
     def test_owner_ends_it(self) -> None:
-        """Without a winner, or with an error."""
+        """The owner ends the race without a winner, or with an error."""
         self.race.end()
         self.assertIsNone(self.successResultOf(self.winner))
         other: Race[str, int] = Race(self.tasks, self.attempt, self.note_lost)
@@ -66,14 +66,14 @@ class RaceTests(SynchronousTestCase):
         self.failureResultOf(waiting, Unavailable)
 
     def test_a_fault_of_ours_counts_as_a_failure(self) -> None:
-        """No client waits for an attempt that broke; the fault is logged."""
+        """An unexpected error is logged and counts as a failure, so no client waits for it."""
         self.enter("a")
         self.attempts["a"].errback(ZeroDivisionError())
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
         self.assertEqual(["a"], [entrant for entrant, _ in self.lost])
 
     def test_a_client_that_leaves_ends_no_attempt(self) -> None:
-        """A success that comes after that is discarded."""
+        """A success after the end of the client is discarded."""
         self.enter("a")
         self.winner.cancel()
         self.failureResultOf(self.winner, CancelledError)
@@ -87,7 +87,7 @@ class RaceTests(SynchronousTestCase):
         self.failureResultOf(self.winner, CancelledError)
 
     def test_attempts_have_the_trail_of_the_request(self) -> None:
-        """Also those that enter later, from a timer."""
+        """Attempts that begin later, from a timer, have the trail as well."""
         with trail.following(Trail(("cache.example",))):
             race: Race[str, int] = Race(self.tasks, self.attempt, self.note_lost)
         race.enter("ask a", "a")

@@ -1,4 +1,4 @@
-"""The reactor of a process, and how soon threads let it go on."""
+"""The reactor of a process, and the interval after which threads yield to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ncps.aio.reactor import SWITCH_S, chosen_reactor
 
 class ChosenReactorTests(SynchronousTestCase):
     def test_threads_that_compute_hand_over_soon(self) -> None:
-        """The reactor's thread waits after each of its calls to the kernel while one computes."""
+        """Threads that compute yield to the reactor's thread within `SWITCH_S`."""
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         chosen_reactor()
         self.assertAlmostEqual(SWITCH_S, sys.getswitchinterval(), places=6)

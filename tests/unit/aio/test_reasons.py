@@ -16,7 +16,7 @@ from ncps.aio.resolver import NameTrouble
 
 class ReasonTests(SynchronousTestCase):
     def test_reasons_are_words(self) -> None:
-        """No reason has the name of a class of Python, a number of the system, or a full stop."""
+        """No reason has the name of a Python class, a number of the system, or a full stop."""
         odd = error.ConnectError(errno.EAFNOSUPPORT, "x")
         for found, words in (
             (
@@ -44,5 +44,5 @@ class ReasonTests(SynchronousTestCase):
             self.assertEqual(reason_of(found), words)
 
     def test_names_of_classes_become_words(self) -> None:
-        """The name that a library gives an error says something, too."""
+        """The name of an unknown class becomes the reason."""
         self.assertEqual(in_words(ResponseNeverReceived), "response never received")

@@ -1,4 +1,4 @@
-"""Maps and sets within bounds of size and time."""
+"""Maps and sets with limits of size and time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BoundedMapTests(SynchronousTestCase):
         self.held: BoundedMap[int, str] = BoundedMap(6, size_of=len, forgotten=self.told.append)
 
     def test_bounded_by_size_oldest_first(self) -> None:
-        """The sizes of the values count, and not their number."""
+        """The map limits the sum of sizes, not the number of values."""
         for key, value in enumerate(("aaa", "b", "cc", "dd")):
             self.held.put(key, value)
         self.assertEqual([None, "b", "cc", "dd"], [self.held.get(key) for key in range(4)])
@@ -24,7 +24,7 @@ class BoundedMapTests(SynchronousTestCase):
         self.assertEqual((0, 0), (len(self.held), self.held.size))
 
     def test_renewed_goes_last(self) -> None:
-        """A map whose keys are renewed when they are used forgets the least recently used one."""
+        """A map whose keys are renewed at each use forgets the least recently used one."""
         for key in range(3):
             self.held.put(key, "ab")
         self.held.renew(0)
@@ -33,7 +33,7 @@ class BoundedMapTests(SynchronousTestCase):
         self.assertEqual([True, False], [self.held.get(key) is not None for key in (0, 1)])
 
     def test_each_that_is_held_no_more_is_told_of(self) -> None:
-        """Replaced, forgotten or cleared; not if it is taken."""
+        """`forgotten` gets each replaced or removed value, but not those of `take_all`."""
         self.held.put(1, "a")
         self.held.put(1, "b")
         self.held.forget(1)
@@ -53,7 +53,7 @@ class RecentMapTests(SynchronousTestCase):
         self.recent: RecentMap[str, int] = RecentMap(self.clock, ttl_s=10, max_entries=2)
 
     def test_each_value_has_its_time(self) -> None:
-        """It begins anew where a value is put again, and with it the key's place in the line."""
+        """A value that is put again gets a new time and the last place."""
         self.recent.put("a", 1)
         self.recent.put("b", 2)
         self.clock.advance(5)
@@ -66,7 +66,7 @@ class RecentMapTests(SynchronousTestCase):
         self.assertEqual([None, 4, 4], [self.recent.get(key) for key in "acd"])
 
     def test_forgotten_and_cleared(self) -> None:
-        """One key, or all; what was never there can be forgotten, too."""
+        """One key or all can be removed; a missing key does no harm."""
         for key in "ab":
             self.recent.put(key, 1)
         self.recent.forget("a")
@@ -82,7 +82,7 @@ class RecentSetTests(SynchronousTestCase):
         self.recent = RecentSet(self.clock, ttl_s=10, max_entries=3)
 
     def test_remembered_and_forgotten_in_time(self) -> None:
-        """An absence is believed for its time, and for not a moment more."""
+        """A key is in the set for its time, and not longer."""
         self.recent.add("a")
         self.clock.advance(9.9)
         self.assertIn("a", self.recent)
@@ -91,7 +91,7 @@ class RecentSetTests(SynchronousTestCase):
         self.assertEqual(0, len(self.recent))
 
     def test_time_of_day_does_not_matter(self) -> None:
-        """An hour more or less on the clock neither ends an absence nor makes it last."""
+        """A change of the time of day neither removes a key nor keeps it."""
         clock = SetClock()
         recent = RecentSet(clock, ttl_s=10, max_entries=3)
         recent.add("a")
@@ -103,20 +103,20 @@ class RecentSetTests(SynchronousTestCase):
         self.assertNotIn("a", recent)
 
     def test_taken_back(self) -> None:
-        """An upload ends the absence at once; what was never there can be taken back, too."""
+        """A key can be removed early; a missing key does no harm."""
         self.recent.add("a")
         self.recent.forget("a")
         self.recent.forget("b")
         self.assertNotIn("a", self.recent)
 
     def test_bounded_oldest_first(self) -> None:
-        """A million different questions do not fill the memory."""
+        """The number of keys has a limit."""
         for key in "abcad":
             self.recent.add(key)
         self.assertEqual([True, False, True, True], [key in self.recent for key in "abcd"])
 
     def test_may_be_switched_off(self) -> None:
-        """With no time or no room nothing is remembered."""
+        """Without time or without room the set stays empty."""
         for ttl_s, max_entries in ((0, 3), (3, 0)):
             recent = RecentSet(self.clock, ttl_s=ttl_s, max_entries=max_entries)
             recent.add("a")

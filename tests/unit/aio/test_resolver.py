@@ -1,4 +1,4 @@
-"""Resolver: look-ups shared, remembered, bounded and given up, in threads the test holds."""
+"""Resolver: look-ups are shared, kept, limited and given up, in threads of the test."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NONE = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 @implementer(IResolutionReceiver)
 @define
 class Receiver:
-    """Notes what it is told."""
+    """A receiver that records its calls."""
 
     addresses: list[IAddress] = Factory(list)
     name: str = ""
@@ -92,7 +92,7 @@ class ResolverCase(SynchronousTestCase):
 
 class FindTests(ResolverCase):
     def test_addresses_in_figures_need_no_look_up(self) -> None:
-        """They are there at once, even if all look-ups hang."""
+        """Numeric addresses are returned immediately, even if all look-ups hang."""
         for text in (V4, V6, "::1", "127.0.0.1", "fe80::1%eth0"):
             self.assertEqual((text,), self.successResultOf(self.find(text)))
         self.assertEqual(0, len(self.threads))
@@ -109,7 +109,7 @@ class FindTests(ResolverCase):
         self.assertEqual([], self.wire.getDelayedCalls())
 
     def test_remembered_for_a_while(self) -> None:
-        """After that it is looked up anew."""
+        """An address is kept for `FRESH_S`; then it is looked up again."""
         finding = self.find("a.example")
         self.threads.release()
         self.successResultOf(finding)
@@ -123,7 +123,7 @@ class FindTests(ResolverCase):
         self.assertEqual((V6,), self.successResultOf(finding))
 
     def test_silence_is_given_up(self) -> None:
-        """A later caller waits no longer; an answer that comes late is good for the next caller."""
+        """A later caller does not wait again; a late answer serves the next caller."""
         finding = self.find("a.example")
         self.wire.advance(PATIENCE_S - 1)
         later = self.find("a.example")
@@ -142,7 +142,7 @@ class FindTests(ResolverCase):
         self.assertEqual((V4,), self.successResultOf(self.find("a.example")))
 
     def test_old_addresses_while_no_name_server_answers(self) -> None:
-        """They are used after a second, or at once where the system says that none does."""
+        """Old addresses are used after a second, or immediately after a reported failure."""
         self.find("a.example")
         self.threads.release()
         self.wire.advance(FRESH_S)
@@ -160,7 +160,7 @@ class FindTests(ResolverCase):
         self.assertIn("Temporary failure", str(self.trouble(finding)))
 
     def test_name_that_is_no_more(self) -> None:
-        """A name that the server denies is not taken from memory, and the denial is not kept."""
+        """After a denial old addresses are not used, and the denial is not kept."""
         self.find("a.example")
         self.threads.release()
         self.wire.advance(FRESH_S)
@@ -176,7 +176,7 @@ class FindTests(ResolverCase):
         self.assertEqual((V6,), self.successResultOf(finding))
 
     def test_names_that_cannot_be_any(self) -> None:
-        """Each answer of the system becomes an error of ours."""
+        """Each error of the system becomes NameTrouble."""
         for error in (UnicodeError("label too long"), OSError("odd"), ValueError("nul")):
             self.fail_with(error)
             finding = self.find("a" * 70)
@@ -184,14 +184,14 @@ class FindTests(ResolverCase):
             self.assertIn("was not found", str(self.trouble(finding)))
 
     def test_no_thread(self) -> None:
-        """That is no fault of the name."""
+        """A lack of threads is a limit of this process, not a fault of the name."""
         self.fail_with(Unavailable("no thread"))
         finding = self.find("own.example")
         self.threads.release()
         self.assertTrue(self.trouble(finding).is_ours)
 
     def test_second_look_up_beside_one_that_hangs_for_good(self) -> None:
-        """One, but no third."""
+        """A second look-up begins beside one that hangs, but no third one."""
         for _ in range(4):
             finding = self.find("own.example")
             self.wire.advance(RENEWED_S)
@@ -199,7 +199,7 @@ class FindTests(ResolverCase):
         self.assertEqual(MAX_PER_NAME, len(self.threads))
 
     def test_names_of_others_are_bounded(self) -> None:
-        """They wait for their turn, but the resolver's own name never does."""
+        """Other names wait for their turn; the resolver's own name never waits."""
         finding = [self.find(f"x{number}.example") for number in range(MAX_OTHERS + 2)]
         own = self.find("own.EXAMPLE")
         self.assertEqual(MAX_OTHERS + 1, len(self.threads))
@@ -209,7 +209,7 @@ class FindTests(ResolverCase):
         self.assertEqual([], self.wire.getDelayedCalls())
 
     def test_names_of_others_that_hang(self) -> None:
-        """A look-up that waits behind them has not failed; known addresses are used again."""
+        """A look-up that waits for a thread has not failed; known addresses are used."""
         self.find("known.example")
         self.threads.release()
         self.wire.advance(FRESH_S)
@@ -224,7 +224,7 @@ class FindTests(ResolverCase):
         self.assertEqual((V4,), self.successResultOf(known))
 
     def test_queue_is_bounded(self) -> None:
-        """Beyond it the answer is there at once."""
+        """Beyond the limit of the queue the error comes immediately."""
         waiting = [self.find(f"x{number}.example") for number in range(MAX_OTHERS + QUEUE)]
         self.assertTrue(self.trouble(self.find("y.example")).is_ours)
         self.wire.advance(PATIENCE_S)
@@ -232,7 +232,7 @@ class FindTests(ResolverCase):
             self.trouble(one)
 
     def test_names_remembered_are_bounded(self) -> None:
-        """The oldest goes first."""
+        """Beyond the limit the oldest name is forgotten."""
         for number in range(MAX_NAMES + 10):
             self.find(f"x{number}.example")
             self.threads.release()
@@ -250,7 +250,7 @@ class TwistedTests(ResolverCase):
         return receiver
 
     def test_addresses_as_twisted_has_them(self) -> None:
-        """Both kinds, or those that were asked for, with the port."""
+        """Twisted gets addresses of both kinds, or of the requested ones, with the port."""
         self.answer = lambda _: (V6, V4)
         receiver = self.resolve("a.example", portNumber=80)
         self.assertFalse(receiver.is_complete)
@@ -261,7 +261,7 @@ class TwistedTests(ResolverCase):
         self.assertEqual([IPv4Address("TCP", V4, 0)], receiver.addresses)
 
     def test_no_address(self) -> None:
-        """Then it has ended without any, and says why."""
+        """The resolution ends without an address, and `why` gives the reason."""
         self.fail_with(NONE)
         receiver = self.resolve("a.example")
         self.threads.release()
@@ -269,7 +269,7 @@ class TwistedTests(ResolverCase):
         self.assertIn("Name or service not known", str(self.resolver.why("A.example")))
 
     def test_cancelled(self) -> None:
-        """Its receiver hears nothing more; another one of the same name gets its answer."""
+        """A cancelled receiver gets no further call; another one of the name gets its answer."""
         self.answer = lambda _: (V4,)
         left, kept = Receiver(), self.resolve("a.example")
         self.resolver.resolveHostName(left, "a.example").cancel()
@@ -278,7 +278,7 @@ class TwistedTests(ResolverCase):
         self.assertEqual(([IPv4Address("TCP", V4, 0)], True), (kept.addresses, kept.is_complete))
 
     def test_endpoint(self) -> None:
-        """It connects, or fails with the reason, which Twisted takes for a look-up that failed."""
+        """The endpoint connects, or fails with an error that Twisted treats as a failed look-up."""
         self.wire.installNameResolver(self.resolver)
         endpoint = NamedEndpoint(self.wire, "a.example", 80, 3)
         connecting = endpoint.connect(ProtocolFactory())

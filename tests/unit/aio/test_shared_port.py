@@ -1,4 +1,4 @@
-"""The shares of several processes in the connections that wait."""
+"""The shares of several processes in the waiting connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNTS = st.integers(0, 40)
 
 
 def after(loads: Sequence[int], waiting: int) -> list[int]:
-    """The connections of all when each in turn has taken its share of the rest."""
+    """Return the connections of all processes after each has taken its share in turn."""
     found = list(loads)
     for place, own in enumerate(loads):
         taken = min(waiting, share_of(own, found[:place] + found[place + 1 :], waiting))
@@ -26,22 +26,22 @@ def after(loads: Sequence[int], waiting: int) -> list[int]:
 
 class ShareTests(SynchronousTestCase):
     def test_a_burst_is_divided(self) -> None:
-        """Of 25 the first one takes 13 and leaves 12 to the other."""
+        """Of 25 connections the first process takes 13 and leaves 12 to the other."""
         self.assertEqual([13, 12], after([0, 0], 25))
 
     def test_few_are_left_to_those_that_have_fewer(self) -> None:
-        """A process that another one is below takes nothing, also where a third one is above it."""
+        """A process takes nothing if another one has fewer connections."""
         self.assertEqual(0, share_of(5, [4], 1))
         self.assertEqual(0, share_of(5, [20, 0], 2))
         self.assertEqual(2, share_of(0, [20, 5], 2))
 
     def test_alone_all_are_taken(self) -> None:
-        """Nobody is waited for who does not listen."""
+        """A single process takes all connections."""
         self.assertEqual(7, share_of(30, [], 7))
 
     @given(st.lists(COUNTS, min_size=1, max_size=6), st.integers(0, 100))
     def test_nobody_is_left_and_nobody_is_overfull(self, loads: list[int], waiting: int) -> None:
-        """All that wait are taken, and who took some has at most one more than anybody else."""
+        """All connections are taken, and the numbers of their takers differ by one at most."""
         found = after(loads, waiting)
         self.assertEqual(sum(loads) + waiting, sum(found))
         for before, now in zip(loads, found, strict=True):
@@ -58,7 +58,7 @@ class LoadsTests(SynchronousTestCase):
         self.supervisor = Loads(fd, 2)
 
     def test_only_those_that_listen_are_waited_for(self) -> None:
-        """Before its first turn, when it has left, and when it was found dead."""
+        """A process counts only while it listens: not before, after, or when it is dead."""
         self.first.enter()
         self.first.tell(9)
         self.assertEqual(1, self.first.share(1))
@@ -71,7 +71,7 @@ class LoadsTests(SynchronousTestCase):
         self.assertEqual(1, self.first.share(1))
 
     def test_one_that_has_left_comes_back_with_its_connections(self) -> None:
-        """Its reports meanwhile do not make it listen."""
+        """A process that has left reports connections, but does not count until it enters again."""
         self.first.enter()
         self.first.leave()
         self.first.tell(3)
@@ -82,7 +82,7 @@ class LoadsTests(SynchronousTestCase):
         self.assertEqual(3, self.second.share(3))
 
     def test_one_that_pauses_is_not_waited_for(self) -> None:
-        """It takes nothing now, and is not gone: its reports do not make it listen again."""
+        """A paused process takes nothing, but is not gone; its reports do not end the pause."""
         self.first.enter()
         self.second.enter()
         self.first.tell(9)

@@ -1,4 +1,4 @@
-"""The meaning of signals, on a reactor and a table of handlers that are made up."""
+"""The meaning of signals, with an artificial reactor and table of handlers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Reactor(Clock):
-    """A reactor that runs what it is told at once, and starts when it is told."""
+    """A reactor that makes calls immediately, and starts when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class SignalsTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observe)
 
     def listen(self, *, with_handlers: bool = True) -> None:
-        """Hear signals in a reactor that has started."""
+        """Install the handlers in a reactor that has started."""
         signals.hear_signals(
             self.reactor,
             lambda: self.said.append("cut"),
@@ -72,7 +72,7 @@ class SignalsTests(SynchronousTestCase):
         self.handlers[number](number, None)
 
     def test_the_first_stops_and_the_second_cuts(self) -> None:
-        """Whichever of the two signals comes first or second; a third changes nothing."""
+        """The first signal stops, the second cuts, in any order; a third one does nothing."""
         for first in ENDING:
             for second in ENDING:
                 self.said.clear()
@@ -85,7 +85,7 @@ class SignalsTests(SynchronousTestCase):
                 self.assertEqual([f"stop {first}", "cut"], self.said)
 
     def test_a_cut_that_does_not_end_is_left(self) -> None:
-        """A process that cannot end though it was cut ends all the same."""
+        """A process that does not end after the cut is ended by force."""
         self.listen()
         self.send(signal.SIGTERM)
         self.reactor.advance(1000)
@@ -105,7 +105,7 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual([], self.lines)
 
     def test_what_others_hear_is_theirs(self) -> None:
-        """twistd turns its log at SIGUSR1, `nohup` has SIGHUP ignored: both stay as they are."""
+        """Signals with other handlers, and ignored ones, stay as they are."""
         self.handlers[signal.SIGUSR1] = turn = lambda *_: None
         self.handlers[signal.SIGHUP] = signal.SIG_IGN
         self.listen()
@@ -113,6 +113,6 @@ class SignalsTests(SynchronousTestCase):
         self.assertIs(signal.SIG_IGN, self.handlers[signal.SIGHUP])
 
     def test_a_reactor_without_handlers_is_left_alone(self) -> None:
-        """Where the reactor hears no signals, the system's own handling of them stays."""
+        """If the reactor handles no signals, the default actions stay."""
         self.listen(with_handlers=False)
         self.assertNotIn(signal.SIGTERM, self.handlers)

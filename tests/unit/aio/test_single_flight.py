@@ -28,7 +28,7 @@ class SingleFlightTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.flights.join(key, self.job))
 
     def test_two_waiters_share_one_job(self) -> None:
-        """Two requests for one thing cost one fetch."""
+        """Two callers with one key share one job."""
         first, second = self.join(), self.join()
         self.assertEqual(1, len(self.jobs))
         self.assertIn("k", self.flights)
@@ -37,7 +37,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(0, len(self.flights))
 
     def test_other_key_is_another_job(self) -> None:
-        """Different things are fetched side by side."""
+        """Jobs of different keys run at the same time."""
         first, second = self.join("a"), self.join("b")
         self.jobs[1].callback(2)
         self.assertEqual(2, self.successResultOf(second))
@@ -45,7 +45,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual((True, False), ("a" in self.flights, "b" in self.flights))
 
     def test_cancelled_waiter_does_not_stop_the_job(self) -> None:
-        """One of two clients leaves, the other gets the answer."""
+        """If one of two waiters is cancelled, the other gets the result."""
         first, second = self.join(), self.join()
         first.cancel()
         self.failureResultOf(first, CancelledError)
@@ -53,7 +53,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(3, self.successResultOf(second))
 
     def test_a_job_can_be_ended(self) -> None:
-        """Its waiters are told to come again, and the next one begins anew at once."""
+        """Waiters of a cancelled job get Unavailable, and the next caller starts a new job."""
         first = self.join()
         self.flights.cancel("other")
         self.flights.cancel("k")
@@ -66,7 +66,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(0, len(self.flights))
 
     def test_job_outlives_all_waiters(self) -> None:
-        """The job ends well though all waiters have left, and a later caller joins it."""
+        """The job continues without waiters, and a later caller joins it."""
         first = self.join()
         first.cancel()
         self.failureResultOf(first, CancelledError)
@@ -78,7 +78,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual([], self.tasks.names)
 
     def test_failure_reaches_all_and_next_one_tries_again(self) -> None:
-        """An error is everybody's, but it is not remembered."""
+        """All waiters get the error; the next caller starts a new job."""
         waiters = [self.join(), self.join()]
         self.jobs[0].errback(NotFound("no"))
         for waiter in waiters:
@@ -88,7 +88,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(4, self.successResultOf(again))
 
     def test_a_caller_that_asks_again_at_once_gets_a_new_job(self) -> None:
-        """A waiter that tries again in the moment of failure does not get the old failure."""
+        """A waiter that asks again immediately after a failure gets a new job."""
 
         async def stubborn() -> int:
             try:
@@ -103,7 +103,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(5, self.successResultOf(waiting))
 
     def test_a_caller_after_success_gets_a_new_job(self) -> None:
-        """Callers that waited share a result; a later caller does not get it."""
+        """Waiters share a result; a later caller starts a new job."""
 
         async def twice() -> list[int]:
             return [await self.flights.join("k", self.job), await self.flights.join("k", self.job)]
@@ -114,7 +114,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual([1, 2], self.successResultOf(waiting))
 
     def test_unforeseen_error_reaches_waiters_and_log(self) -> None:
-        """A fault of the program reaches the waiters, and the log even if there are none."""
+        """An unexpected error reaches the waiters, and also the log, even without waiters."""
         waiting = self.join()
         self.jobs[0].errback(ZeroDivisionError())
         self.failureResultOf(waiting, ZeroDivisionError)
@@ -122,7 +122,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertNotIn("k", self.flights)
 
     def test_job_cancelled_at_stop_is_unavailable_to_waiters(self) -> None:
-        """A daemon that stops says "later" to the waiters."""
+        """When the daemon stops, the waiters get Unavailable."""
         waiting = self.join()
         self.successResultOf(Deferred.fromCoroutine(self.stop()))
         self.failureResultOf(waiting, Unavailable)
@@ -135,7 +135,7 @@ class SingleFlightTests(SynchronousTestCase):
         await stopping
 
     def test_job_that_ends_at_once_needs_no_waiting(self) -> None:
-        """A job that has its answer in hand is answered in the same breath."""
+        """A job that ends immediately returns its result in the same turn."""
 
         async def ready() -> int:
             return 9

@@ -1,4 +1,4 @@
-"""SmallSpool: bytes in memory, hashed where that is cheap, shown when they are right or late."""
+"""SmallSpool: bytes in memory, hashed without a thread if cheap, shown when right or late."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SmallSpoolTests(SynchronousTestCase):
         self.assertEqual(sha256_of(self.data).digest, self.digest.hash.digest())
 
     def test_dear_digests_go_to_a_thread(self) -> None:
-        """The reactor's thread does not wait for a NAR that takes long to unpack."""
+        """Expensive digests run in a thread."""
         self.digest.cost_s = INLINE_S * 2
         spool = self.new()
         self.put(spool, self.data)
@@ -73,14 +73,14 @@ class SmallSpoolTests(SynchronousTestCase):
         self.assertEqual(SIZE, spool.length)
 
     def test_what_digests_cost(self) -> None:
-        """A NAR of unknown size may take for ever; xz takes longer than zstd."""
+        """The cost of a NAR of unknown size is infinite; xz costs more than zstd."""
         sizes = [NarDigest(each, max_size=1 << 20).cost_s for each in ("none", "zstd", "xz")]
         self.assertEqual(sorted(sizes), sizes)
         self.assertGreater(sizes[2], INLINE_S)
         self.assertEqual((inf, inf), (FileDigest().cost_s, NarDigest("xz").cost_s))
 
     def test_readers_wait_for_the_verdict(self) -> None:
-        """No byte is shown before, also if the source makes a pause."""
+        """Readers get no byte before the verdict, even if the source pauses."""
         spool = self.new()
         client = Client(spool.reader(5, SIZE - 5))
         self.put(spool, self.data[:50_000])
@@ -93,7 +93,7 @@ class SmallSpoolTests(SynchronousTestCase):
         self.assertEqual(self.data[5 : SIZE - 5], client.data)
 
     def test_a_slow_source_is_shown_as_it_comes(self) -> None:
-        """After a while readers get what there is, but for the end."""
+        """After `PROMPT_S` readers get the bytes so far, except the end."""
         spool = self.new()
         client = Client(spool.reader())
         self.clock.advance(PROMPT_S * 2)
@@ -105,7 +105,7 @@ class SmallSpoolTests(SynchronousTestCase):
         self.successResultOf(client.done)
 
     def test_a_source_that_stalls_is_shown(self) -> None:
-        """Readers get what there is though nothing more comes."""
+        """Readers get the bytes so far, even if no more come."""
         spool = self.new()
         client = Client(spool.reader())
         self.put(spool, self.data[:1000])
@@ -114,7 +114,7 @@ class SmallSpoolTests(SynchronousTestCase):
         self.assertEqual(self.data[:1000], client.data)
 
     def test_bytes_keep_their_order_while_a_thread_works(self) -> None:
-        """Bytes that come while a thread has those before wait for it."""
+        """Bytes that come while a thread hashes wait for it."""
         self.digest.cost_s = inf
         spool = self.new()
         self.put(spool, self.data[:1000])
@@ -130,7 +130,7 @@ class SmallSpoolTests(SynchronousTestCase):
         self.assertEqual(self.data, client.data)
 
     def test_wrong_bytes_of_a_source_that_stalls(self) -> None:
-        """The writer hears of it from its next call."""
+        """The next call of the writer raises the error."""
         self.digest.bad_after = 10
         spool = self.new()
         self.put(spool, self.data[:1000])
@@ -138,7 +138,7 @@ class SmallSpoolTests(SynchronousTestCase):
         self.failureResultOf(self.start(spool.write(b"more")), Corrupt)
 
     def test_a_spool_that_is_gone_shows_nothing(self) -> None:
-        """No timer is left behind."""
+        """A closed spool leaves no timer."""
         for end in (SmallSpool.release, SmallSpool.commit):
             spool = self.new()
             self.put(spool, self.data[:1000])
@@ -146,7 +146,7 @@ class SmallSpoolTests(SynchronousTestCase):
             self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_slow_source_of_many_packets(self) -> None:
-        """They are all there, in order, for readers of any time and for the store."""
+        """Many packets arrive in order, for all readers and for the store."""
         spool, store = self.new(), MemoryNarStore()
         early = Client(spool.reader())
         self.clock.advance(PROMPT_S * 2)
@@ -161,7 +161,7 @@ class SmallSpoolTests(SynchronousTestCase):
         self.assertEqual((self.data, bytes), (store.objects[KEY], type(store.objects[KEY])))
 
     def test_wrong_bytes(self) -> None:
-        """The writer hears of it each time, and no reader gets a byte."""
+        """Each call of the writer raises the error, and no reader gets a byte."""
         self.digest.bad_after = 10
         spool = self.new()
         client = Client(spool.reader())
@@ -175,7 +175,7 @@ class SmallSpoolTests(SynchronousTestCase):
             spool.reader()
 
     def test_memory_is_counted_until_the_last_reader_leaves(self) -> None:
-        """The budget has it back once, after writer and readers."""
+        """The budget gets the memory back once, after writer and readers have left."""
         spool = self.new()
         reader = spool.reader()
         spool.release()
@@ -187,7 +187,7 @@ class SmallSpoolTests(SynchronousTestCase):
             spool.reader()
 
     def test_the_budget_is_kept(self) -> None:
-        """There is no memory beyond it."""
+        """Beyond the budget there is no memory."""
         self.assertTrue(self.budget.take(2 * SIZE))
         self.assertFalse(self.budget.take(1))
 

@@ -1,4 +1,4 @@
-"""Spool: one writer, many readers, each at its own pace; nothing complete before it is right."""
+"""Spool: one writer, many readers at their own pace; no file is complete before it is right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.aio.spool_case import MIB, SpoolCase, noise, not_in_memory
 
 class ReadingTests(SpoolCase):
     def test_readers_early_and_late_get_all(self) -> None:
-        """The first client and one that comes when all is there get the same bytes."""
+        """An early client and a late one get the same bytes."""
         data = noise(3 * MIB)
         early = self.client()
         self.put(data[:MIB])
@@ -39,7 +39,7 @@ class ReadingTests(SpoolCase):
         self.assertEqual(self.digest.seen, len(data))
 
     def test_readers_at_different_paces(self) -> None:
-        """A slow client neither slows the writer nor another client, and gets all in the end."""
+        """A slow client slows neither the writer nor another client, and gets all bytes."""
         data = noise(4 * MIB)
         self.spool.total = len(data)
         slow, fast = self.client(hold=True), self.client()
@@ -57,7 +57,7 @@ class ReadingTests(SpoolCase):
         self.assertEqual(1, self.file.closed)
 
     def test_ranges_of_a_growing_file(self) -> None:
-        """Clients that resume wait for their bytes and get exactly those."""
+        """Clients that resume wait for their bytes, and get exactly these."""
         data = noise(MIB)
         self.spool.total = len(data)
         spans = [(0, 1), (5, 300_000), (MIB - 1, MIB), (500_000, None), (MIB, None), (7, 7)]
@@ -78,7 +78,7 @@ class ReadingTests(SpoolCase):
         self.assertEqual(b"cdef", client.data)
 
     def test_last_64_kib_wait_for_commit(self) -> None:
-        """Nobody has the whole before it was found right, also when all bytes are here."""
+        """No client has the whole file before the verdict, even if all bytes are there."""
         data = noise(MIB)
         self.spool.total = len(data)
         whole, part, tail = self.client(), self.client(10, 500_000), self.client(MIB - 10)
@@ -94,7 +94,7 @@ class ReadingTests(SpoolCase):
         self.assertEqual(data[-10:], tail.data)
 
     def test_unknown_total_holds_back_from_what_is_there(self) -> None:
-        """Where the end is unknown any byte may be the last: 64 KiB are kept at all times."""
+        """If the total is unknown, any byte may be the last: 64 KiB are always held back."""
         client = self.client()
         self.assertIsNone(client.body.size)
         self.put(noise(HOLD_BACK))
@@ -107,21 +107,21 @@ class ReadingTests(SpoolCase):
         self.assertEqual(HOLD_BACK + 1, len(client.data))
 
     def test_size_is_known_from_total_or_range(self) -> None:
-        """The length for the head of the answer is known as soon as it can be."""
+        """The size is known as early as possible."""
         self.assertEqual(5, self.spool.reader(5, 10).size)
         self.spool.total = 100
         self.assertEqual(95, self.spool.reader(5).size)
         self.assertIsNone(self.spool.reader().segment())
 
     def test_empty_file(self) -> None:
-        """Nothing is a file, too."""
+        """A file without bytes is a file."""
         client = self.client()
         self.finish()
         self.successResultOf(client.done)
         self.assertEqual([], client.chunks)
 
     def test_failure_breaks_readers_off(self) -> None:
-        """Clients of what turned out wrong see an error, never an end."""
+        """Clients of a wrong file get an error, never an end."""
         client, late = self.client(), self.client(hold=True)
         self.put(noise(MIB))
         got = client.data
@@ -135,7 +135,7 @@ class ReadingTests(SpoolCase):
         self.assertEqual(1, self.file.closed)
 
     def test_only_the_first_failure_counts_and_none_after_commit(self) -> None:
-        """A spool that was found right stays right."""
+        """A committed spool stays right."""
         self.spool.fail(Corrupt("first"))
         self.spool.fail(NotFound("second"))
         self.assertIsInstance(self.spool.error, Corrupt)
@@ -145,7 +145,7 @@ class ReadingTests(SpoolCase):
         self.assertIsNone(other.error)
 
     def test_reader_closed_while_waiting_is_woken(self) -> None:
-        """A reader that is closed while it waits raises instead of ending politely."""
+        """A reader that is closed during a wait raises an error instead of ending."""
         reader = self.spool.reader()
         reading = Deferred.fromCoroutine(self.drain(reader))
         self.assertNoResult(reading)
@@ -155,7 +155,7 @@ class ReadingTests(SpoolCase):
         self.assertEqual(0, len(self.spool._readers))
 
     def test_reader_closed_between_chunks_does_not_end_politely(self) -> None:
-        """Reading on from a closed body raises: this is not its end."""
+        """Reading from a closed body raises an error instead of ending."""
         self.put(noise(MIB))
         client = self.client(hold=True)
         client.body.close()
@@ -166,7 +166,7 @@ class ReadingTests(SpoolCase):
         return b"".join([chunk async for chunk in reader])
 
     def test_cancelled_reader_leaves(self) -> None:
-        """A client that goes away in the middle of a wait leaves nothing behind."""
+        """A client that leaves during a wait leaves nothing behind."""
         gone, stays = self.client(), self.client()
         gone.done.cancel()
         self.failureResultOf(gone.done, CancelledError)
@@ -177,7 +177,7 @@ class ReadingTests(SpoolCase):
         self.assertEqual((b"", b"abc"), (gone.data, stays.data))
 
     def test_reader_that_ends_others_while_woken_starves_nobody(self) -> None:
-        """The other readers get their chunks, also if one client's chunk closes readers."""
+        """All readers get their chunks, even if one of them closes others."""
         clients: list[Client] = []
 
         async def ending() -> None:
@@ -196,7 +196,7 @@ class ReadingTests(SpoolCase):
         self.successResultOf(clients[2].done)
 
     def test_unreadable_file_is_the_readers_trouble(self) -> None:
-        """A disk that does not give its bytes back is an error for this reader."""
+        """If the disk cannot be read, only this reader gets an error."""
         self.put(noise(2 * HOLD_BACK))
 
         def pread(*_: object) -> bytes:
@@ -213,7 +213,7 @@ class ReadingTests(SpoolCase):
         self.failureResultOf(self.client().done, Unavailable)
 
     def test_bytes_that_are_not_in_memory_are_read_by_threads(self) -> None:
-        """A slow client gets what the kernel has let go of, in order and once."""
+        """A thread reads bytes that are not in memory, in order and once."""
         data = noise(3 * READ_SIZE + 7)
         self.put(data)
         self.patch(os, "preadv", not_in_memory)
@@ -224,7 +224,7 @@ class ReadingTests(SpoolCase):
             self.assertEqual(wanted, client.data)
 
     def test_ten_thousand_chunks_at_once_do_not_recurse(self) -> None:
-        """However much is there at once, the stack stays flat."""
+        """The depth of the stack does not depend on the number of chunks."""
 
         async def pour() -> None:
             for _ in range(10_000):
@@ -254,7 +254,7 @@ class ReadingTests(SpoolCase):
         length: int | None,
         knows_total: bool,
     ) -> None:
-        """Every range is delivered exactly, whether the file is kept, lost or never was."""
+        """Every range is delivered exactly, with a file, without one, and with a failing one."""
         self.setUp()
         data = noise(sum(sizes))
         stop = None if length is None else start + length
@@ -276,7 +276,7 @@ class ReadingTests(SpoolCase):
 
 
 class Forgetful(bytearray):
-    """A window that fails for want of memory, in one of two ways."""
+    """A window that fails by a lack of memory, in one of two ways."""
 
     def __init__(self, failing: str) -> None:
         super().__init__()
@@ -295,14 +295,14 @@ class Forgetful(bytearray):
 
 
 class NoMemoryTests(SpoolCase):
-    """A batch that is counted and not there, or there and not counted, would move all others."""
+    """A batch that is counted but missing, or the reverse, would move all later bytes."""
 
     def setUp(self) -> None:
         super().setUp()
         self.spool = self.new(kept=False)
 
     def assert_spoiled(self, *clients: Client) -> None:
-        """Check that no reader gets anything more, and none waits."""
+        """Check that no reader gets further bytes, and none waits."""
         for client in clients:
             self.failureResultOf(client.done, MemoryError)
             self.assertTrue(self.content.startswith(client.data))
@@ -310,7 +310,7 @@ class NoMemoryTests(SpoolCase):
         self.flushLoggedErrors(MemoryError)
 
     def test_batch_that_finds_no_room(self) -> None:
-        """Its length is not known, its digest right: only an end is honest."""
+        """If a batch finds no memory, the spool ends with an error."""
         self.spool._content.window.data = Forgetful("adding")
         self.content = noise(4 * HOLD_BACK)
         client = Client(self.spool.reader(), hold=True)
@@ -320,7 +320,7 @@ class NoMemoryTests(SpoolCase):
         self.assert_spoiled(client)
 
     def test_window_that_fails_to_move_on(self) -> None:
-        """All readers would get other bytes than they think, also after the verdict."""
+        """If the window cannot be trimmed, the spool ends, even after the verdict."""
         self.spool._content.window.data = Forgetful("dropping")
         self.content = noise(2 * READ_SIZE)
         readers = [self.spool.reader() for _ in range(2)]
@@ -331,7 +331,7 @@ class NoMemoryTests(SpoolCase):
         self.assert_spoiled(first, second)
 
     def test_batches_that_cannot_be_joined(self) -> None:
-        """Bytes that were taken from the queue and are nowhere else end the spool."""
+        """If bytes are lost between queue and file, the spool ends."""
         self.threads = threads = HeldThreads()
         self.spool = self.new(kept=False)
         self.content = noise(1000)

@@ -1,4 +1,4 @@
-"""The parts of a spool: its queue, and the window behind its file."""
+"""The parts of a spool: its queue, and its window."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class QueueTests(SynchronousTestCase):
         self.queue = SpoolQueue()
 
     def test_chunks_leave_in_batches_in_their_order(self) -> None:
-        """A batch has chunks until it is large enough; small ones are copied into one."""
+        """A batch takes chunks until it is large; small ones are copied into one."""
         large = b"b" * BATCH_LIMIT
         for chunk in (b"a", large, b"c", b"d"):
             self.queue.put(chunk)
@@ -25,7 +25,7 @@ class QueueTests(SynchronousTestCase):
         self.assertEqual((0, BATCH_LIMIT + 3), (len(self.queue), self.queue.size))
 
     def test_a_full_queue_waits_for_room(self) -> None:
-        """The wait ends when less than half is left, or with the error of the queue."""
+        """The wait ends when half of the limit is left, or with the error of the queue."""
         self.queue.put(b"x" * (QUEUE_HIGH + 1))
         waiting = Deferred.fromCoroutine(self.queue.room())
         self.queue.wake()
@@ -40,7 +40,7 @@ class QueueTests(SynchronousTestCase):
         self.assertEqual(0, len(self.queue))
 
     def test_only_the_first_error_counts(self) -> None:
-        """Later ones follow from it."""
+        """Later errors, which follow from the first one, are ignored."""
         self.queue.fail(Unavailable("first"))
         self.queue.fail(Unavailable("second"))
         self.assertEqual("first", str(self.assertRaises(Unavailable, self.queue.check)))
@@ -48,7 +48,7 @@ class QueueTests(SynchronousTestCase):
 
 class WindowTests(SynchronousTestCase):
     def test_bytes_have_the_offsets_of_the_spool(self) -> None:
-        """The first ones say where the window begins; dropping moves its start only forward."""
+        """The window begins at the offset of its first bytes; dropping only moves it forward."""
         window = SpoolWindow()
         window.add(memoryview(b"abc"), 10)
         window.add(memoryview(b"def"), 99)
@@ -62,7 +62,7 @@ class WindowTests(SynchronousTestCase):
 
 class ContentTests(SynchronousTestCase):
     def test_without_a_file_everything_goes_through_the_window(self) -> None:
-        """Bytes that were dropped from it cannot be read any more; all are hashed."""
+        """Dropped bytes cannot be read again; all bytes are hashed."""
         hashed: list[bytes] = []
         content = SpoolContent(None, InlineThreads(), (hashed.append,), int, "disk full")
         written, why = self.successResultOf(Deferred.fromCoroutine(content.store([b"ab", b"cd"])))

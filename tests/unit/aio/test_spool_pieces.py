@@ -1,4 +1,4 @@
-"""Pieces of a spool: where in its file the bytes lie that a reader may have."""
+"""Segments of a spool: where the bytes for a reader lie in its file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.aio.spool_case import MIB, SpoolCase, noise
 
 class PieceTests(SpoolCase):
     def test_pieces_say_where_the_same_bytes_lie(self) -> None:
-        """A connection may copy from the file itself; what is held back is in no piece."""
+        """A connection may copy from the file; held-back bytes are in no segment."""
         data = noise(MIB)
         self.spool.total = len(data)
         found: list[tuple[int, int]] = []
@@ -40,7 +40,7 @@ class PieceTests(SpoolCase):
         self.assertEqual(data[100:], b"".join(read))
 
     def test_pieces_of_a_spool_without_a_file_are_bytes(self) -> None:
-        """Bytes that pass through memory lie nowhere else."""
+        """Bytes of a spool without a file are returned as bytes."""
         data = noise(MIB)
         self.spool = self.new(total=len(data), kept=False)
         read: list[bytes] = []
@@ -59,7 +59,7 @@ class PieceTests(SpoolCase):
         self.assertEqual(data, b"".join(read))
 
     def test_a_file_that_became_shorter_is_noticed_by_its_connection(self) -> None:
-        """Nothing takes the place of lost bytes."""
+        """If the file has become shorter, the connection gets an error."""
         data = noise(MIB)
         self.put(data)
         file, into = AppendedFile(self.file.fd), memoryview(bytearray(1000))

@@ -1,4 +1,4 @@
-"""Digests that trail: a spool waits for them only while they keep pace."""
+"""Trailing digests: a spool waits for them only while they are fast enough."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class BusyThreads(InlineThreads):
-    """Runs every call at once, but for those of one digest, for which no core is idle."""
+    """Threads that make every call immediately, except those of one digest."""
 
     def __init__(self, digest: object) -> None:
         self._digest = digest
@@ -50,7 +50,7 @@ class TrailTests(SpoolCase):
         return Deferred.fromCoroutine(spool.flush())
 
     def test_it_sees_every_byte_in_order(self) -> None:
-        """A digest that keeps pace has the hash of all bytes at the end."""
+        """A digest that is fast enough has the hash of all bytes at the end."""
         data = noise(3 * MIB)
         spool = self.trailed()
         for start in range(0, len(data), 300_000):
@@ -60,7 +60,7 @@ class TrailTests(SpoolCase):
         spool.release()
 
     def test_the_end_waits_for_one_that_keeps_pace(self) -> None:
-        """Bytes are shown before the digest has them; `flush` ends after it has all."""
+        """Readers get bytes before the digest; `flush` waits until the digest has all."""
         self.threads = held = HeldThreads()
         spool = self.trailed()
         self.successResultOf(self.write(noise(MIB), spool))
@@ -76,7 +76,7 @@ class TrailTests(SpoolCase):
         held.release()
 
     def test_nothing_waits_for_one_that_is_too_slow(self) -> None:
-        """It is given up, and drops the bytes that waited for it."""
+        """A slow digest is given up, and its waiting bytes are dropped."""
         self.threads = BusyThreads(self.trailing)
         spool = self.trailed()
         data = noise(MOST_BEHIND + MIB)
@@ -91,7 +91,7 @@ class TrailTests(SpoolCase):
         self.assertEqual(1, self.file.closed)
 
     def test_its_error_ends_the_file(self) -> None:
-        """Bytes that the digest finds wrong are those of no file."""
+        """An error of the digest ends the spool."""
         self.threads = InlineThreads()
         self.inside = NarDigest("none", max_size=1000)
         self.trailing = TrailingDigest(self.inside, None)
@@ -103,7 +103,7 @@ class TrailTests(SpoolCase):
         spool.release()
 
     def test_a_spool_that_has_ended_feeds_no_more(self) -> None:
-        """Of a file that failed nobody wants to know what is inside."""
+        """After an error the digest gets no further bytes."""
         self.threads = held = HeldThreads()
         spool = self.trailed()
         self.successResultOf(self.write(noise(1000), spool))

@@ -1,4 +1,4 @@
-"""Spool: what the disk does not take passes through a window in memory."""
+"""Spool: bytes that the disk does not take pass through a window in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StreamingThroughTests(SpoolCase):
         self.patch(os, "pwrite", full_after(limit))
 
     def test_disk_full_in_the_middle_is_not_noticed_by_clients(self) -> None:
-        """Clients get all bytes; only the keeping is off, and there is a reason to log."""
+        """Clients get all bytes; the spool is not kept, and gives the reason."""
         data = noise(3 * MIB)
         self.fill(MIB + 17)
         client = self.client()
@@ -35,7 +35,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertEqual(1, self.file.closed)
 
     def test_no_file_at_all(self) -> None:
-        """A store without room from the start streams through just the same."""
+        """Without room from the start, the spool streams through in the same way."""
         data = noise(2 * MIB)
         self.spool = self.new(total=len(data), kept=False)
         client, part = self.client(), self.client(10, 20)
@@ -48,7 +48,7 @@ class StreamingThroughTests(SpoolCase):
         self.file.close()
 
     def test_slowest_reader_holds_the_writer(self) -> None:
-        """Without a disk the source comes at the pace of the slowest client; memory is bounded."""
+        """Without a disk the slowest client sets the pace; memory is limited."""
         self.fill(0)
         data = noise(24 * MIB)
         slow, fast = self.client(hold=True), self.client()
@@ -72,7 +72,7 @@ class StreamingThroughTests(SpoolCase):
         await self.spool.flush()
 
     def test_slowest_reader_that_leaves_lets_the_writer_go_on(self) -> None:
-        """A stalled client that is cut off does not keep the others waiting."""
+        """If a stalled client is cut, the others continue."""
         self.fill(0)
         slow, fast = self.client(hold=True), self.client()
         pouring = Deferred.fromCoroutine(self.pour(noise(20 * MIB)))
@@ -83,7 +83,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertEqual(20 * MIB - HOLD_BACK, len(fast.data))
 
     def test_nobody_reads_and_nothing_is_kept(self) -> None:
-        """Bytes that no reader wants and no file keeps are not fetched to the end."""
+        """If no reader wants the bytes and no file keeps them, the fetch ends."""
         self.fill(0)
         for _ in range((WINDOW_HIGH + BATCH_LIMIT) // MIB):
             self.write(noise(MIB))
@@ -91,7 +91,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertTrue(issubclass(Abandoned, NcpsError))
 
     def test_last_reader_leaves_while_the_writer_waits(self) -> None:
-        """When the last client goes, the writer that waited for it is told."""
+        """If the last client leaves, a waiting writer gets an error."""
         self.fill(0)
         client = self.client(hold=True)
         pouring = Deferred.fromCoroutine(self.pour(noise(20 * MIB)))
@@ -101,7 +101,7 @@ class StreamingThroughTests(SpoolCase):
         self.failureResultOf(pouring, Abandoned)
 
     def test_closing_reader_after_the_window_ran_empty(self) -> None:
-        """A client that is done leaves no trace in what the others wait for."""
+        """Closing a finished reader does not change the window of the others."""
         self.fill(0)
         ahead = self.client(5 * MIB)
         self.put(noise(MIB))
@@ -115,7 +115,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertEqual(MIB, len(behind.data))
 
     def test_late_joiner_is_told_that_its_bytes_have_passed(self) -> None:
-        """A reader that comes too late for bytes that were not kept has to fetch them itself."""
+        """A reader that comes too late for its bytes gets Overtaken."""
         self.fill(MIB)
         client = self.client()
         for _ in range(3):
@@ -130,7 +130,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertEqual(HOLD_BACK + 3, len(tail.data))
 
     def test_joiner_in_time_reads_file_and_window(self) -> None:
-        """As long as nothing has passed, a second client may still join from the start."""
+        """While no byte is dropped, a second client can begin at the start."""
         data = noise(2 * MIB)
         self.fill(MIB)
         first = self.client(hold=True)
@@ -143,7 +143,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertEqual([data, data], [first.data, second.data])
 
     def test_short_range_does_not_deadlock_with_its_own_commit(self) -> None:
-        """A client of a short range waits for the verdict without holding up the file."""
+        """A client of a short range waits for the verdict without stopping the writer."""
         data = noise(16 * MIB)
         self.fill(0)
         self.spool.total = len(data)
@@ -157,7 +157,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertEqual(data, whole.data)
 
     def test_range_alone_does_not_deadlock(self) -> None:
-        """The same with the range's client alone, its bytes half in the file."""
+        """A single client of a range that is half in the file does not stop the writer."""
         data = noise(16 * MIB)
         self.fill(1500)
         part = self.client(1000, 2000)
@@ -168,7 +168,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertEqual(data[1000:2000], part.data)
 
     def test_failure_after_the_tail_was_taken_delivers_none_of_it(self) -> None:
-        """Bytes that a reader of a range has set aside do not leave if the file is wrong."""
+        """If the file is wrong, a reader does not get its copied bytes."""
         self.fill(0)
         part = self.client(0, 10)
         self.put(noise(MIB))
@@ -177,7 +177,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertEqual(b"", part.data)
 
     def test_two_hundred_readers_of_what_is_not_kept(self) -> None:
-        """Many clients of a big file on a full disk cost time in proportion, and little memory."""
+        """Two hundred clients on a full disk need time in proportion, and little memory."""
         self.fill(0)
         counts = [0] * 200
 
@@ -194,7 +194,7 @@ class StreamingThroughTests(SpoolCase):
         self.assertEqual([20 * 100_000] * 200, counts)
 
     def test_spool_without_file_and_reader_is_gone_after_release(self) -> None:
-        """Bytes that were never kept cannot be read afterwards."""
+        """After the release, bytes that were never kept cannot be read."""
         self.spool = self.new(kept=False)
         self.put(b"abc")
         self.finish()

@@ -1,4 +1,4 @@
-"""Spool: batches are written in order, one at a time, and the file goes with its last user."""
+"""Spool: batches are written in order, one at a time; the last user closes the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WritingTests(SpoolCase):
         self.spool = self.new()
 
     def test_one_batch_at_a_time_in_order(self) -> None:
-        """Bytes are written and hashed in order, never two batches at once."""
+        """Bytes are written and hashed in order, never two batches at the same time."""
         data = noise(5 * MIB)
         for start in range(0, len(data), MIB):
             self.put(data[start : start + MIB])
@@ -46,7 +46,7 @@ class WritingTests(SpoolCase):
         self.assertEqual(sha256_of(data).digest, self.digest.hash.digest())
 
     def test_writer_waits_at_the_bound_and_goes_on(self) -> None:
-        """A disk that lags behind stops the source at 8 MiB, and lets it go on at 4."""
+        """A slow disk stops the source at 8 MiB, and lets it continue at 4 MiB."""
         writes = [self.write(noise(MIB)) for _ in range(QUEUE_HIGH // MIB)]
         for write in writes:
             self.successResultOf(write)
@@ -58,7 +58,7 @@ class WritingTests(SpoolCase):
         self.successResultOf(blocked)
 
     def test_millions_of_tiny_chunks_are_queued_in_linear_time(self) -> None:
-        """A source that sends byte by byte costs no more than its bytes."""
+        """Many tiny chunks are queued in linear time."""
 
         async def drip() -> None:
             for _ in range(300_000):
@@ -92,7 +92,7 @@ class WritingTests(SpoolCase):
         self.assertEqual(QUEUE_HIGH + 1, self.spool.length)
 
     def test_a_flush_may_leave_some(self) -> None:
-        """A writer that is a little ahead of the disk waits for a part of what it wrote."""
+        """A writer can wait until a part of its bytes is written."""
         for _ in range(5):
             self.put(noise(MIB))
         flushing = Deferred.fromCoroutine(self.spool.flush(2 * MIB))
@@ -116,7 +116,7 @@ class WritingTests(SpoolCase):
         self.assertEqual((6, b"abcdef"), (spooled.size, spooled.path.read_bytes()))
 
     def test_digest_that_finds_corruption_ends_the_writing(self) -> None:
-        """Wrong bytes are noticed on the way; what readers are told is the writer's decision."""
+        """The digest's error ends the writing; the writer decides what readers get."""
         self.digest.bad_after = 150_000
         client = self.client()
         self.put(noise(150_000))
@@ -156,7 +156,7 @@ class WritingTests(SpoolCase):
         self.assertEqual((1, 1), (self.file.discarded, self.file.closed))
 
     def test_file_is_opened_by_a_thread(self) -> None:
-        """A disk that is slow to make a file keeps only the download waiting."""
+        """If the disk is slow to make a file, only the download waits."""
         made: list[CountedFile] = []
 
         def make() -> CountedFile:
@@ -170,14 +170,14 @@ class WritingTests(SpoolCase):
         self.assertEqual(([self.file], True), (made, self.spool.is_kept))
 
     def test_an_empty_file_is_a_file(self) -> None:
-        """Where nothing came at all, nothing can be published all the same."""
+        """An empty file can be published."""
         flushing = Deferred.fromCoroutine(self.spool.flush())
         self.held.release()
         self.successResultOf(flushing)
         self.assertEqual(0, self.spool.spooled(sha256_of(b"")).size)
 
     def test_file_is_closed_after_a_batch_that_failed(self) -> None:
-        """A batch that ends in an error still lets the descriptor go."""
+        """A batch that fails still lets the file be closed."""
         self.digest.bad_after = 3
         self.put(b"abc")
         self.held.release()
@@ -187,7 +187,7 @@ class WritingTests(SpoolCase):
         self.assertEqual(1, self.file.closed)
 
     def test_file_outlives_the_writer_until_the_last_reader(self) -> None:
-        """A slow client reads on after the download has ended and its file was unlinked."""
+        """A slow client continues to read after the file was unlinked."""
         self.put(b"abc")
         self.held.release()
         slow = self.client()
@@ -201,7 +201,7 @@ class WritingTests(SpoolCase):
         self.assertRaises(Overtaken, self.spool.reader)
 
     def test_reader_left_open_keeps_the_file_open(self) -> None:
-        """The descriptor stays as long as there is a reader."""
+        """The descriptor stays open while there is a reader."""
         self.put(b"abc")
         self.held.release()
         reader = self.spool.reader()
@@ -214,7 +214,7 @@ class WritingTests(SpoolCase):
 
 class ThreadsGoneTests(SpoolCase):
     def test_threads_that_have_stopped_end_the_writing(self) -> None:
-        """At shutdown the writer hears that the threads have stopped."""
+        """When the threads have stopped, the writer gets an error."""
 
         class Stopped:
             async def run(self, *_: Any) -> Any:
@@ -228,7 +228,7 @@ class ThreadsGoneTests(SpoolCase):
         self.assertEqual(0, self.file.closed)  # it was never opened
 
     def test_the_file_goes_without_threads(self) -> None:
-        """A file that was open when the threads stopped is closed all the same."""
+        """A file that is open when the threads stop is closed as well."""
 
         class Stopping(InlineThreads):
             has_stopped = False
@@ -247,7 +247,7 @@ class ThreadsGoneTests(SpoolCase):
 
 
 class ApartTests(SpoolCase):
-    """A spool with two digests, in whose large batches each has a thread of its own."""
+    """A spool with two digests; in large batches each has its own thread."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -261,7 +261,7 @@ class ApartTests(SpoolCase):
         )
 
     def test_the_digests_of_a_large_batch_work_at_the_same_time(self) -> None:
-        """The batch is over when both have seen it; the next one waits for that."""
+        """The batch ends when both digests have read it; the next one waits."""
         data = noise(3 * APART)
         for start in range(0, len(data), APART):
             self.put(data[start : start + APART])
@@ -277,7 +277,7 @@ class ApartTests(SpoolCase):
         self.assertEqual(data, self.file.path.read_bytes())
 
     def test_a_batch_that_a_client_reads_takes_one_thread(self) -> None:
-        """Downloads share their threads with many others."""
+        """With a reader, a batch uses only one thread."""
         client = self.client()
         self.put(noise(APART))
         self.assertEqual(1, len(self.held))
@@ -286,14 +286,14 @@ class ApartTests(SpoolCase):
         self.successResultOf(client.done)
 
     def test_a_small_batch_takes_one_thread(self) -> None:
-        """A thread more would cost more than it saves."""
+        """A small batch uses only one thread."""
         self.put(noise(APART - 1))
         self.assertEqual(1, len(self.held))
         self.held.release()
         self.assertEqual((APART - 1, APART - 1), (self.digest.seen, self.other.seen))
 
     def test_wrong_bytes_end_the_spool_when_no_thread_works_any_more(self) -> None:
-        """The file is closed after the other one has ended."""
+        """The file is closed after the other digest has ended."""
         for number in range(2):
             self.setUp()
             (self.digest, self.other)[number].bad_after = 0
@@ -309,7 +309,7 @@ class ApartTests(SpoolCase):
 
 class WritebackTests(SpoolCase):
     def test_the_disk_begins_to_write_large_batches_at_once(self) -> None:
-        """The sync at the end has less to wait for; small batches are left to it."""
+        """The kernel begins to write large batches immediately; small ones wait for the sync."""
         begun: list[tuple[int, int]] = []
         note = lambda _fd, position, count: begun.append((position, count))  # noqa: E731
         self.patch(spool_file, "begin_writeback", note)
@@ -319,6 +319,6 @@ class WritebackTests(SpoolCase):
         self.assertEqual([(0, MUCH), (2 * MUCH - 1, 2 * MUCH)], begun)
 
     def test_what_the_kernel_cannot_do_is_no_error(self) -> None:
-        """A descriptor of no file is left to the sync that follows, as a file is."""
+        """If the kernel cannot do this, there is no error: the sync follows."""
         begin_writeback(self.file.fd, 0, 10)
         begin_writeback(-1, 0, 10)

@@ -1,4 +1,4 @@
-"""ResponseWriter on an outlet in memory and a clock that only tests advance."""
+"""ResponseWriter with an outlet in memory and a clock that only tests advance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ncps.aio.streams import ClientGone, ResponseWriter, SendLimits, unsent
 
 @implementer(IConsumer)
 class Outlet:
-    """A consumer that remembers what came and pauses its producer when told to."""
+    """A consumer that records its bytes and pauses its producer on demand."""
 
     def __init__(self) -> None:
         self.producer: ResponseWriter | None = None
@@ -78,7 +78,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_write_to_full_client_waits_until_it_drained(self) -> None:
-        """A slow client holds the writer up, so bytes do not pile up in memory."""
+        """The writer waits for a slow client, so bytes do not fill the memory."""
         self.outlet.full_at = 3
         d = Deferred.fromCoroutine(self.writer.write(b"abc"))
         self.assertNoResult(d)
@@ -92,7 +92,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.assertEqual(self.outlet.data, b"")
 
     def test_client_leaving_during_wait_raises_client_gone(self) -> None:
-        """A writer that waits for a client learns at once that it left."""
+        """A writer that waits for a client gets an error when the client leaves."""
         self.outlet.full_at = 1
         d = Deferred.fromCoroutine(self.writer.write(b"abc"))
         self.writer.stopProducing()
@@ -110,7 +110,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.failureResultOf(d, ClientGone)
 
     def slow(self, rate: float) -> Deferred[Any]:
-        """Begin to write 64 KiB to a client that has enough, on a writer with this bound."""
+        """Begin to write 64 KiB to a paused client, with this limit of the rate."""
         self.writer.close()
         self.writer = self.writer_with(rate=rate)
         self.addCleanup(self.writer.close)
@@ -118,7 +118,7 @@ class ResponseWriterTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.writer.write(bytes(self.pending)))
 
     def test_client_that_trickles_is_aborted(self) -> None:
-        """Taking a byte now and then does not hold a response open for ever."""
+        """A client that reads only a byte at times is aborted."""
         d = self.slow(rate=10.0)
         for _ in range(9):
             self.clock.advance(10)
@@ -132,7 +132,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_client_just_fast_enough_is_served_to_the_end(self) -> None:
-        """A slow reader of a large NAR is legal, however long it takes."""
+        """A client that is just fast enough is served to the end."""
         d = self.slow(rate=10.0)
         while self.pending > 110:
             self.clock.advance(10)
@@ -141,7 +141,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.assertEqual(self.aborted, 0)
 
     def test_client_that_reads_in_bursts_is_served(self) -> None:
-        """The average over the window counts, not every single look."""
+        """The average over the window counts, not a single measurement."""
         d = self.slow(rate=10.0)
         for _ in range(40):
             self.clock.pump([5] * 11)
@@ -150,7 +150,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.assertEqual(self.aborted, 0)
 
     def test_slowness_over_many_short_waits_is_seen(self) -> None:
-        """The window goes on from one piece to the next."""
+        """The window continues from one piece to the next."""
         self.writer.close()
         self.writer = self.writer_with(rate=10.0)
         self.outlet.full_at = 1
@@ -168,7 +168,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_time_of_the_source_is_not_held_against_the_client(self) -> None:
-        """A slow upstream does not make its clients look slow."""
+        """Time of waiting for the source does not count for the client."""
         self.slow(rate=10.0)
         self.pending = 0
         self.writer.resumeProducing()
@@ -181,7 +181,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.assertEqual(self.aborted, 0)
 
     def test_client_that_drains_slowly_is_served_for_ever(self) -> None:
-        """A slow client is legal as long as it takes some bytes."""
+        """A client that continues to read is served, however long it takes."""
         self.outlet.full_at = 1
         self.pending = 1000
         d = Deferred.fromCoroutine(self.writer.write(b"abc"))
@@ -209,7 +209,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.failureResultOf(second, ClientGone)
 
     def test_idle_writer_is_not_aborted(self) -> None:
-        """Waiting for bytes to send is not the client's fault."""
+        """A client is not aborted while there are no bytes to send."""
         self.outlet.full_at = 1
         d = Deferred.fromCoroutine(self.writer.write(b"abc"))
         self.writer.resumeProducing()
@@ -229,7 +229,7 @@ class ResponseWriterTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_close_after_client_left_does_not_touch_outlet(self) -> None:
-        """A request whose connection is gone must not be asked to unregister anything."""
+        """After the end of the connection the writer does not unregister from the outlet."""
         self.writer.stopProducing()
         self.writer.close()
         self.assertIs(self.outlet.producer, self.writer)
@@ -247,7 +247,7 @@ class ResponseWriterTests(SynchronousTestCase):
 
 class UnsentTests(SynchronousTestCase):
     def test_unsent_counts_buffers_of_twisted_and_kernel(self) -> None:
-        """Bytes that a peer has not read yet are seen, whether Twisted or the kernel holds them."""
+        """Unread bytes count, in Twisted's buffers and in the kernel."""
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
@@ -264,11 +264,11 @@ class UnsentTests(SynchronousTestCase):
         self.assertLess(unsent(connection), full)
 
     def test_unsent_of_memory_transport_is_nothing(self) -> None:
-        """A transport without a socket counts as drained."""
+        """For a transport without a socket the number is 0."""
         self.assertEqual(unsent(StringTransport()), 0)
 
     def test_unsent_of_closed_socket_is_what_twisted_holds(self) -> None:
-        """A socket that is closed already raises nothing."""
+        """For a closed socket only Twisted's buffers count, and there is no error."""
         ours, theirs = socket.socketpair()
         theirs.close()
         connection = tcp.Connection(ours, Protocol())

@@ -1,4 +1,4 @@
-"""BodyReader on transports in memory and a clock that only tests advance."""
+"""BodyReader with transports in memory and a clock that only tests advance."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class BodyReaderTests(SynchronousTestCase):
         return b"".join([chunk async for chunk in self.reader])
 
     def test_whole_body_is_delivered_in_order(self) -> None:
-        """A body that ends well is delivered whole."""
+        """A body that ends well is delivered completely."""
         d = start(self.everything())
         for data in (b"ab", b"c", b"def"):
             self.reader.dataReceived(data)
@@ -54,19 +54,19 @@ class BodyReaderTests(SynchronousTestCase):
         self.assertFalse(self.transport.disconnecting)
 
     def test_body_delivered_before_reading_is_not_lost(self) -> None:
-        """A body that arrived before anybody asked is delivered all the same."""
+        """A body that arrived before the iteration is delivered."""
         self.reader.dataReceived(b"abc")
         self.lose(ResponseDone())
         self.assertEqual(self.successResultOf(start(self.everything())), b"abc")
 
     def test_iterating_again_after_end_ends_again(self) -> None:
-        """The end stays the end."""
+        """A second iteration ends immediately."""
         self.lose(ResponseDone())
         self.assertEqual(self.successResultOf(start(self.everything())), b"")
         self.assertEqual(self.successResultOf(start(self.everything())), b"")
 
     def test_broken_body_delivers_what_came_then_raises(self) -> None:
-        """A broken body is never mistaken for a whole one, yet what came can be kept."""
+        """A broken body delivers its bytes and then raises an error."""
         for error in (
             ResponseFailed([Failure(ConnectionLost())]),
             PotentialDataLoss(),
@@ -82,14 +82,14 @@ class BodyReaderTests(SynchronousTestCase):
             self.failureResultOf(start(anext(reader)), Unavailable)
 
     def test_end_of_a_connection_alone_confirms_nothing(self) -> None:
-        """A body without a length has ended or broken off: its reader can tell from the content."""
+        """A body without a length ends with Unconfirmed."""
         self.reader.dataReceived(b"abc")
         self.lose(PotentialDataLoss())
         self.assertEqual(self.successResultOf(start(anext(self.reader))), b"abc")
         self.failureResultOf(start(anext(self.reader)), Unconfirmed)
 
     def test_failure_names_its_cause(self) -> None:
-        """The log says why a body broke, not that some wrapper failed."""
+        """The error names the cause, not the wrapper."""
         self.lose(ResponseFailed([Failure(ConnectionLost("reset by peer"))]))
         failure = self.failureResultOf(start(self.everything()), Unavailable)
         self.assertIn("the connection broke off (reset by peer)", str(failure.value))
@@ -113,7 +113,7 @@ class BodyReaderTests(SynchronousTestCase):
         self.assertEqual(self.transport.producerState, "producing")
 
     def test_silence_while_waiting_times_out_and_aborts(self) -> None:
-        """An upstream that falls silent in the middle of a body is given up."""
+        """If no byte comes for too long, the reader gives up and aborts."""
         d = start(self.everything())
         self.clock.advance(20)
         self.reader.dataReceived(b"abc")
@@ -125,14 +125,14 @@ class BodyReaderTests(SynchronousTestCase):
         self.assertTrue(self.transport.disconnected)
 
     def test_silence_while_nobody_waits_is_no_timeout(self) -> None:
-        """The reader's own slowness is not held against the upstream."""
+        """While the reader does not wait, there is no timeout."""
         self.reader.dataReceived(b"abc")
         self.successResultOf(start(anext(self.reader)))
         self.clock.advance(1000)
         self.assertFalse(self.transport.disconnecting)
 
     def test_close_aborts_once_and_leaves_no_timer(self) -> None:
-        """Giving up a body frees its connection at once."""
+        """Closing a body aborts its connection once, and leaves no timer."""
         d = start(anext(self.reader))
         self.reader.close()
         self.failureResultOf(d, Unavailable)
@@ -150,7 +150,7 @@ class BodyReaderTests(SynchronousTestCase):
         self.assertFalse(self.transport.disconnecting)
 
     def test_close_before_connection_aborts_it_when_it_comes(self) -> None:
-        """A body given up before it began is given up when it begins."""
+        """If a body is closed before its connection, the connection is aborted."""
         reader = BodyReader(clock=self.clock, idle_after=30.0)
         reader.close()
         transport = StringTransport()
@@ -195,7 +195,7 @@ class BodyReaderTests(SynchronousTestCase):
 
 
 class RealClientTests(SynchronousTestCase):
-    """BodyReader behind Twisted's own HTTP client, whose private proxy it has to look behind."""
+    """BodyReader with Twisted's own HTTP client, whose private proxy it bypasses."""
 
     def response(self, transport: StringTransport) -> Any:
         protocol = HTTP11ClientProtocol()
@@ -207,7 +207,7 @@ class RealClientTests(SynchronousTestCase):
         return self.successResultOf(d)
 
     def test_close_aborts_real_client_connection(self) -> None:
-        """Giving up a body aborts the connection, not just the polite half of it."""
+        """Closing a body aborts the connection of the real client."""
         transport = StringTransport()
         reader = BodyReader(clock=Clock(), idle_after=30.0)
         self.response(transport).deliverBody(reader)
@@ -216,7 +216,7 @@ class RealClientTests(SynchronousTestCase):
         self.assertTrue(transport.disconnected)
 
     def test_bodies_are_taken_from_sockets_in_large_pieces(self) -> None:
-        """Large and small chunks cost the same, so chunks are large."""
+        """The reader takes large chunks from sockets."""
         transport = StringTransport()
         transport.bufferSize = 65536  # type: ignore[attr-defined]  # as sockets have it
         self.response(transport).deliverBody(BodyReader(clock=Clock(), idle_after=20.0))

@@ -1,4 +1,4 @@
-"""Tasks and Ticker: background work with a name, a log and an end."""
+"""Tasks, Coalesced and Ticker: background work with a name, a log and an end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TasksTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.tasks.stop(deadline_s))
 
     def test_names_are_those_of_what_runs(self) -> None:
-        """One can see what goes on in the background."""
+        """`names` has the names of the running tasks."""
         self.tasks.start("long", self.sleep(9))
         self.tasks.start("short", self.sleep(1))
         self.tasks.start("none", self.nothing())
@@ -37,7 +37,7 @@ class TasksTests(SynchronousTestCase):
         pass
 
     def test_failure_is_logged_and_stays_there(self) -> None:
-        """A background failure is in the log and nowhere else."""
+        """The failure of a task is only in the log."""
 
         async def fail() -> None:
             raise ZeroDivisionError
@@ -47,18 +47,18 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual([], self.tasks.names)
 
     def test_cancel_is_no_failure(self) -> None:
-        """Work that is called off is not an error in the log."""
+        """A cancelled task is no error in the log."""
         self.tasks.start("long", self.sleep(9)).cancel()
         self.assertEqual([], self.tasks.names)
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_stop_with_nothing_to_do_is_at_once(self) -> None:
-        """An idle daemon stops without waiting."""
+        """Without tasks `stop` returns immediately."""
         self.assertEqual(0, self.successResultOf(self.stop(5)))
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_stop_waits_for_the_last_one(self) -> None:
-        """Work that ends before the deadline ends well."""
+        """`stop` waits for tasks that end before the deadline."""
         self.tasks.start("a", self.sleep(1))
         self.tasks.start("b", self.sleep(2))
         stopping = self.stop(5)
@@ -69,7 +69,7 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_stop_cuts_at_the_deadline(self) -> None:
-        """Work that takes too long is cancelled and counted."""
+        """A task that takes too long is cancelled and counted."""
         self.tasks.start("a", self.sleep(60))
         self.tasks.start("b", self.sleep(60))
         stopping = self.stop(5)
@@ -98,7 +98,7 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual([True], released)
 
     def test_stop_leaves_behind_what_will_not_end(self) -> None:
-        """Work that ignores being cancelled does not hold up the stop for ever."""
+        """A task that ignores its cancellation does not block `stop` for ever."""
 
         async def deaf() -> None:
             while True:
@@ -115,7 +115,7 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual(1, self.successResultOf(stopping))
 
     def test_two_stops_at_once_both_end(self) -> None:
-        """Stopping twice is harmless."""
+        """Two calls of `stop` at the same time both end."""
         self.tasks.start("a", self.sleep(2))
         first, second = self.stop(1), self.stop(9)
         self.clock.advance(1)
@@ -123,7 +123,7 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual(0, self.successResultOf(second))
 
     def test_cancelled_stop_forgets_its_timer(self) -> None:
-        """Giving up the wait for the stop leaves nothing behind."""
+        """A cancelled `stop` leaves no timer."""
         self.tasks.start("a", self.sleep(2))
         stopping = self.stop(9)
         stopping.cancel()
@@ -132,7 +132,7 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_ten_thousand_tasks_that_end_at_once(self) -> None:
-        """A burst of small tasks neither recurses nor lingers."""
+        """Ten thousand short tasks neither recurse nor stay in the list."""
 
         async def chain() -> None:
             for _ in range(10_000):
@@ -143,7 +143,7 @@ class TasksTests(SynchronousTestCase):
 
 
 class CoalescedTests(SynchronousTestCase):
-    """A job that many ask for."""
+    """Coalesced: a job that many callers ask for."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -158,13 +158,13 @@ class CoalescedTests(SynchronousTestCase):
             await self.gate
 
     def test_it_runs_at_once(self) -> None:
-        """Each time that it is asked for while it neither runs nor rests."""
+        """The job runs immediately if it neither runs nor pauses."""
         for count in (1, 2):
             self.job.ask()
             self.assertEqual((count, []), (self.runs, self.tasks.names))
 
     def test_asking_while_it_runs_gives_one_more_run(self) -> None:
-        """After this one, and one for all of them."""
+        """Requests during a run lead to one more run."""
         gate = self.gate = Deferred()
         for _ in range(5):
             self.job.ask()
@@ -174,7 +174,7 @@ class CoalescedTests(SynchronousTestCase):
         self.assertEqual((2, []), (self.runs, self.tasks.names))
 
     def test_asking_while_it_rests_waits(self) -> None:
-        """No longer than the longest rest."""
+        """Requests during a pause wait, at most for the longest pause."""
         for rest_s in (5, 1000):
             self.job.rest(rest_s)
             before = self.runs
@@ -186,7 +186,7 @@ class CoalescedTests(SynchronousTestCase):
             self.assertEqual(before + 1, self.runs)
 
     def test_one_that_asks_for_itself_runs_again(self) -> None:
-        """As a job does that could not do everything."""
+        """A job may ask for its own next run."""
 
         async def again() -> None:
             self.runs += 1
@@ -200,7 +200,7 @@ class CoalescedTests(SynchronousTestCase):
         self.assertEqual((3, []), (self.runs, self.tasks.names))
 
     def test_a_failure_is_not_the_end(self) -> None:
-        """It is logged, and the job runs when it is asked for again."""
+        """A failure is logged, and the job can run again."""
         self.gate = Deferred()
         self.job.ask()
         self.gate.errback(ZeroDivisionError())
@@ -210,7 +210,7 @@ class CoalescedTests(SynchronousTestCase):
         self.assertEqual(2, self.runs)
 
     def test_a_stop_ends_its_rest(self) -> None:
-        """No timer is left."""
+        """`stop` ends the pause and leaves no timer."""
         self.job.rest(5)
         self.job.ask()
         stopping = Deferred.fromCoroutine(self.tasks.stop(0))
@@ -242,7 +242,7 @@ class TickerTests(SynchronousTestCase):
         self.assertEqual(3, self.ticks)
 
     def test_interval_is_asked_anew(self) -> None:
-        """The pause may depend on how things stand."""
+        """The interval is computed before each pause."""
         pauses = [1.0, 5.0, 60.0]
         self.start(lambda: pauses.pop(0))
         self.clock.advance(1)
@@ -253,7 +253,7 @@ class TickerTests(SynchronousTestCase):
         self.assertEqual(3, self.ticks)
 
     def test_failing_tick_is_followed_by_the_next(self) -> None:
-        """One bad tick does not end the ticking."""
+        """After a failed tick the next one follows."""
         self.error = ZeroDivisionError()
         self.start(10)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
@@ -262,7 +262,7 @@ class TickerTests(SynchronousTestCase):
         self.assertEqual(2, self.ticks)
 
     def test_tick_that_could_not_be_done_is_a_line_of_the_log(self) -> None:
-        """A part that is away for a while is no fault, and needs no traceback."""
+        """An expected failure is one line of the log, without a traceback."""
         self.error = Unavailable("the database does not answer")
         with capturedLogs() as events:
             self.start(10)
@@ -273,7 +273,7 @@ class TickerTests(SynchronousTestCase):
         self.assertEqual(2, self.ticks)
 
     def test_cancel_ends_it(self) -> None:
-        """A ticker ends when it is told to, between ticks and within one."""
+        """Cancelling ends a ticker, between ticks and within one."""
         self.start(10).cancel()
         self.clock.advance(10)
         self.assertEqual(1, self.ticks)

@@ -1,4 +1,4 @@
-"""TLS clients believe a certificate for their own host only; handshakes in memory."""
+"""TLS clients accept only a certificate for their own host; handshakes in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.integration.servers.certificates import Authority
 
 
 class _End(Protocol):
-    """One end of a connection, which may begin by saying something."""
+    """One end of a connection, which may send a greeting."""
 
     def __init__(self, greeting: bytes = b"") -> None:
         self.greeting = greeting
@@ -87,7 +87,7 @@ class VerifiedTests(SynchronousTestCase):
             return self.shake("cache.example", ["cache.example"])
 
     def test_authorities_of_nix(self) -> None:
-        """The file that Nix is told of, unless OpenSSL is told of another one."""
+        """The file in Nix's variable is used, unless OpenSSL's variable names another one."""
         own = str(self.authority.path)
         good = (b"the password", None)
         self.assertEqual(good, self.shake_with(NIX_SSL_CERT_FILE=own))
@@ -101,7 +101,7 @@ class VerifiedTests(SynchronousTestCase):
             self.assertEqual(b"", self.shake_with(**environ)[0])
 
     def test_authorities_that_cannot_be_read(self) -> None:
-        """Nobody is trusted then, and it can be told why."""
+        """With an unreadable file no server is trusted, and the reason is given."""
         empty = Path(self.mktemp())
         empty.write_text("nothing")
         for path, why in ((empty, "holds no certificates"), (Path("/no-cert.crt"), "read: No")):
@@ -117,7 +117,7 @@ class VerifiedTests(SynchronousTestCase):
             self.assertEqual("", trouble_of_authorities(environ))
 
     def test_certificate_for_the_host(self) -> None:
-        """A name, one of several, a wildcard, an address of either kind."""
+        """The host may be a name, one of several, a wildcard, or an address of either kind."""
         for host, names in (
             ("cache.example", ["cache.example"]),
             ("cache.example", ["other.example", "cache.example"]),
@@ -148,7 +148,7 @@ class VerifiedTests(SynchronousTestCase):
             self.assertEqual(f"the certificate of {host} is for another host", str(reason))
 
     def test_certificate_for_no_host(self) -> None:
-        """Names that make no sense are none, and a common name does not count."""
+        """Invalid names are ignored, and a common name does not count."""
         for host, subject, names in (
             ("cache.example", "elsewhere.example", []),
             ("cache.example", "cache.example", []),
@@ -164,7 +164,7 @@ class VerifiedTests(SynchronousTestCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_address_among_the_names(self) -> None:
-        """An address must stand as an address: written as a name it fits no host."""
+        """An address must be in the certificate as an address, not as a name."""
         names = [DNSName("10.0.0.7")]
         for host, given, is_heard in (
             ("10.0.0.7", names, False),
@@ -189,12 +189,12 @@ class VerifiedTests(SynchronousTestCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_https(self) -> None:
-        """Agents of Twisted ask for the same by netloc."""
+        """The policy for Twisted's agents verifies in the same way."""
         creator = VerifiedHTTPS(self.trust).creatorForNetloc(b"cache.example", 443)
         self.assertIs(type(verified("cache.example")), type(creator))
 
     def test_callbacks_that_cannot_be_made(self) -> None:
-        """Where memory may not be written and executed, the line says what to do."""
+        """If the process may not have such memory, the message names the remedy."""
         self.assertEqual("", trouble_with_callbacks())
         with patch("OpenSSL.SSL.Context.set_info_callback", side_effect=MemoryError):
             self.assertIn("remove MemoryDenyWriteExecute=", trouble_with_callbacks())

@@ -57,7 +57,7 @@ class FutureTests(SynchronousTestCase):
         self.assertEqual(7, self.successResultOf(second))
 
     def test_waiter_cancelled_while_others_are_woken_starves_nobody(self) -> None:
-        """One client's answer may end another's request at that very moment; the rest go on."""
+        """If the first waiter cancels another one while it is woken, the rest continue."""
         waiters: list[Deferred[int]] = []
 
         async def first() -> None:
@@ -72,7 +72,7 @@ class FutureTests(SynchronousTestCase):
         self.assertEqual(7, self.successResultOf(waiters[1]))
 
     def test_waiter_that_fails_starves_nobody(self) -> None:
-        """An error in what one waiter does next stays with that waiter."""
+        """An error in one waiter does not reach the others."""
 
         async def first() -> None:
             await self.shared.wait()
@@ -86,7 +86,7 @@ class FutureTests(SynchronousTestCase):
 
 class WakeupTests(SynchronousTestCase):
     def test_wake_ends_one_wait(self) -> None:
-        """It wakes the coroutine that waits; calls before and after are not remembered."""
+        """`wake` wakes the waiting coroutine; other calls have no effect."""
         wakeup = Wakeup()
         wakeup.wake()
         waiting = Deferred.fromCoroutine(wakeup.wait())
@@ -97,7 +97,7 @@ class WakeupTests(SynchronousTestCase):
         self.assertNoResult(Deferred.fromCoroutine(wakeup.wait()))
 
     def test_cancelled_waiter_can_be_followed_by_another(self) -> None:
-        """A wait that was called off leaves it as it was."""
+        """After a cancelled wait another coroutine can wait."""
         wakeup = Wakeup()
         waiting = Deferred.fromCoroutine(wakeup.wait())
         waiting.cancel()
@@ -110,7 +110,7 @@ class WakeupTests(SynchronousTestCase):
 
 class SleepTests(SynchronousTestCase):
     def test_returns_after_the_time(self) -> None:
-        """Not before it, and no timer is left when the sleeper is cancelled."""
+        """`sleep` returns after its time; a cancelled one leaves no timer."""
         clock = Clock()
         first = Deferred.fromCoroutine(sleep(clock, 2.0))
         second = Deferred.fromCoroutine(sleep(clock, 2.0))
@@ -135,7 +135,7 @@ class WithinTests(SynchronousTestCase):
         return Deferred.fromCoroutine(within(self.clock, 2.0, self.job(), late))
 
     def test_result_and_error_in_time_are_those_of_the_work(self) -> None:
-        """The timer is gone afterwards."""
+        """The result or error of the work is returned, and no timer is left."""
         done = self.within()
         self.work.callback(7)
         self.assertEqual(7, self.successResultOf(done))
@@ -146,7 +146,7 @@ class WithinTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_work_that_is_done_already_needs_no_timer(self) -> None:
-        """A lease that is free, for one."""
+        """Work that has ended already needs no timer."""
         self.patch(self.clock, "callLater", lambda *_: self.fail("a timer"))
         self.work.callback(7)
         self.assertEqual(7, self.successResultOf(self.within()))
@@ -154,7 +154,7 @@ class WithinTests(SynchronousTestCase):
         self.failureResultOf(self.within("late"), NotFound)
 
     def test_late_work_is_cancelled(self) -> None:
-        """Twisted's error for work that is late; it got its time in full."""
+        """Late work is cancelled, and Twisted's TimeoutError is raised."""
         done = self.within()
         self.clock.advance(1.9)
         self.assertNoResult(done)
@@ -163,14 +163,14 @@ class WithinTests(SynchronousTestCase):
         self.assertTrue(self.work.called)
 
     def test_late_work_with_a_message_is_unavailable(self) -> None:
-        """An error of ours, which says that time ran out."""
+        """With a message, late work raises Unavailable."""
         done = self.within("no answer within 2 s")
         self.clock.advance(2.0)
         error = self.failureResultOf(done, Unavailable).value
         self.assertEqual(("no answer within 2 s", True), (str(error), error.timed_out))
 
     def test_cancelled_waiter_cancels_the_work(self) -> None:
-        """That is no lack of time, and leaves no timer."""
+        """Cancelling the waiter cancels the work, and leaves no timer."""
         done = self.within("late")
         done.cancel()
         self.failureResultOf(done, CancelledError)
