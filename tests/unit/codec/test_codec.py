@@ -35,7 +35,7 @@ def packed(compression: str, data: bytes, level: int | None = None) -> bytes:
 
 
 def unpacked(compression: str, pieces: Iterable[Data]) -> bytes:
-    """Decompress all of a file given in pieces."""
+    """Decompress a file that is given in pieces."""
     decode = decoder(compression)
     data = b"".join([out for piece in pieces for out in decode.feed(piece)])
     decode.finish()
@@ -49,7 +49,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 class CodecTests(SynchronousTestCase):
     def test_what_nix_compressed_is_read(self) -> None:
-        """Every compression that Nix 2.8 writes gives the NAR again, whole and byte by byte."""
+        """Every compression of Nix 2.8 is decoded, at once and byte by byte."""
         for compression in COMPRESSIONS:
             data = (NIX / f"src.nar.{compression}").read_bytes()
             self.assertEqual(unpacked(compression, [data]), NAR)
@@ -57,7 +57,7 @@ class CodecTests(SynchronousTestCase):
             self.assertEqual(unpacked(compression, cut(data, 1)), NAR)
 
     def test_what_the_libraries_wrote_is_read(self) -> None:
-        """Files of the ordinary programs, of the older lzma container too, are understood."""
+        """Files of the usual programs, and of the older lzma container, are decoded."""
         for compression, data in (
             ("xz", lzma.compress(NAR)),
             ("xz", lzma.compress(NAR, lzma.FORMAT_ALONE)),
@@ -72,14 +72,14 @@ class CodecTests(SynchronousTestCase):
     def test_any_data_survives_the_round_trip(
         self, compression: str, data: bytes, size: int
     ) -> None:
-        """However the data is cut on the way in and out."""
+        """Any data survives in pieces of any size."""
         encode = encoder(compression)
         file = b"".join([encode.feed(piece) for piece in cut(data, size)]) + encode.finish()
         self.assertEqual(unpacked(compression, cut(file, size)), data)
 
     @given(st.sampled_from(COMPRESSIONS), st.binary(max_size=200))
     def test_garbage_is_corrupt(self, compression: str, data: bytes) -> None:
-        """For all bytes, alone or after a good start, the only error is Corrupt."""
+        """Any invalid bytes, alone or after a good start, raise only Corrupt."""
         good = packed(compression, NAR)
         for file in (data, good[:100] + data, good + data, good[:2] + data):
             with contextlib.suppress(Corrupt):
@@ -91,14 +91,14 @@ class CodecTests(SynchronousTestCase):
     def test_a_flipped_bit_never_escapes_as_another_error(
         self, compression: str, where: int, flip: int
     ) -> None:
-        """Damage in the middle is Corrupt, or harmless where the format does not look."""
+        """A flipped bit raises Corrupt, or does no harm where the format ignores it."""
         file = bytearray(packed(compression, NAR))
         file[where % len(file)] ^= flip
         with contextlib.suppress(Corrupt):
             unpacked(compression, [bytes(file)])
 
     def test_a_truncated_file_is_corrupt(self) -> None:
-        """Cut at any byte, also before the first, no file passes for whole."""
+        """A file that is cut at any byte raises Corrupt."""
         for compression in COMPRESSIONS:
             file = packed(compression, NAR)
             for length in range(len(file)):
@@ -106,7 +106,7 @@ class CodecTests(SynchronousTestCase):
                     unpacked(compression, [file[:length]])
 
     def test_trailing_garbage_is_corrupt(self) -> None:
-        """Something after the end is an error, in the same piece or in a later one."""
+        """Bytes after the end raise Corrupt, in the same piece or in a later one."""
         for compression in COMPRESSIONS:
             file = packed(compression, NAR)
             for garbage in (b"\0", b"x", b"garbage" * 20, file[: len(file) // 2]):
@@ -116,7 +116,7 @@ class CodecTests(SynchronousTestCase):
                     unpacked(compression, [file, garbage])
 
     def test_streams_laid_end_to_end_are_one_file(self) -> None:
-        """Multi-member gzip, multi-frame zstd and their likes, also with empty ones between."""
+        """Several streams in one file are decoded, also with empty ones between."""
         for compression in REPEATABLE:
             one, empty = packed(compression, NAR), packed(compression, b"")
             file = one + empty + empty + one
@@ -125,7 +125,7 @@ class CodecTests(SynchronousTestCase):
             self.assertEqual(unpacked(compression, [one, empty + empty, one]), NAR * 2)
 
     def test_brotli_ends_where_it_ends(self) -> None:
-        """The format knows no second stream."""
+        """Brotli has no second stream."""
         one = packed("br", NAR)
         for pieces in ([one + one], [one, one], [one, b"", one]):
             with self.assertRaises(Corrupt):
@@ -152,7 +152,7 @@ class CodecTests(SynchronousTestCase):
                     unpacked("xz", cut(file, 1))
 
     def test_zstd_skips_skippable_frames(self) -> None:
-        """Skippable frames of other programs are passed over."""
+        """Skippable frames are ignored."""
         skippable = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"hello"
         one = packed("zstd", NAR)
         for file in (skippable + one, one + skippable, one + skippable + one):
@@ -160,14 +160,14 @@ class CodecTests(SynchronousTestCase):
             self.assertEqual(unpacked("zstd", cut(file, 1)), NAR * file.count(one))
 
     def test_levels_are_taken(self) -> None:
-        """The lowest and a high level both give files that read back."""
+        """The lowest level and a high one write files that can be decoded."""
         data = NAR * 20
         for compression in COMPRESSIONS:
             for level in (1, 9):
                 self.assertEqual(unpacked(compression, [packed(compression, data, level)]), data)
 
     def test_an_empty_file_is_good_only_uncompressed(self) -> None:
-        """An empty file is right without compression, and Corrupt in each compression."""
+        """An empty file is valid without compression, and Corrupt in each compression."""
         self.assertEqual(unpacked("none", []), b"")
         self.assertEqual(unpacked("none", [b""]), b"")
         for compression in COMPRESSIONS:
@@ -175,7 +175,7 @@ class CodecTests(SynchronousTestCase):
                 unpacked(compression, [b""])
 
     def test_unknown_compressions_are_refused(self) -> None:
-        """A compression of Nix that we cannot read is refused beforehand."""
+        """An unsupported compression raises Refused."""
         self.assertTrue(codec.is_supported("zstd"))
         for compression in ("lzip", "lrzip", "", "XZ"):
             self.assertFalse(codec.is_supported(compression))
@@ -187,7 +187,7 @@ class CodecTests(SynchronousTestCase):
 
 class NoMemoryTests(SynchronousTestCase):
     def test_lack_of_memory_is_no_bad_data(self) -> None:
-        """The ways in which libraries report a lack of memory condemn no file."""
+        """A library's report of a lack of memory raises no Corrupt."""
         for text, expected in (
             (
                 "Unable to decompress Zstandard data: Allocation error : not enough memory",
@@ -206,7 +206,7 @@ class NoMemoryTests(SynchronousTestCase):
 
 class BoundTests(SynchronousTestCase):
     def test_a_bomb_comes_out_in_bounded_pieces(self) -> None:
-        """Megabytes of zeros in a few bytes are let out a piece at a time, in little memory."""
+        """Megabytes of zeros in a few bytes come out in small pieces, with little memory."""
         size = 16 * 1024 * 1024
         for compression in sorted(CODECS):
             file = packed(compression, bytes(size), 1)
@@ -223,7 +223,7 @@ class BoundTests(SynchronousTestCase):
             self.assertLess(peak, 16 * PIECE, compression)
 
     def test_noise_passes_unchanged(self) -> None:
-        """Data that does not compress, larger than every buffer, comes out as it was."""
+        """Incompressible data, larger than every buffer, come out unchanged."""
         data = random.Random(1).randbytes(700_000)
         for compression in sorted(CODECS):
             file = packed(compression, data, 1)

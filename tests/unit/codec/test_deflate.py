@@ -33,19 +33,19 @@ def decoded(data: bytes, step: int) -> bytes:
 
 class DeflateTests(SynchronousTestCase):
     def test_both_forms_in_pieces_of_any_size(self) -> None:
-        """The first two bytes decide, also where they come one by one."""
+        """The first two bytes decide, also if they come separately."""
         for data in (zlib.compress(DATA), bare(DATA), zlib.compress(DATA, 0), bare(b"")):
             expected = DATA if len(data) > 10 else b""
             for step in (1, 2, 3, 6000):
                 self.assertEqual(expected, decoded(data, step))
 
     def test_a_bomb_comes_out_in_bounded_pieces(self) -> None:
-        """A small body that becomes a large one costs no more memory than any."""
+        """A small body that becomes a large one needs no more memory than others."""
         for piece in deflate.decoder().feed(bare(bytes(20_000_000))):
             self.assertLessEqual(len(piece), PIECE)
 
     def test_what_is_wrong_is_corrupt(self) -> None:
-        """An end too early, something behind the end, a wrong sum, and nonsense."""
+        """An early end, bytes after the end, a wrong sum, and invalid data raise Corrupt."""
         good = zlib.compress(DATA)
         wrong = (
             b"",

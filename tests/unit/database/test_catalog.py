@@ -1,4 +1,4 @@
-"""SqlCatalog: what is asked of the database, and where that is done."""
+"""SqlCatalog: its calls of the database, and where they run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fakes.samples import sample
 
 
 class OneRow:
-    """A transaction in which everything finds one row."""
+    """A transaction in which every statement finds one row."""
 
     def __init__(self, row: tuple[object, ...]) -> None:
         self._row = row
@@ -36,7 +36,7 @@ class OneRow:
 
 
 class LoggedDatabase:
-    """Runs functions on one row, and notes how it was asked to."""
+    """A database of one row that records its calls."""
 
     def __init__(self, row: tuple[object, ...]) -> None:
         self.log: list[str] = []
@@ -57,7 +57,7 @@ class LoggedDatabase:
 
 class NarInfoTests(SynchronousTestCase):
     def asked(self, references: int) -> list[str]:
-        """Return how the database is asked for a narinfo with `references` references."""
+        """Return the calls of the database for a narinfo with `references` references."""
         paths = [StorePath(f"{n:032d}", "reference") for n in range(references)]
         narinfo = evolve(sample(size=10).narinfo, references=paths)
         digest = narinfo.store_path.digest
@@ -92,6 +92,6 @@ class NarInfoTests(SynchronousTestCase):
         return database.log
 
     def test_long_narinfos_are_read_in_a_thread(self) -> None:
-        """Others are read where the request is: that takes less than to change threads."""
+        """Short narinfos are read on the reactor's thread, which is faster."""
         self.assertEqual(["point"], self.asked(10))
         self.assertEqual(["point", "read"], self.asked(LONGEST_AMONG // 40))

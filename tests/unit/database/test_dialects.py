@@ -1,4 +1,4 @@
-"""The dialects translate our SQL, errors and options; nothing is connected."""
+"""The dialects translate SQL, errors and options, without a connection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SERVER = DatabaseServer(
 
 
 class Cursor:
-    """Keeps what it was told."""
+    """A cursor that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
@@ -53,7 +53,7 @@ class TranslationTests(SynchronousTestCase):
             )
 
     def test_rows_that_are_there_already(self) -> None:
-        """MySQL has words of its own, and INSERT IGNORE is not used: it would hide all errors."""
+        """MySQL has another syntax; INSERT IGNORE is not used, because it hides all errors."""
         plain = "INSERT INTO t (a) VALUES (?) ON CONFLICT DO NOTHING"
         upsert = "INSERT INTO t (a, b) VALUES (?, ?) ON CONFLICT (a) DO UPDATE SET b = excluded.b"
         mysql = MySQL(SERVER)
@@ -68,13 +68,13 @@ class TranslationTests(SynchronousTestCase):
             self.assertEqual(SQLite(Path("/a")).translate(statement), statement)
 
     def test_locks_of_rows(self) -> None:
-        """SQLite has one writer and needs none."""
+        """SQLite has one writer and needs no locks of rows."""
         statement = "SELECT a FROM t FOR UPDATE"
         self.assertEqual(SQLite(Path("/a")).translate(statement), "SELECT a FROM t")
         self.assertEqual(PostgreSQL(SERVER).translate(statement), statement)
 
     def test_no_statement_returns_what_it_wrote(self) -> None:
-        """MySQL cannot, and MariaDB not for every kind of statement."""
+        """No statement uses RETURNING: MySQL has none, MariaDB has it for some statements."""
         house = Path(database.__file__).parent
         found = [*house.rglob("*.py"), *(house.parent / "schema" / "mysql").rglob("*.sql")]
         self.assertGreater(len(found), 15)
@@ -98,7 +98,7 @@ def refused_connection(text: str) -> Exception:
 
 
 class ErrorTests(SynchronousTestCase):
-    """Errors are told apart by their remedy, and translated for the caller."""
+    """Errors are classified by their remedy, and translated for the caller."""
 
     def judge(self, dialect: Dialect, error: Exception, trouble: Trouble, kind: type) -> NcpsError:
         self.assertIs(dialect.trouble(error), trouble, error)
@@ -109,7 +109,7 @@ class ErrorTests(SynchronousTestCase):
         return found
 
     def test_postgresql(self) -> None:
-        """By SQLSTATE, and by words where libpq passes on no code."""
+        """Errors are recognized by SQLSTATE, or by words if libpq gives no code."""
         dialect = PostgreSQL(SERVER)
         errors = psycopg.errors
         for error, trouble, kind in (
@@ -164,7 +164,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertTrue(late.timed_out)
 
     def test_mysql(self) -> None:
-        """By the server's numbers, and by the driver's own."""
+        """Errors are recognized by the server's numbers and the driver's own."""
         dialect = MySQL(SERVER)
         for number, trouble, kind in (
             (1213, Trouble.CONFLICT, Unavailable),
@@ -204,7 +204,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertTrue(late.timed_out)
 
     def test_steps_that_were_done(self) -> None:
-        """Only errors that say that the thing is there, or gone, count as done."""
+        """Only errors that say that a table exists, or does not, count as done."""
         for number, is_done in ((1050, True), (1060, True), (1061, True), (1091, True)):
             error = pymysql.err.OperationalError(number, "x")
             self.assertIs(MySQL(SERVER).is_done_already(error), is_done)
@@ -218,7 +218,7 @@ class ServerTests(SynchronousTestCase):
     """A dialect before its first connection."""
 
     def test_passwords_are_never_shown(self) -> None:
-        """Not where the database is named, and not in what a debugger shows."""
+        """Neither `where` nor `repr` shows the password."""
         self.assertEqual(SERVER.where, "'cache' at db.example.org:17 as 'me'")
         self.assertNotIn("hunter2", repr(SERVER))
 
@@ -234,7 +234,7 @@ class ServerTests(SynchronousTestCase):
             self.assertIn(command, str(caught.exception))
 
     def test_versions_of_servers(self) -> None:
-        """MySQL and MariaDB are told apart, also where MariaDB pretends to be older."""
+        """MySQL and MariaDB are distinguished, also if MariaDB pretends to be older."""
         for text, kind, version in (
             ("8.0.36", "MySQL", (8, 0, 36)),
             ("9.7.4-1", "MySQL", (9, 7, 4)),
@@ -244,7 +244,7 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(version_of(text), (kind, version))
 
     def test_old_servers_are_refused(self) -> None:
-        """Servers without checks, or without READ COMMITTED as we need it, are too old."""
+        """Servers without constraints, or without the needed READ COMMITTED, are refused."""
 
         class Old:
             info: Any = None
@@ -270,7 +270,7 @@ class ServerTests(SynchronousTestCase):
             self.assertTrue(old.closed)
 
     def test_files_of_tls_that_are_not_there(self) -> None:
-        """The driver of MySQL would say so at the first connection only."""
+        """A missing TLS file is an error before the first connection."""
         server = DatabaseServer(
             host="h",
             port=1,

@@ -1,4 +1,4 @@
-"""Where a server of PostgreSQL is that a URL does not name."""
+"""The address of a PostgreSQL server that is not in the URL."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class CompletedTests(SynchronousTestCase):
     def place(
         self, *there: str, server: DatabaseServer = SERVER, **environ: str
     ) -> tuple[str, int, str]:
-        """Socket, port and host of a server, where these files are there."""
+        """Return socket, port and host of a server if these files exist."""
         found = completed(server, environ, there.__contains__)
         return found.socket, found.port, found.host
 
     def test_the_socket_of_this_machine(self) -> None:
-        """Of the directories that distributions use, the one with the socket."""
+        """The directory that contains the socket is used."""
         self.assertEqual(
             self.place("/run/postgresql", "/run/postgresql/.s.PGSQL.5432"),
             ("/run/postgresql", 5432, ""),
@@ -37,12 +37,12 @@ class CompletedTests(SynchronousTestCase):
         self.assertEqual(self.place("/tmp", "/tmp/.s.PGSQL.5432"), ("/tmp", 5432, ""))
 
     def test_a_server_that_does_not_run_yet(self) -> None:
-        """Its directory says where its socket will be; without any, it may listen at localhost."""
+        """If the socket is missing, its directory is used; without one, localhost."""
         self.assertEqual(self.place("/tmp", "/run/postgresql"), ("/run/postgresql", 5432, ""))
         self.assertEqual(self.place("/tmp"), ("", 5432, "localhost"))
 
     def test_variables_of_libpq(self) -> None:
-        """They hold where the URL says nothing."""
+        """The variables count if the URL has no value."""
         self.assertEqual(self.place(PGHOST="/pg", PGPORT="7"), ("/pg", 7, ""))
         self.assertEqual(self.place(PGHOST="db.example"), ("", 5432, "db.example"))
         self.assertEqual(self.place(PGPORT="x", PGHOST="h"), ("", 5432, "h"))
@@ -55,20 +55,20 @@ class CompletedTests(SynchronousTestCase):
 
 class ArgumentTests(SynchronousTestCase):
     def arguments(self, **changes: Any) -> dict[str, object]:
-        """The driver gets them."""
+        """Return the arguments of the driver."""
         server = evolve(SERVER, **changes)
         found: dict[str, object] = PostgreSQL(server)._arguments()
         return found
 
     def test_several_hosts_are_asked_for_one_that_can_be_written(self) -> None:
-        """A standby that answers first would be of no use."""
+        """With several hosts, the driver searches one that is not read-only."""
         found = self.arguments(host="h", port=1, others=(("i", 2),))
         self.assertEqual((found["host"], found["port"]), ("h,i", "1,2"))
         self.assertEqual(found["target_session_attrs"], "read-write")
         self.assertNotIn("target_session_attrs", self.arguments(host="h", port=1))
 
     def test_our_session_counts_more_than_the_options_of_the_url(self) -> None:
-        """Of two settings in `options` the last one holds."""
+        """The session's own settings come last in `options`, so they count."""
         found = self.arguments(
             host="h",
             options={"options": "-c statement_timeout=1 -c jit=off", "passfile": "/p"},
@@ -80,6 +80,6 @@ class ArgumentTests(SynchronousTestCase):
         )
 
     def test_every_server_is_named_in_messages(self) -> None:
-        """The message that none answers names all that were asked."""
+        """`where` names all hosts."""
         server = evolve(SERVER, host="h", port=1, others=(("::1", 2),))
         self.assertEqual(server.where, "'cache' at h:1, [::1]:2")

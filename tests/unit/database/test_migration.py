@@ -1,4 +1,4 @@
-"""Tests of the steps that lie in `schema/`."""
+"""The steps in `schema/`."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class MigrationTests(SynchronousTestCase):
         self.assertEqual(list(range(1, len(steps[0]) + 1)), [version for version, _ in steps[0]])
 
     def test_unreleased_steps_never_change(self) -> None:
-        """Databases keep their checksums, and would be refused."""
+        """The checksums of unreleased steps stay, because databases contain them."""
         for name, expected in CHECKSUMS.items():
             text = " ".join(step.checksum for step in unreleased(name))
             self.assertEqual(expected, sha256(text.encode()).hexdigest()[:16], name)
 
     def test_a_younger_dialect_has_no_unreleased_steps(self) -> None:
-        """It has no directory for them."""
+        """A newer dialect has no directory of unreleased steps."""
         self.assertEqual((), unreleased("younger"))
 
     def test_comments_are_no_statements(self) -> None:
-        """Neither between statements nor inside of them."""
+        """Comments between statements and inside them are ignored."""
         for name in DIALECTS:
             for step in (*known(name), *unreleased(name)):
                 self.assertNotIn("--", " ".join(step.statements))
