@@ -1,1 +1,1 @@
-"""The contracts of the ports, run on the fakes: what tests stand on must itself be right."""
+"""The contracts of the ports, run on the fakes that other tests use."""

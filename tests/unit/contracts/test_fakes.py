@@ -55,7 +55,7 @@ class MemoryNarStoreTests(NarStoreContract, SynchronousTestCase):
         self.sources = Path(self.mktemp())
 
     def test_it_fails_when_told(self) -> None:
-        """An error that was set comes out of the store."""
+        """The store raises an error that the test has set."""
         self.store.failing = Unavailable("told so")
         self.failureResultOf(self.store.stat(key_of(1)), Unavailable)
 
@@ -154,7 +154,7 @@ class MemoryLeasesTests(SharedLeasesContract, SynchronousTestCase):
         self.other = MemoryLeases(self.other_address, beside=self.leases)
 
     def test_a_lease_can_be_lost(self) -> None:
-        """A test may take a lease away from its holder."""
+        """A test can make a lease lost."""
         lease = self.successResultOf(self.leases.try_hold("a"))
         self.leases.held["a"].lost = True
         self.assertTrue(lease.is_lost)
@@ -169,7 +169,7 @@ class MemoryNoticesTests(NoticesContract, SynchronousTestCase):
 
 class RunningTests(SynchronousTestCase):
     def test_a_contract_that_waits_for_ever_fails(self) -> None:
-        """Without a reactor a test that is not done at once has not passed."""
+        """Without a reactor, a test that does not end immediately fails."""
 
         @synchronously
         class Stuck(Contract, SynchronousTestCase):
@@ -179,7 +179,7 @@ class RunningTests(SynchronousTestCase):
         self.assertRaises(self.failureException, Stuck("test_it").test_it)
 
     def test_an_error_that_does_not_come_fails(self) -> None:
-        """Expecting an error that nobody raises is a failure."""
+        """If an expected error is not raised, the test fails."""
 
         class Mild(Contract, SynchronousTestCase):
             async def nothing(self) -> None:

@@ -1,4 +1,4 @@
-"""ScriptedUpstream keeps the contract of its port, and its script."""
+"""ScriptedUpstream fulfils the contract of its port, and follows its script."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ScriptedUpstreamTests(UpstreamContract, SynchronousTestCase):
         return self.get(self.scripted.open_nar(self.sample.url, offset=offset))
 
     def test_lies_ends_and_extras(self) -> None:
-        """The body is as wrong as the script says, and no wronger."""
+        """The body has exactly the faults of the script."""
         file = self.sample.file
         lied = self.get(self.read(self.open(Script(lie_at=5, chunk=7))))
         self.assertEqual(
@@ -70,7 +70,7 @@ class ScriptedUpstreamTests(UpstreamContract, SynchronousTestCase):
         self.assertIsNone(self.open(Script(total=0)).total)
 
     def test_waits_are_released(self) -> None:
-        """Heads and bodies wait until the test lets them go on or fail."""
+        """Heads and bodies wait until the test releases them or makes them fail."""
         self.scripted.scripts.append(Script(hold=True, stall_at=10))
         opening = Deferred.fromCoroutine(self.scripted.open_nar(self.sample.url))
         self.assertNoResult(opening)

@@ -1,4 +1,4 @@
-"""A backend in memory whose answers a test may hold back."""
+"""A backend in memory whose answers a test can delay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ncps.locks.shared import Grant, LeaseBackend
 
 
 class MemoryGrant(Grant):
-    """A grant; `is_lost` is for the test to set."""
+    """A grant; the test sets `is_lost`."""
 
     is_lost = False
 

@@ -10,7 +10,7 @@ from tests.contract.running import start
 
 class DegradedGrantsTests(SynchronousTestCase):
     def test_fences_grow(self) -> None:
-        """Also where the clock stands still, or is set back."""
+        """Fences also grow if the clock stops or is set back."""
         now = [1000.0]
         grants = DegradedGrants(wall=lambda: now[0])
         fences = [grants.take("a").fence]
@@ -20,7 +20,7 @@ class DegradedGrantsTests(SynchronousTestCase):
         self.assertEqual([10**9, 10**9 + 1, 10**9 + 2, 1001 * 10**6], fences)
 
     def test_a_grant_is_forgotten_when_it_is_given_back(self) -> None:
-        """Until then its name is held here; a second time changes nothing."""
+        """A name is held until it is given back; a second time changes nothing."""
         grants = DegradedGrants(address="here")
         grant = grants.take("a")
         self.assertIn("a", grants)

@@ -1,4 +1,4 @@
-"""Tests of the keeper of a connection, on a server that does as the test says."""
+"""Tests of the keeper of a connection, with a scripted server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHECK_S = 5.0
 
 
 class FakeConnection:
-    """A connection that ends when it is told to."""
+    """A connection that the test ends."""
 
     def __init__(self) -> None:
         self.ended: Deferred[NcpsError] = Deferred()
@@ -95,7 +95,7 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_connection_is_offered_until_the_end(self) -> None:
-        """Callers get it; the end closes it, and nothing is reported as away."""
+        """Callers get the connection; a stop closes it, without a report."""
         self.start()
         (connection,) = self.server.connections
         self.assertIs(connection, self.successResultOf(start(self.keeper.current())))
@@ -115,7 +115,7 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_server_that_is_away_at_the_start(self) -> None:
-        """Callers fail at once; attempts go on; one report when it goes, one when it is back."""
+        """Callers fail immediately; attempts continue; there is one report for each change."""
         self.server.failing = Unavailable("no route")
         self.start()
         error = self.failureResultOf(start(self.keeper.current()), Unavailable).value
@@ -132,7 +132,7 @@ class KeeperTests(SynchronousTestCase):
         self.stop()
 
     def test_a_refusal_later_is_tried_again(self) -> None:
-        """A server that let us in once may do so again."""
+        """After a later refusal attempts continue."""
         self.start()
         self.server.failing = Refused("wrong password")
         self.server.connections[0].end(Unavailable("reset"))
@@ -143,7 +143,7 @@ class KeeperTests(SynchronousTestCase):
         self.stop()
 
     def test_callers_wait_for_the_first_attempt_after_a_loss(self) -> None:
-        """They get the next connection, or the error of the attempt."""
+        """Callers get the next connection, or the error of the attempt."""
         self.start()
         for failing in (None, Unavailable("no route")):
             gate: Deferred[None] = Deferred()
@@ -171,7 +171,7 @@ class KeeperTests(SynchronousTestCase):
         self.stop()
 
     def test_a_connection_that_is_about_to_end(self) -> None:
-        """It is given to no caller, although its end has not been told yet."""
+        """A dead connection is given to no caller, even before its end is reported."""
         self.start()
         self.server.connections[0].is_dead = True
         waiting = start(self.keeper.current())
@@ -181,7 +181,7 @@ class KeeperTests(SynchronousTestCase):
         self.stop()
 
     def test_an_answer_that_took_too_long(self) -> None:
-        """The next attempt may take as long: until it has ended, callers fail at once."""
+        """After a time-out callers fail immediately until the next attempt has ended."""
         self.start()
         gate: Deferred[None] = Deferred()
         self.server.gate = gate
@@ -192,7 +192,7 @@ class KeeperTests(SynchronousTestCase):
         self.stop()
 
     def test_idle_connections_are_checked(self) -> None:
-        """A check that fails ends the connection, and another one takes its place."""
+        """A failed check ends the connection, and another one replaces it."""
         self.start()
         self.clock.advance(CHECK_S)
         self.clock.advance(CHECK_S)
@@ -204,7 +204,7 @@ class KeeperTests(SynchronousTestCase):
         self.stop()
 
     def test_pauses_grow_and_begin_anew_after_a_success(self) -> None:
-        """The second loss is followed by as short a pause as the first one."""
+        """After a success the pauses begin again with the first one."""
         self.start()
         for _ in range(2):
             self.server.failing = Unavailable("no route")

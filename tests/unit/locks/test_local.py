@@ -24,7 +24,7 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
         self.leases = LocalLeases(self.clock, self.metrics, address=self.address)
 
     def tearDown(self) -> None:
-        """No name is kept after its last holder."""
+        """Check that no name is kept after its last holder."""
         self.assertEqual(len(self.leases), 0)
 
     def test_a_line_of_cancelled_waiters_leaves_nothing(self) -> None:

@@ -25,7 +25,7 @@ class SharedNoticesTests(SynchronousTestCase):
         self.sent.append(text)
 
     def test_lines_are_read_as_they_were_written(self) -> None:
-        """But for our own, which come back to us."""
+        """Lines are read as they were written, except this process's own."""
         notice = Notice("nar", "x.nar.xz")
         self.assertEqual(unpack("b", pack("a", notice)), notice)
         self.assertIsNone(unpack("a", pack("a", notice)))
@@ -34,7 +34,7 @@ class SharedNoticesTests(SynchronousTestCase):
         self.assertEqual(self.heard, [])
 
     def test_what_makes_no_sense_is_dropped(self) -> None:
-        """Garbage, other versions' kinds, gaps of others, and names without measure."""
+        """Invalid lines, unknown kinds, gaps, and too long names are dropped."""
         for text in ("", "a", "a future x", "a gap ", f"a nar {'x' * 5000}"):
             self.notices.heard(text)
         self.assertEqual(self.heard, [])
@@ -42,7 +42,7 @@ class SharedNoticesTests(SynchronousTestCase):
         self.assertEqual(self.heard, [Notice("absent", "x y")])
 
     def test_what_cannot_be_sent(self) -> None:
-        """Best effort: nothing fails."""
+        """A notice that cannot be sent raises no error."""
 
         async def fail(_text: str) -> None:
             raise Unavailable("away")
@@ -50,7 +50,7 @@ class SharedNoticesTests(SynchronousTestCase):
         self.successResultOf(start(SharedNotices(fail).publish(Notice("nar", "x"))))
 
     def test_bounds(self) -> None:
-        """Names are bounded, and so is what waits to be sent."""
+        """Names have a longest length, and waiting notices a limit."""
         for notice in (Notice("gap"), Notice("nar", "x" * (LONGEST_NAME + 1))):
             self.successResultOf(start(self.notices.publish(notice)))
         self.assertEqual(self.sent, [])
@@ -65,6 +65,6 @@ class SharedNoticesTests(SynchronousTestCase):
         self.assertEqual(len(self.sent), MOST_UNSENT + 1)
 
     def test_a_gap(self) -> None:
-        """Subscribers hear of what may have been missed."""
+        """Subscribers get a gap."""
         self.notices.missed()
         self.assertEqual(self.heard, [Notice("gap")])

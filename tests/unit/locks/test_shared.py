@@ -35,7 +35,7 @@ class SharedCase(SynchronousTestCase):
         )
 
     def held(self, name: str = "a") -> tuple[Deferred[None], Deferred[None], list[Lease]]:
-        """Wait for the lease, hold it until the first fires; the second is the end."""
+        """Take a lease and hold it until the first Deferred fires; the second one is the end."""
         leave: Deferred[None] = Deferred()
         got: list[Lease] = []
 
@@ -53,7 +53,7 @@ class SharedCase(SynchronousTestCase):
 
 class WaitingTests(SharedCase):
     def test_who_waits_polls_ever_more_slowly(self) -> None:
-        """Where no release is announced, it is found out, at the latest after the longest pause."""
+        """Without a message, a waiter finds a free name after at most the longest pause."""
         self.backend.held["a"] = "another process"
         leave, done, got = self.held()
         for pause in (1, 2, 4, 4):
@@ -70,7 +70,7 @@ class WaitingTests(SharedCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_an_announcement_ends_the_pause(self) -> None:
-        """A waiter attempts at once after an event; a false alarm does no harm."""
+        """An event ends the pause; a needless event does no harm."""
         self.backend.held["a"] = "another process"
         leave, done, got = self.held()
         self.backend.freed.set("a")
@@ -98,7 +98,7 @@ class WaitingTests(SharedCase):
         self.successResultOf(done)
 
     def test_one_process_asks_once(self) -> None:
-        """Of many coroutines that wait for one name, one attempts."""
+        """Of many coroutines that wait for one name, only one makes attempts."""
         self.backend.held["a"] = "another process"
         waiting = [self.held()[1] for _ in range(20)]
         self.assertEqual(self.backend.attempts, 1)
@@ -111,7 +111,7 @@ class WaitingTests(SharedCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_cancelled_while_the_lease_is_on_its_way(self) -> None:
-        """The waiter ends at once; a lease granted later is given back before the next turn."""
+        """The waiter ends immediately; a later grant is given back before the next turn."""
         gate: Deferred[None] = Deferred()
         self.backend.gate = gate
         _, first, _ = self.held()
@@ -138,7 +138,7 @@ class WaitingTests(SharedCase):
         self.assertEqual(len(self.leases), 0)
 
     def test_a_release_is_carried_out_though_nobody_waits_for_it(self) -> None:
-        """Cancelled twice, a holder still gives the lease back."""
+        """A holder that is cancelled twice still gives the lease back."""
         _, done, got = self.held()
         self.assertEqual(len(got), 1)
         gate: Deferred[None] = Deferred()
@@ -168,7 +168,7 @@ class WaitingTests(SharedCase):
         self.assertEqual((1, 0.0), observed(self.metrics.lock_hold_seconds("exclusive", "redis")))
 
     def test_stop_waits_for_what_is_given_back(self) -> None:
-        """A release under way is carried out before the backend is left."""
+        """`stop` waits for a running release before it stops the backend."""
         self.successResultOf(start(self.leases.start()))
         lease = self.tried()
         assert lease is not None
@@ -197,7 +197,7 @@ class DegradedTests(SharedCase):
     may_degrade = True
 
     def test_leases_go_on_within_the_process(self) -> None:
-        """One holds, the others wait in line, and the holder is here."""
+        """Within the process one coroutine holds the lease, and the others wait."""
         self.backend.failing = Unavailable("away")
         self.assertTrue(self.leases.is_degraded)
         leave, done, got = self.held()
@@ -218,7 +218,7 @@ class DegradedTests(SharedCase):
         self.assertEqual(self.successResultOf(start(self.leases.holder("a"))), "")
 
     def test_who_waits_for_another_process_goes_on_alone(self) -> None:
-        """A backend that goes away while one waits ends the wait at the next look."""
+        """If the backend goes away during a wait, the next attempt gets a lease."""
         self.backend.held["a"] = "another process"
         leave, done, got = self.held()
         self.backend.failing = Unavailable("away")
@@ -230,5 +230,5 @@ class DegradedTests(SharedCase):
 
 class ClockTests(SynchronousTestCase):
     def test_the_clock_goes_forward(self) -> None:
-        """It is never set back."""
+        """The clock never goes back."""
         self.assertLessEqual(since_boot(), since_boot())

@@ -13,7 +13,7 @@ from ncps.nix import base32
 
 class Base32Tests(SynchronousTestCase):
     def test_known_hashes_are_written_as_nix_writes_them(self) -> None:
-        """The SHA-256 of nothing and of Nix's own example look as `nix-hash` prints them."""
+        """The SHA-256 of no bytes and of Nix's own example look as `nix-hash` prints them."""
         self.assertEqual(
             base32.encode(hashlib.sha256(b"").digest()),
             "0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73",
@@ -30,7 +30,7 @@ class Base32Tests(SynchronousTestCase):
 
     @given(st.text(alphabet=base32.ALPHABET, max_size=60))
     def test_any_text_of_the_alphabet_is_read_exactly_or_refused(self, text: str) -> None:
-        """No two texts stand for the same bytes."""
+        """Two texts never mean the same bytes."""
         try:
             data = base32.decode(text)
         except Malformed:
@@ -39,12 +39,12 @@ class Base32Tests(SynchronousTestCase):
 
     @given(st.text(max_size=60))
     def test_garbage_is_refused(self, text: str) -> None:
-        """For every text, the answer is bytes or Malformed."""
+        """Every text is decoded or raises Malformed."""
         with contextlib.suppress(Malformed):
             self.assertEqual(base32.encode(base32.decode(text)), text)
 
     def test_foreign_characters_are_refused(self) -> None:
-        """Letters that nix32 lacks, capitals, signs and blanks that Python's int() takes: no."""
+        """Other letters, capitals, and the signs and blanks that int() accepts are refused."""
         for wrong in "eotuEA_+- \n=é\u0661":
             with self.assertRaises(Malformed):
                 base32.decode("0" * 51 + wrong)
@@ -58,7 +58,7 @@ class Base32Tests(SynchronousTestCase):
             base32.decode("2" + "z" * 51)
 
     def test_impossible_lengths_are_refused(self) -> None:
-        """One digit too many or too few is no number of bytes."""
+        """A text with an impossible number of digits is refused."""
         for length in (1, 3, 6, 51, 54):
             with self.assertRaises(Malformed):
                 base32.decode("0" * length)

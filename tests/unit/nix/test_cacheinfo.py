@@ -20,19 +20,19 @@ infos = st.builds(
 
 class CacheInfoTests(SynchronousTestCase):
     def test_the_usual_text_is_read(self) -> None:
-        """The three fields of cache.nixos.org come out."""
+        """The three fields of cache.nixos.org are read."""
         self.assertEqual(
             CacheInfo.parse(b"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n"),
             CacheInfo(store_dir="/nix/store", want_mass_query=True, priority=40),
         )
 
     def test_the_text_of_nix_itself_is_read(self) -> None:
-        """A file cache made by Nix says only where its store is."""
+        """A file cache of Nix has only StoreDir."""
         info = CacheInfo.parse((NIX / "nix-cache-info").read_bytes())
         self.assertEqual(info, CacheInfo(want_mass_query=False, priority=None))
 
     def test_odd_texts_are_read(self) -> None:
-        """Spaces, CRLF, unknown keys, noise, no last newline, other order, no StoreDir."""
+        """Spaces, CRLF, unknown keys, another order, and missing parts are accepted."""
         for text in (
             b"  Priority :  30 \r\nWantMassQuery:1\r\nStoreDir:/nix/store",
             b"X-Some: thing\n\nnoise\nPriority: 30\nWantMassQuery: 1\nPriority: 50\n",
@@ -50,12 +50,12 @@ class CacheInfoTests(SynchronousTestCase):
 
     @given(st.binary(max_size=200))
     def test_garbage_is_refused(self, text: bytes) -> None:
-        """For all bytes, the answer is a value or Malformed."""
+        """Any bytes are parsed or raise Malformed."""
         with contextlib.suppress(Malformed):
             CacheInfo.parse(text)
 
     def test_what_is_no_cache_info_is_refused(self) -> None:
-        """An HTML page, nothing at all, a page without a field, too much, a bad priority."""
+        """An HTML page, no bytes, no field, too many bytes, and a bad priority are refused."""
         for text in (
             b"<!DOCTYPE html>\n<a href='http://x'>StoreDir: /nix/store</a>",
             b"",

@@ -28,14 +28,14 @@ hashes = st.sampled_from(sorted(SIZES)).flatmap(
 
 
 def address_of(narinfo: NarInfo) -> ContentAddress:
-    """The content address that Nix wrote."""
+    """Return the content address that Nix wrote."""
     assert narinfo.ca is not None
     return ContentAddress.parse(narinfo.ca)
 
 
 class ParseTests(SynchronousTestCase):
     def test_what_nix_wrote_comes_out_as_it_went_in(self) -> None:
-        """Every kind that Nix makes is read and written."""
+        """Every kind of Nix is read and written unchanged."""
         for narinfo in PATHS:
             self.assertEqual(narinfo.ca, str(address_of(narinfo)))
         kinds = {(address_of(n).method, address_of(n).hash.algorithm) for n in PATHS}
@@ -43,7 +43,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(made | {("text", "sha256")}, kinds)
 
     def test_hashes_in_other_spellings_mean_the_same(self) -> None:
-        """Nix reads hexadecimal and base64 behind the algorithm, too."""
+        """Hexadecimal and base64 after the algorithm are read as well."""
         digest = Hash.of_sha256(bytes(range(32)))
         base64 = sri(digest).partition("-")[2]
         for spelling in (digest.nix32, digest.hex, base64):
@@ -80,21 +80,21 @@ class ParseTests(SynchronousTestCase):
 
     @given(st.text(max_size=80))
     def test_garbage_is_refused(self, text: str) -> None:
-        """For every text, the answer is an address or Malformed."""
+        """Every text is parsed or raises Malformed."""
         for prefix in ("", "text:sha256:", "fixed:", "fixed:r:md5:"):
             with contextlib.suppress(Malformed):
                 ContentAddress.parse(prefix + text)
 
     @given(st.sampled_from(["flat", "nar"]), hashes)
     def test_any_address_survives_the_round_trip(self, method: str, digest: Hash) -> None:
-        """A written address reads as the same."""
+        """A written address is read as the same address."""
         address = ContentAddress("flat" if method == "flat" else "nar", digest)
         self.assertEqual(address, ContentAddress.parse(str(address)))
 
 
 class StorePathTests(SynchronousTestCase):
     def test_paths_of_nix_follow_from_their_addresses(self) -> None:
-        """We compute the path that Nix computed, with references and without."""
+        """The computed path is that of Nix, with references and without."""
         self.assertEqual(17, len(PATHS))
         for narinfo in PATHS:
             self.assertTrue(

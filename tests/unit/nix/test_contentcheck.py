@@ -20,12 +20,12 @@ PATH = StorePath("0123456789abcdfghijklmnpqrsvwxyz", "x")
 
 
 def nar_of(narinfo: NarInfo) -> bytes:
-    """The NAR that Nix wrote."""
+    """Return the NAR that Nix wrote."""
     return (CONTENT_ADDRESSED / narinfo.url).read_bytes()
 
 
 def named(name: str, method: Method, algorithm: str = "sha256") -> NarInfo:
-    """The path of this name and kind."""
+    """Return the narinfo of the path with this name and kind."""
     found = [
         narinfo
         for narinfo in PATHS
@@ -49,7 +49,7 @@ class ContentCheckTests(SynchronousTestCase):
                 self.check(narinfo, nar, step)
 
     def test_what_nix_wrote_is_right(self) -> None:
-        """In pieces of any size; paths that refer to themselves as both releases of Nix do it."""
+        """Contents of Nix are right, in any pieces, and self-references as in each release."""
         checked = 0
         for narinfo in PATHS:
             if narinfo.store_path.name == "script" and address_of(narinfo).method == "flat":
@@ -60,7 +60,7 @@ class ContentCheckTests(SynchronousTestCase):
         self.assertEqual(16, checked)
 
     def test_any_other_byte_is_wrong(self) -> None:
-        """Wherever it is, in contents or around them."""
+        """A changed byte is wrong, in the contents or around them."""
         for narinfo in PATHS:
             nar = nar_of(narinfo)
             for at in range(0, len(nar), 5):
@@ -72,12 +72,12 @@ class ContentCheckTests(SynchronousTestCase):
                     self.check(narinfo, wrong)
 
     def test_a_file_is_not_executable(self) -> None:
-        """No hash of contents says whether a file is, so that anybody could have made it so."""
+        """An executable file is refused, because the hash does not cover the bit."""
         narinfo = named("script", "flat")
         self.refused(narinfo, nar_of(narinfo), "not executable")
 
     def test_a_tree_is_no_file(self) -> None:
-        """A hash of contents that belongs to a directory is none that Nix makes."""
+        """A directory is refused for an address of a file."""
         narinfo = named("hello.txt", "flat", "md5")
         self.refused(narinfo, nar_of(named("tree", "nar")), "not executable")
 
@@ -92,14 +92,14 @@ class ContentCheckTests(SynchronousTestCase):
         self.refused(narinfo, nar[:size] + b"\xff" * 8 + nar[size + 8 :], "too early")
 
     def test_the_hash_is_named(self) -> None:
-        """The message has both hashes."""
+        """The message names both hashes."""
         narinfo, other = named("a.txt", "text"), named("b.txt", "text")
         self.refused(
             narinfo, nar_of(other), f"{address_of(other).hash}.*{address_of(narinfo).hash}"
         )
 
     def test_where_a_path_names_itself_counts_as_nix_2_8_has_it(self) -> None:
-        """Two names that overlap are one, and the rest of the other."""
+        """Of two overlapping self-references only the first counts, as in Nix 2.8."""
         itself = PATH.digest.encode()
         nar = b"a" + itself + b"b" * 31 + itself + itself[:20]
         plain = b"a" + bytes(32) + b"b" * 31 + bytes(32) + itself[:20]
@@ -112,7 +112,7 @@ class ContentCheckTests(SynchronousTestCase):
                 check.finish()
 
     def test_a_path_names_itself_a_million_times_at_most(self) -> None:
-        """Where it does costs memory."""
+        """The number of self-references has a limit, because each costs memory."""
         self.patch(contentcheck, "MAX_PLACES", 10)
         check = ContentCheck(ContentAddress("nar", sha256_of(b"")), PATH, [PATH])
         check.feed(PATH.digest.encode() * 10)
@@ -120,7 +120,7 @@ class ContentCheckTests(SynchronousTestCase):
             check.feed(PATH.digest.encode())
 
     def test_without_a_reference_to_itself_the_nar_is_hashed_as_it_is(self) -> None:
-        """The path's own hash part in it is like any other text."""
+        """Without a self-reference, the path's own hash part is ordinary text."""
         nar = b"a" + PATH.digest.encode()
         check = ContentCheck(ContentAddress("nar", sha256_of(nar)), PATH, [])
         check.feed(nar)

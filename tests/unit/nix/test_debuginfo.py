@@ -71,7 +71,7 @@ class LinkTests(SynchronousTestCase):
                 DebugLink.parse(text)
 
     def test_build_ids_have_twenty_bytes(self) -> None:
-        """In lower-case hexadecimal digits."""
+        """A build ID has 40 lower-case hexadecimal digits."""
         self.assertTrue(is_build_id(BUILD_ID))
         for text in ("", BUILD_ID[1:], BUILD_ID + "0", BUILD_ID.upper(), "g" * 40, BUILD_ID + "\n"):
             self.assertFalse(is_build_id(text))
@@ -86,11 +86,11 @@ class DebugFilesTests(SynchronousTestCase):
         return files.build_ids
 
     def test_files_with_symbols_are_found(self) -> None:
-        """Only regular files at the place that Nix looks at count."""
+        """Only regular files in the directory of Nix count."""
         self.assertEqual([BUILD_ID], self.found())
 
     def test_their_number_is_bounded(self) -> None:
-        """Of a NAR with many of them the first are found."""
+        """Beyond `MAX_FOUND` no further file is found."""
         self.patch(debuginfo, "MAX_FOUND", 0)
         self.assertEqual([], self.found())
 
@@ -108,7 +108,7 @@ class SymbolSearchTests(SynchronousTestCase):
         return list(search.build_ids), search
 
     def test_it_finds_what_a_listing_has(self) -> None:
-        """Wherever the place lies among other names, and however the NAR comes."""
+        """The search finds the same files as a listing, among any names and in any pieces."""
         for tree in (
             TREE,
             {
@@ -144,7 +144,7 @@ class SymbolSearchTests(SynchronousTestCase):
                 self.assertEqual(expected, self.search(tree, piece)[0], (tree, piece))
 
     def test_it_is_bounded(self) -> None:
-        """Behind the place it reads nothing, and it gives up where too much comes before."""
+        """The search ends after the directory, and after too many other files."""
         names = {b"%05d" % number: b"" for number in range(debuginfo.MAX_BEFORE + 1)}
         before: Tree = {b"include": names, b"lib": {b"debug": PLACE}}
         self.assertEqual([], self.search(before)[0])
@@ -172,7 +172,7 @@ class MemberReaderTests(SynchronousTestCase):
         return got
 
     def test_file_comes_out_of_its_nar(self) -> None:
-        """The bytes of the file, and no others, however the NAR comes."""
+        """Exactly the bytes of the file are returned, for pieces of any size."""
         for piece in (1, 5, 64, 4096, 1_000_000):
             self.assertEqual(SYMBOLS, self.read(MEMBER, piece))
         self.assertEqual(b"abc", self.read("", nar=archive(b"abc")))

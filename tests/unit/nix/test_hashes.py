@@ -32,7 +32,7 @@ class HashTests(SynchronousTestCase):
 
     @given(hashes)
     def test_every_spelling_reads_as_the_same_hash(self, value: Hash) -> None:
-        """nix32, hexadecimal, base64 and SRI, with prefix or with a known algorithm."""
+        """All notations give the same hash, with a prefix or a known algorithm."""
         base64 = b64encode(value.digest).decode()
         for digest in (value.nix32, value.hex, value.hex.upper(), base64):
             self.assertEqual(Hash.parse(f"{value.algorithm}:{digest}"), value)
@@ -43,12 +43,12 @@ class HashTests(SynchronousTestCase):
 
     @given(st.text(max_size=70), st.sampled_from([None, "sha256", "sha1", "crc"]))
     def test_garbage_is_refused(self, text: str, algorithm: str | None) -> None:
-        """For every text, the answer is a hash or Malformed."""
+        """Every text is parsed or raises Malformed."""
         with contextlib.suppress(Malformed):
             Hash.parse(text, algorithm)
 
     def test_wrong_spellings_are_refused_with_the_reason(self) -> None:
-        """Unknown algorithms, wrong lengths and foreign characters have a message of their own."""
+        """Unknown algorithms, wrong lengths and wrong characters have their own messages."""
         for text, reason in (
             (EMPTY, "without algorithm"),
             (f"crc32:{EMPTY}", "unknown hash algorithm"),
@@ -66,12 +66,12 @@ class HashTests(SynchronousTestCase):
             self.assertIn(reason, str(caught.exception))
 
     def test_a_prefix_that_contradicts_the_algorithm_is_refused(self) -> None:
-        """Where a SHA-1 is wanted a SHA-256 is not taken, in either form."""
+        """A prefix of another algorithm than the expected one is refused."""
         for text in (f"sha256:{EMPTY}", sri(sha256_of(b""))):
             with self.assertRaises(Malformed):
                 Hash.parse(text, "sha1")
 
     def test_a_digest_of_the_wrong_size_cannot_be_made(self) -> None:
-        """A hash that exists has as many bytes as its algorithm gives."""
+        """A Hash always has the length of its algorithm."""
         with self.assertRaises(Malformed):
             Hash.of_sha256(bytes(20))

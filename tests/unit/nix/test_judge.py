@@ -1,4 +1,4 @@
-"""Judge: files that are looked into while they arrive, and files that are not."""
+"""Judge: files whose NARs are checked while they arrive, and others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class BombTests(SynchronousTestCase):
             digest.feed(self.file)
 
     def test_promised_bomb_is_left_for_later(self) -> None:
-        """FileHash alone is checked, and the NAR inside later; nothing is refused."""
+        """Only FileHash is checked, and the NAR inside later; the file is not refused."""
         seal = self.seal(self.record, 10)
         self.assertEqual(len(seal.digests), 1)
         self.feed(seal)
@@ -53,27 +53,27 @@ class BombTests(SynchronousTestCase):
         self.assertEqual(self.reached, 1)
 
     def test_ratio_is_a_setting(self) -> None:
-        """Such NARs are checked at once where the settings allow it."""
+        """With a larger ratio such NARs are checked immediately."""
         seal = self.seal(self.record, 1_000_000)
         self.feed(seal)
         self.assertTrue(seal.judge(len(self.file)).nar_verified)
         self.assertEqual(self.reached, 0)
 
     def test_bomb_of_unknown_size_is_corrupt(self) -> None:
-        """Where only decompression could verify the file, it ends at the ratio."""
+        """If only decompression can verify the file, it is Corrupt at the ratio."""
         unknown = evolve(self.record, file_hash=None, file_size=None)
         seal = self.seal(unknown, 10)
         self.assertRaises(Corrupt, self.feed, seal)
         self.assertEqual(self.reached, 1)
 
     def test_promised_size_that_is_exceeded_is_corrupt(self) -> None:
-        """Beyond NarSize nothing is decompressed, even if the ratio allows more."""
+        """Decompression ends at NarSize, even if the ratio allows more."""
         seal = self.seal(evolve(self.record, nar_size=ALLOWANCE), 1_000_000)
         self.assertRaises(Corrupt, self.feed, seal)
 
 
 class HashOfTheFileTests(SynchronousTestCase):
-    """A narinfo says the same hash of the file and of the NAR inside."""
+    """A narinfo has the same hash for the file and for the NAR inside."""
 
     def setUp(self) -> None:
         self.nar = b"a NAR, as it is" * 1000
@@ -94,9 +94,9 @@ class HashOfTheFileTests(SynchronousTestCase):
         return judge
 
     def test_file_that_is_the_nar(self) -> None:
-        """One hash is enough where nothing is compressed."""
+        """An uncompressed file with this hash is verified."""
         self.assertTrue(self.judge("none").judge(len(self.nar)).nar_verified)
 
     def test_file_that_only_has_the_hash_of_the_nar(self) -> None:
-        """Clients unpack it, and do not find the NAR: it does not count as verified."""
+        """A compressed file with this hash is not verified, because the NAR inside differs."""
         self.assertFalse(self.judge("xz").judge(len(self.nar)).nar_verified)

@@ -17,7 +17,7 @@ def former(name: str = "cache.example.org-1") -> FormerKey:
 
 class KeyringTests(SynchronousTestCase):
     def test_written_and_read(self) -> None:
-        """A list comes back as it was, with its times."""
+        """A written list is read as the same list, with its times."""
         keys = [former(f"k-{number}") for number in range(MAX_FORMER)]
         found = parse_former(render_former(keys))
         self.assertEqual(
@@ -27,14 +27,14 @@ class KeyringTests(SynchronousTestCase):
         self.assertEqual((), parse_former(b""))
 
     def test_other_zones(self) -> None:
-        """A time means the same moment in each zone."""
+        """A time in another zone is the same moment."""
         line = render_former([former()]).decode().replace("12:00:00+00:00", "14:00:00+02:00")
         (found,) = parse_former(line.encode())
         self.assertEqual(AT, found.since)
         self.assertEqual(timezone(timedelta(hours=2)), found.since.tzinfo)
 
     def test_damage(self) -> None:
-        """Everything else is Malformed, and the message has nothing of the key."""
+        """Damaged lines are Malformed, and the message shows no part of the key."""
         good = render_former([former()])
         secret = good.decode().split(":")[-1].strip()
         for text in (
@@ -51,13 +51,13 @@ class KeyringTests(SynchronousTestCase):
             self.assertNotIn(secret[:20], str(error))
 
     def test_no_secret_is_shown(self) -> None:
-        """Neither `repr` nor `str` has it."""
+        """Neither `repr` nor `str` shows the secret."""
         key = former()
         for shown in (repr(key), str(key)):
             self.assertNotIn(key.export().split(":")[-1][:20], shown)
 
     def test_names_follow_each_other(self) -> None:
-        """Each is another one, as Nix trusts one key of a name."""
+        """Each next name is new, because Nix trusts one key for each name."""
         for name, following in (
             ("cache.example.org", "cache.example.org-2"),
             ("cache.example.org-1", "cache.example.org-2"),

@@ -19,18 +19,18 @@ names = st.from_regex(r"[A-Za-z0-9.-]{1,20}", fullmatch=True)
 class SignatureTests(SynchronousTestCase):
     @given(names, st.binary(min_size=64, max_size=64))
     def test_any_signature_survives_the_round_trip(self, name: str, raw: bytes) -> None:
-        """It is written as it was read, for all bytes."""
+        """A written signature is read as the same signature, for all bytes."""
         self.assertEqual(Signature.parse(str(Signature(name, raw))), Signature(name, raw))
 
     @given(st.text(max_size=60))
     def test_garbage_is_refused(self, text: str) -> None:
-        """For every text, the answer is a value or Malformed."""
+        """Every text is parsed or raises Malformed."""
         for parse in (Signature.parse, PublicKey.parse, SecretKey.parse):
             with contextlib.suppress(Malformed):
                 parse(text)
 
     def test_bad_signatures_are_refused(self) -> None:
-        """No colon, no name, names that break lines, and what is not base64."""
+        """A missing colon or name, invalid names, and invalid base64 are refused."""
         good = b64encode(bytes(64)).decode()
         Signature.parse(f"a:{good}")
         for text in (
@@ -50,7 +50,7 @@ class SignatureTests(SynchronousTestCase):
                 Signature.parse(text)
 
     def test_a_signature_of_another_size_is_refused(self) -> None:
-        """Nix refuses the whole path for one of them, so that none may be handed on."""
+        """Nix refuses a whole path for such a signature, so it is refused here."""
         for size in (0, 3, 32, 63, 65, 128):
             with self.assertRaisesRegex(Malformed, f"64 bytes, not {size}"):
                 Signature.parse(f"a:{b64encode(bytes(size)).decode()}")
@@ -63,7 +63,7 @@ class PublicKeyTests(SynchronousTestCase):
         self.assertEqual(str(key), f"cache-1:{PUBLIC}")
 
     def test_a_key_of_the_wrong_length_is_refused(self) -> None:
-        """A secret key where a public one belongs is noticed."""
+        """A secret key instead of a public key is refused."""
         with self.assertRaises(Malformed):
             PublicKey.parse(SECRET)
 
@@ -82,25 +82,25 @@ class PublicKeyTests(SynchronousTestCase):
 
 class SecretKeyTests(SynchronousTestCase):
     def test_a_key_of_nix_is_read_and_written_back(self) -> None:
-        """A key file comes out as it went in, and its public half is the one Nix prints."""
+        """A key file of Nix is written back unchanged, and its public half is that of Nix."""
         key = SecretKey.parse(SECRET + "\n")
         self.assertEqual(key.export(), SECRET)
         self.assertEqual(str(key.public), f"cache-1:{PUBLIC}")
 
     def test_a_new_key_signs_what_its_public_half_verifies(self) -> None:
-        """A generated key is good after a trip through its file."""
+        """A generated key that was written to a file and read again still signs."""
         key = SecretKey.parse(SecretKey.generate("new").export())
         self.assertTrue(key.public.verify(b"m", key.sign(b"m")))
         self.assertNotEqual(SecretKey.generate("new"), key)
 
     def test_halves_that_do_not_belong_together_are_refused(self) -> None:
-        """A key file pieced together from two keys would sign what no client accepts."""
+        """A key file that was put together from two keys is refused."""
         broken = "cache-1:" + b64encode(bytes(32) + b64decode(PUBLIC)).decode()
         with self.assertRaises(Malformed):
             SecretKey.parse(broken)
 
     def test_neither_repr_nor_errors_show_the_secret(self) -> None:
-        """No printed text and no error holds a part of the key file."""
+        """No printed text and no error contains a part of the key file."""
         name, _, material = SECRET.partition(":")
         key = SecretKey.parse(SECRET)
         self.assertNotIn(material[:12], f"{key!r} {key!s} {key}")

@@ -44,7 +44,7 @@ def listed(tree: Tree, piece: int = 100, max_size: int = 1_000_000) -> bytes:
 
 class ListingTests(SynchronousTestCase):
     def test_listing_is_that_of_nix(self) -> None:
-        """The listing of a tree has the bytes that Nix 2.26.3 writes, however the NAR comes."""
+        """The listing has the bytes of Nix 2.26.3, for pieces of any size."""
         for piece in (1, 7, 100, 10_000):
             self.assertEqual(BY_NIX.encode(), listed(TREE, piece))
 
@@ -59,12 +59,12 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(b'{"root":{"entries":{},"type":"directory"},"version":1}', listed({}))
 
     def test_names_without_a_text_are_replaced(self) -> None:
-        """A name that is no UTF-8 leaves a listing that is JSON."""
+        """With a name that is not UTF-8 the listing is still JSON."""
         found = json.loads(listed({b"a\xff": b"", b"b": b""}))
         self.assertEqual(["a?", "b"], list(found["root"]["entries"]))
 
     def test_long_listing_is_refused(self) -> None:
-        """A NAR of many files costs no more memory than the limit of its listing."""
+        """A listing beyond the limit of memory is refused."""
         tree = {b"file %d" % number: b"" for number in range(20_000)}
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
@@ -78,7 +78,7 @@ class ListingTests(SynchronousTestCase):
         self.assertLess(tracemalloc.get_traced_memory()[1] - before, 200_000)
 
     def test_listings_are_told_from_other_texts(self) -> None:
-        """Only JSON of version 1 with a root is a listing; an end too early shows."""
+        """Only complete JSON of version 1 with a root is a listing."""
         check_listing(BY_NIX.encode())
         check_listing(b'{"version":1,"root":{"type":"regular","size":3,"narOffset":96}}')
         check_listing(b'{ "version": 1,\n "root": { "type": "regular" }\n}\n')

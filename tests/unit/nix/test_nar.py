@@ -45,7 +45,7 @@ trees: st.SearchStrategy[Any] = st.recursive(
 
 
 def matches(tree: Tree, node: nar.Node, whole: bytes) -> bool:
-    """Whether the listing says what was written, and its offsets point at the contents."""
+    """Return whether the listing is that of the tree, with the right offsets."""
     if isinstance(tree, dict):
         assert isinstance(node, Directory)
         expected = {name.decode("utf-8", "surrogateescape"): tree[name] for name in sorted(tree)}
@@ -62,14 +62,14 @@ def matches(tree: Tree, node: nar.Node, whole: bytes) -> bool:
 
 class NarParserTests(SynchronousTestCase):
     def assert_corrupt(self, data: bytes, reason: str) -> None:
-        """Both in one piece and byte by byte, for a reason that helps."""
+        """Check the error in one piece and byte by byte."""
         for pieces in ([data], [memoryview(data)], cut(data, 1)):
             with self.assertRaises(Corrupt) as caught:
                 parsed(pieces)
             self.assertIn(reason, str(caught.exception))
 
     def test_the_smallest_example_is_the_one_of_the_books(self) -> None:
-        """A file of six bytes makes 120, with the hash that Nix gives it."""
+        """A file of six bytes makes a NAR of 120 bytes with the hash of Nix."""
         data = archive(b"hello\n")
         self.assertEqual(len(data), 120)
         self.assertEqual(
@@ -78,7 +78,7 @@ class NarParserTests(SynchronousTestCase):
         self.assertEqual(parsed([data]), Listing(Regular(6, False, 96)))
 
     def test_a_dump_of_nix_is_listed_as_nix_lists_it(self) -> None:
-        """The listing of a real tree is that of `write-nar-listing`, however the NAR is cut."""
+        """The listing of a real tree is that of Nix, for pieces of any size."""
         expected = json.loads((NIX / f"{CLOSURE[-1]}.ls").read_bytes())
         for size in (1, 2, 3, 5, 7, 8, 16, 63, 64, 100, 1000, 10_000):
             self.assertEqual(parsed(cut(SRC, size)).to_json(), expected)
@@ -86,14 +86,14 @@ class NarParserTests(SynchronousTestCase):
         self.assertEqual(found, expected)
 
     def test_single_files_are_listed_as_nix_lists_them(self) -> None:
-        """A store path may be one file."""
+        """The listing of a single file is that of Nix."""
         for digest, size in zip(CLOSURE[:3], (6, 107, 55), strict=True):
             expected = json.loads((NIX / f"{digest}.ls").read_bytes())
             self.assertEqual(parsed([archive(bytes(size))]).to_json(), expected)
 
     @given(trees, st.integers(1, 200))
     def test_any_tree_is_listed(self, tree: Any, size: int) -> None:
-        """The listing agrees with what was written, in one piece or many, copied or not."""
+        """The listing matches the tree, in one piece or many, copied or not."""
         data = archive(tree)
         listing = parsed([data])
         self.assertTrue(matches(tree, listing.root, data))
@@ -102,21 +102,21 @@ class NarParserTests(SynchronousTestCase):
 
     @given(trees)
     def test_a_truncated_nar_is_corrupt(self, tree: Any) -> None:
-        """Cut anywhere, it is not taken for whole."""
+        """A truncated NAR is always Corrupt."""
         data = archive(tree)
         for length in range(0, len(data), 1 + len(data) // 40):
             with self.assertRaises(Corrupt):
                 parsed([data[:length]])
 
     def test_a_truncated_dump_is_corrupt(self) -> None:
-        """Not one byte may be missing."""
+        """A dump that lacks one byte is Corrupt."""
         for length in range(len(SRC)):
             with self.assertRaises(Corrupt):
                 parsed([SRC[:length]])
 
     @given(st.integers(0, len(SRC) - 1), st.integers(1, 255))
     def test_damage_is_corrupt_or_in_the_contents(self, where: int, flip: int) -> None:
-        """A flipped bit in the frame is noticed or changes a name, and never another error."""
+        """A flipped bit outside the contents is Corrupt or changes a name."""
         data = bytearray(SRC)
         data[where] ^= flip
         with contextlib.suppress(Corrupt):
@@ -152,13 +152,13 @@ class NarParserTests(SynchronousTestCase):
             self.assert_corrupt(bytes(data), "padding")
 
     def test_names_must_rise(self) -> None:
-        """Twice the same name, or out of the order of bytes."""
+        """A repeated name, and a name out of order, are Corrupt."""
         for first, second in ((b"a", b"a"), (b"b", b"a"), (b"a", b"B"), (b"aa", b"a")):
             nodes = directory(entry(first, written(b"")), entry(second, written(b"")))
             self.assert_corrupt(text(b"nix-archive-1") + nodes, "order")
 
     def test_names_that_could_climb_are_refused(self) -> None:
-        """No separators, no NUL, no dots alone, nothing empty or too long."""
+        """Names with separators or NUL, dots alone, empty and too long names are refused."""
         for name in (b"a/b", b"/", b"a\0", b".", b".."):
             self.assert_corrupt(archive({name: b""}), "is no name")
         for name in (b"", b"x" * 256):
@@ -167,7 +167,7 @@ class NarParserTests(SynchronousTestCase):
             self.assertTrue(matches({name: b""}, parsed([archive({name: b""})]).root, b""))
 
     def test_targets_are_bounded(self) -> None:
-        """A link leads somewhere, by a path that the kernel would take."""
+        """The target of a link is not empty, and not longer than the kernel allows."""
         for target in (b"", b"x" * 4096):
             self.assert_corrupt(archive(("symlink", target)), "target")
         self.assert_corrupt(archive(("symlink", b"a\0b")), "NUL")
@@ -175,7 +175,7 @@ class NarParserTests(SynchronousTestCase):
         self.assertEqual(longest.root, Directory({"a": Symlink("x" * 4095)}))
 
     def test_impossible_lengths_are_refused_when_seen(self) -> None:
-        """A length of 2^64-1 is not waited for."""
+        """A length of 2^64-1 is refused immediately."""
         for tree in (b"12345678", {b"a": ("executable", b"12345678")}):
             data = archive(tree)
             where = data.index(b"12345678") - 8
@@ -201,14 +201,14 @@ class NarParserTests(SynchronousTestCase):
         self.assert_corrupt(nested(65), "64 levels")
 
     def test_the_number_of_entries_is_bounded(self) -> None:
-        """A bomb of empty files ends when the listing would get too large."""
+        """Too many empty files are refused."""
         self.patch(nar, "MAX_ENTRIES", 10)
         files: dict[bytes, Any] = {b"%d" % i: b"" for i in range(10)}
         self.assertIsInstance(parsed([archive(files)]), Listing)
         self.assert_corrupt(archive(files | {b"d": {}}), "10 entries")
 
     def test_the_format_is_one_only(self) -> None:
-        """A part that is left out, doubled or in another order is an error."""
+        """A missing, repeated or misplaced part is an error."""
         head = text(b"nix-archive-1")
         good = written(b"")
         for data, reason in (
@@ -226,7 +226,7 @@ class NarParserTests(SynchronousTestCase):
             self.assert_corrupt(data, reason)
 
     def test_contents_are_passed_over_in_little_memory(self) -> None:
-        """However large a file, and however it arrives, nothing of it is kept."""
+        """Contents of files are skipped without keeping them."""
         size = 64 * 1024 * 1024
         data = archive({b"a": b"", b"big": b"", b"c": b"x"})
         where = data.index(b"big") + 8 + 16 + 64  # after name, node and head: the length

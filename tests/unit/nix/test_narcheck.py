@@ -1,4 +1,4 @@
-"""Tests of looking through NAR files."""
+"""Tests of the checks of NAR files."""
 
 import json
 
@@ -18,7 +18,7 @@ COMPRESSED = sorted(set(CODECS) - {"none"})
 
 class FileDigestTests(SynchronousTestCase):
     def test_it_hashes_the_file_as_it_is(self) -> None:
-        """The pieces in which the bytes come do not matter."""
+        """The hash does not depend on the pieces."""
         digest = FileDigest()
         for piece in (b"ab", b"", b"c"):
             digest.feed(piece)
@@ -27,7 +27,7 @@ class FileDigestTests(SynchronousTestCase):
 
 class NarDigestTests(SynchronousTestCase):
     def test_files_of_nix_have_the_hash_of_their_narinfo(self) -> None:
-        """In every compression NarHash and NarSize come out as Nix computed them."""
+        """NarHash and NarSize are those of Nix, in every compression."""
         for compression in COMPRESSED:
             digest = NarDigest(compression)
             data = (NIX / f"src.nar.{compression}").read_bytes()
@@ -37,7 +37,7 @@ class NarDigestTests(SynchronousTestCase):
             self.assertIsNone(digest.listing)
 
     def test_a_listing_comes_out_if_asked_for(self) -> None:
-        """It is there after the end, and the one that Nix wrote."""
+        """A requested listing is that of Nix."""
         expected = json.loads((NIX / f"{CLOSURE[-1]}.ls").read_bytes())
         digest = NarDigest("none", listing=True)
         digest.feed(memoryview(SRC))
@@ -56,7 +56,7 @@ class NarDigestTests(SynchronousTestCase):
             digest.feed(b"no NAR whatever else it may be")
 
     def test_truncation_and_trailing_garbage_are_corrupt(self) -> None:
-        """Of the file in any compression, or of the NAR inside a good file."""
+        """A truncated file, extra bytes, and a wrong NAR inside a good file are Corrupt."""
         for compression in COMPRESSED:
             data = (NIX / f"src.nar.{compression}").read_bytes()
             for broken in (data[:-1], data + b"garbage", b""):
@@ -68,7 +68,7 @@ class NarDigestTests(SynchronousTestCase):
                     examine([encode.feed(inner), encode.finish()], compression)
 
     def test_a_bomb_stops_at_the_promised_size(self) -> None:
-        """One byte more than NarSize is one too many; exactly as many are fine."""
+        """NarSize bytes are allowed, and one more is Corrupt."""
         for compression in COMPRESSED:
             data = (NIX / f"src.nar.{compression}").read_bytes()
             examined = examine([data], compression, max_size=len(SRC))
@@ -78,14 +78,14 @@ class NarDigestTests(SynchronousTestCase):
             self.assertIn("longer", str(caught.exception))
 
     def test_a_compression_that_cannot_be_read_is_refused(self) -> None:
-        """It says so before the first byte."""
+        """An unsupported compression is refused before the first byte."""
         with self.assertRaises(Refused):
             NarDigest("lzip")
 
 
 class ExamineTests(SynchronousTestCase):
     def test_a_whole_file_is_looked_through(self) -> None:
-        """Hash, size and listing at once, from chunks of any size."""
+        """`examine` returns hash, size and listing, from chunks of any size."""
         expected = json.loads((NIX / f"{CLOSURE[-1]}.ls").read_bytes())
         data = (NIX / "src.nar.xz").read_bytes()
         examined = examine([data[:100], memoryview(data)[100:]], "xz")

@@ -47,13 +47,13 @@ narinfos = st.builds(
 
 
 def without(key: bytes) -> bytes:
-    """Take the lines of one key out of the sample."""
+    """Return the sample without the lines of one key."""
     lines = SAMPLE.splitlines(keepends=True)
     return b"".join(line for line in lines if not line.startswith(key + b":"))
 
 
 def replaced(key: bytes, value: bytes) -> bytes:
-    """Give a key of the sample another value, blank before it included."""
+    """Return the sample with another value of a key, including the blank before it."""
     return without(key) + key + b":" + value + b"\n"
 
 
@@ -65,7 +65,7 @@ class ParseTests(SynchronousTestCase):
             self.assertIn(reason, str(caught.exception))
 
     def test_a_narinfo_of_nix_is_read(self) -> None:
-        """Every field that Nix wrote comes out."""
+        """Every field that Nix wrote is read."""
         info = NarInfo.parse(SAMPLE)
         self.assertEqual(str(info.store_path), f"/nix/store/{CLOSURE[1]}-c.txt")
         self.assertEqual(
@@ -115,13 +115,13 @@ class ParseTests(SynchronousTestCase):
             self.assertIn(b"\nReferences: \n", info.render())
 
     def test_a_missing_compression_is_bzip2(self) -> None:
-        """As for Nix; an empty one too."""
+        """As in Nix, a missing or empty Compression is bzip2."""
         for text in (without(b"Compression"), replaced(b"Compression", b"")):
             text = text.replace(b".nar.xz\n", b".nar.bz2\n")
             self.assertEqual(NarInfo.parse(text).compression, "bzip2")
 
     def test_a_missing_compression_that_does_not_go_with_the_url_is_refused(self) -> None:
-        """A lost Compression line is noticed where the URL names another one than bzip2."""
+        """A missing Compression is Malformed if the URL names another one than bzip2."""
         text = without(b"Compression")
         for ending, is_read in ((b"", True), (b".bz2", True), (b".xz", False), (b".zst", False)):
             said = text.replace(b".nar.xz\n", b".nar%s\n" % ending)
@@ -132,7 +132,7 @@ class ParseTests(SynchronousTestCase):
                     NarInfo.parse(said)
 
     def test_what_is_said_to_be_unknown_is_none(self) -> None:
-        """FileSize 0, empty optional fields and unknown-deriver say nothing."""
+        """FileSize 0, empty optional fields and unknown-deriver become None."""
         text = SAMPLE
         for key in (b"FileSize", b"FileHash", b"CA"):
             text = b"".join(
@@ -148,7 +148,7 @@ class ParseTests(SynchronousTestCase):
         self.assertIsNone(NarInfo.parse(SAMPLE + b"Deriver:\n").deriver)
 
     def test_deriver_and_system_are_kept(self) -> None:
-        """Both survive and are written after the references."""
+        """Both are read, and written after the references."""
         text = without(b"CA") + b"Deriver: " + A.encode() + b"\nSystem: x86_64-linux\n"
         info = NarInfo.parse(text)
         self.assertEqual((info.deriver, info.system), (A, "x86_64-linux"))
@@ -156,7 +156,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(keys[-4:], [b"References", b"Deriver", b"System", b"Sig"])
 
     def test_hashes_in_other_spellings_are_rewritten_in_nix32(self) -> None:
-        """Hexadecimal, SRI and a digest without prefix mean the same."""
+        """Hexadecimal, SRI and a digest without prefix are read, and written in nix32."""
         digest = NarInfo.parse(SAMPLE).nar_hash
         for spelling in (f"sha256:{digest.hex}", sri(digest), digest.nix32, digest.hex):
             for key in (b"NarHash", b"FileHash"):
@@ -165,20 +165,20 @@ class ParseTests(SynchronousTestCase):
                 self.assertIn(key + b": " + str(digest).encode(), info.render())
 
     def test_signatures_are_collected_and_bad_ones_dropped(self) -> None:
-        """Several Sig lines are kept in order, each once; one that cannot be read does no harm."""
+        """Sig lines are kept in order, each once; invalid ones are dropped."""
         other = b"Sig: other:" + b64encode(bytes(64)) + b"\n"
         info = NarInfo.parse(SAMPLE + b"Sig: nonsense\n" + other + other + b"Sig: bad:!\nSig:\n")
         self.assertEqual([s.name for s in info.signatures], ["spike-1", "other"])
 
     def test_what_is_no_signature_is_not_passed_on(self) -> None:
-        """Beside a good one of the same key, Nix refuses the path for any of these."""
+        """A text that is no signature is dropped, because Nix would refuse the path."""
         for size in (0, 3, 63, 65):
             bad = b"Sig: spike-1:" + b64encode(bytes(size)) + b"\n"
             for text in (bad + SAMPLE, SAMPLE + bad):
                 self.assertEqual(NarInfo.parse(SAMPLE), NarInfo.parse(text))
 
     def test_a_wrong_field_that_no_client_needs_spoils_nothing(self) -> None:
-        """Deriver, System and CA are not signed: what cannot stand there is left out."""
+        """An invalid Deriver, System or CA, which are not signed, is omitted."""
         bare = NarInfo.parse(without(b"CA"))
         for line in (
             "Deriver: nonsense",
@@ -193,7 +193,7 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(bare, NarInfo.parse(text), line)
 
     def test_a_missing_field_is_named(self) -> None:
-        """Without path, URL, NarHash or NarSize there is no narinfo."""
+        """A missing path, URL, NarHash or NarSize is an error."""
         for key in (b"StorePath", b"URL", b"NarHash", b"NarSize"):
             self.assert_malformed(without(key), key.decode(), "missing")
             self.assert_malformed(replaced(key, b" "), key.decode(), "missing")
@@ -239,24 +239,24 @@ class ParseTests(SynchronousTestCase):
             self.assert_malformed(replaced(key.encode(), value.encode("latin-1", "replace")), key)
 
     def test_the_largest_nar_is_read(self) -> None:
-        """Sizes go up to what a signed 64-bit column holds."""
+        """Sizes have the range of a signed 64-bit column."""
         info = NarInfo.parse(replaced(b"NarSize", b" 9223372036854775807"))
         self.assertEqual(info.nar_size, 2**63 - 1)
 
     def test_html_is_recognised(self) -> None:
-        """A captive portal's page is called by its name; other prose fails at its first line."""
+        """The error names an HTML page; other text fails at its first line."""
         self.assert_malformed(b"\n <!DOCTYPE html>\n<a href='x:y'>\n", "HTML")
         self.assert_malformed(b"502 Bad Gateway\n", "without colon")
         self.assert_malformed(b"", "StorePath")
 
     def test_texts_beyond_bounds_are_refused(self) -> None:
-        """Too many bytes or too many references."""
+        """Too many bytes and too many references are refused."""
         self.assert_malformed(SAMPLE + b"X: " + b"x" * MAX_SIZE, str(MAX_SIZE))
         many = b" " + b" ".join([b"x"] * 100_001)
         self.assert_malformed(replaced(b"References", many), "References", "100000")
 
     def test_an_uncompressed_nar_is_its_file(self) -> None:
-        """With Compression none the file's facts are the NAR's, filled in or checked."""
+        """With Compression none, the facts of the file are those of the NAR."""
         text = (NIX / "src.none.narinfo").read_bytes()
         info = NarInfo.parse(text)
         lines = text.splitlines(keepends=True)
@@ -269,7 +269,7 @@ class ParseTests(SynchronousTestCase):
 
     @given(st.binary(max_size=300))
     def test_garbage_is_refused(self, data: bytes) -> None:
-        """For all bytes, the answer is a narinfo or Malformed."""
+        """Any bytes are parsed or raise Malformed."""
         for text in (data, SAMPLE + data, data + SAMPLE):
             with contextlib.suppress(Malformed):
                 NarInfo.parse(text)
@@ -278,7 +278,7 @@ class ParseTests(SynchronousTestCase):
 class RenderTests(SynchronousTestCase):
     @given(narinfos)
     def test_any_narinfo_survives_the_round_trip(self, info: NarInfo) -> None:
-        """A written narinfo reads as the same, and every line is as strict clients want it."""
+        """A written narinfo is read as the same, and each line suits strict clients."""
         text = info.render()
         self.assertEqual(NarInfo.parse(text), info)
         self.assertTrue(text.endswith(b"\n"))
@@ -286,7 +286,7 @@ class RenderTests(SynchronousTestCase):
             self.assertRegex(line, rb"\A[A-Za-z]+: ")
 
     def test_a_narinfo_that_would_break_its_text_cannot_be_made(self) -> None:
-        """Rewriting a field goes through the same checks as reading it."""
+        """A changed field is checked as in reading."""
         info = NarInfo.parse(SAMPLE)
         for change in (
             {"url": "a\nSig: x:YWJj"},
@@ -304,14 +304,14 @@ class RenderTests(SynchronousTestCase):
                 evolve(info, **change)
 
     def test_rewriting_the_url_keeps_everything_else(self) -> None:
-        """A proxy may name the NAR as it likes: the signature still holds."""
+        """After a change of the URL the signature is still valid."""
         info = evolve(NarInfo.parse(SAMPLE), url="nar/x.nar")
         self.assertIsNotNone(verify_any([KEY], info.fingerprint(), info.signatures))
 
 
 class FingerprintTests(SynchronousTestCase):
     def test_signatures_of_nix_verify(self) -> None:
-        """We compute the text that Nix signed, for every path of a real cache."""
+        """The fingerprint is the text that Nix signed, for every path of a real cache."""
         for name in [*CLOSURE, "src.gzip", "src.none"]:
             info = NarInfo.parse((NIX / f"{name}.narinfo").read_bytes())
             self.assertEqual(verify_any([KEY], info.fingerprint(), info.signatures), KEY)

@@ -1,4 +1,4 @@
-"""Tests of NAR names and of what upstream URLs become."""
+"""Tests of NAR names, and of their derivation from upstream URLs."""
 
 import contextlib
 
@@ -35,7 +35,7 @@ nar_keys = st.builds(
 class NarKeyTests(SynchronousTestCase):
     @given(nar_keys)
     def test_any_key_survives_the_round_trip(self, key: NarKey) -> None:
-        """A URL in a narinfo reads as the same key, and is safe as a file name."""
+        """A URL in a narinfo is read as the same key, and is safe as a file name."""
         self.assertEqual(NarKey.parse(key.file_name), key)
         self.assertEqual(key.url, f"nar/{key.file_name}")
         self.assertNotIn("/", key.file_name)
@@ -49,13 +49,13 @@ class NarKeyTests(SynchronousTestCase):
         self.assertEqual(NarKey.parse(f"{HEX}.nar.none"), NarKey(HEX, ""))
 
     def test_an_unknown_extension_has_an_error_of_its_own(self) -> None:
-        """The web can say 400 where the name is good but the extension is not."""
+        """An unknown extension has its own error, for the status 400."""
         for extension in ("gz", "xz.zst", "", "XZ", "../x"):
             with self.assertRaises(UnknownExtension):
                 NarKey.parse(f"{NIX32}.nar.{extension}")
 
     def test_bad_names_are_refused(self) -> None:
-        """Wrong lengths, capitals, foreign letters, prefixes, paths and line ends."""
+        """Wrong lengths and characters, prefixes, paths and line ends are refused."""
         for name in (
             "",
             ".nar",
@@ -79,13 +79,13 @@ class NarKeyTests(SynchronousTestCase):
 
     @given(st.text(max_size=80))
     def test_garbage_is_refused(self, text: str) -> None:
-        """For every text, the answer is a key or Malformed."""
+        """Every text is parsed or raises Malformed."""
         for candidate in (text, f"{NIX32}{text}", f"{NIX32}.nar{text}"):
             with contextlib.suppress(Malformed):
                 NarKey.parse(candidate)
 
     def test_the_name_spells_a_hash(self) -> None:
-        """Both notations give the digest; a name no digest spells is Malformed."""
+        """Both notations are read as a digest; another name is Malformed."""
         self.assertEqual(NarKey(HEX, "").as_hash(), sha256_of(b""))
         self.assertEqual(NarKey(NIX32, "xz").as_hash(), Hash.parse(f"sha256:{NIX32}"))
         with self.assertRaises(Malformed):
@@ -97,7 +97,7 @@ class ConventionalKeyTests(SynchronousTestCase):
         self.assertEqual(conventional_key(url), NarKey.parse(file_name), url)
 
     def test_conventional_urls_say_a_name(self) -> None:
-        """In every directory, on every host, with every query."""
+        """The name is found in any directory, on any host, with any query."""
         for url in (
             f"nar/{NIX32}.nar.xz",
             f"{NIX32}.nar.xz",
@@ -109,13 +109,13 @@ class ConventionalKeyTests(SynchronousTestCase):
         self.assert_named(f"nar/{HEX}.nar", f"{HEX}.nar")
 
     def test_prefixes_of_nix_serve_are_stripped(self) -> None:
-        """The hash part of the store path before the name is left out, after dash or underscore."""
+        """The hash part before the name is removed, after a dash or underscore."""
         for separator in "-_":
             self.assert_named(f"nar/{DIGEST}{separator}{NIX32}.nar", f"{NIX32}.nar")
             self.assert_named(f"nar/{DIGEST}{separator}{HEX}.nar.xz", f"{HEX}.nar.xz")
 
     def test_opaque_urls_say_no_name(self) -> None:
-        """UUIDs of Cachix, paths of snix and unknown extensions."""
+        """UUIDs of Cachix, paths of snix and unknown extensions give no name."""
         for url in (
             "nar/7cb6a8d2-5c8c-4a3d-8c5f-0123456789ab.nar.zst",
             "7cb6a8d2-5c8c-4a3d-8c5f-0123456789ab.nar.zst",
@@ -128,14 +128,14 @@ class ConventionalKeyTests(SynchronousTestCase):
             self.assertIsNone(conventional_key(url), url)
 
     def test_what_is_no_url_of_a_nar_is_refused(self) -> None:
-        """A bare token, a directory, a host."""
+        """A single word, a directory, and a host are no URLs of NARs."""
         for url in ("", "token", "?x=.nar", "nar/", "nar/?a/b", "https://host", "https://h.nar"):
             with self.assertRaises(Malformed):
                 conventional_key(url)
 
     @given(st.text(max_size=40))
     def test_the_name_is_safe_for_every_url(self, url: str) -> None:
-        """Any text gives a valid key, none, or Malformed."""
+        """Any URL gives a valid key, None, or Malformed."""
         for candidate in (url, f"nar/{url}", f"https://h/{url}.nar"):
             with contextlib.suppress(Malformed):
                 key = conventional_key(candidate)
@@ -144,7 +144,7 @@ class ConventionalKeyTests(SynchronousTestCase):
 
 class OpaqueKeyTests(SynchronousTestCase):
     def test_the_nar_hash_and_the_compression_give_the_name(self) -> None:
-        """As in the Go program, where the extension tells the compression."""
+        """The name is as in the Go program if the extension shows the compression."""
         self.assertEqual(opaque_key("none", NAR_HASH).file_name, f"{NAR_HASH.nix32}.nar")
         self.assertEqual(opaque_key("zstd", NAR_HASH).file_name, f"{NAR_HASH.nix32}.nar.zst")
         gzip = opaque_key("gzip", NAR_HASH)

@@ -1,4 +1,4 @@
-"""Realisations as real releases of Nix write and sign them, and texts that are none."""
+"""Realisations that real releases of Nix wrote and signed, and invalid texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def vectors() -> list[tuple[str, RealisationKey, bytes]]:
 
 class KeyTests(SynchronousTestCase):
     def test_both_families_have_a_path_each(self) -> None:
-        """A path is read back, with its end and without."""
+        """A path is read as the same key, with its ending and without."""
         for key, path in (
             (TRACE, f"build-trace-v2/{DIGEST}-hello.drv/out"),
             (OLD, f"realisations/sha256:{'ab' * 32}!dev"),
@@ -44,7 +44,7 @@ class KeyTests(SynchronousTestCase):
             self.assertRegex(key.digest, "^[0-9a-z]{52}$")
 
     def test_other_paths_are_refused(self) -> None:
-        """Names that lead elsewhere, hashes of another length or kind, and missing parts."""
+        """Names with directories, wrong hashes, and missing parts are refused."""
         for path in (
             "",
             "build-trace-v2/",
@@ -68,13 +68,13 @@ class KeyTests(SynchronousTestCase):
 
 class FormatTests(SynchronousTestCase):
     def test_real_realisations_are_read_and_written_alike(self) -> None:
-        """Byte for byte, for each release at hand."""
+        """Realisations of each release are written back byte for byte."""
         self.assertEqual(5, len(vectors()))
         for release, key, text in vectors():
             self.assertEqual(text, Realisation.parse(text, key).render(), release)
 
     def test_real_signatures_are_good(self) -> None:
-        """Of the full text by releases that name dependencies, else of the text without them."""
+        """Real signatures are valid: of the full text, or of the text without dependencies."""
         for release, key, text in vectors():
             found = Realisation.parse(text, key)
             good = [
@@ -85,7 +85,7 @@ class FormatTests(SynchronousTestCase):
             self.assertEqual(bool(found.dependencies), len(good) == 2, release)
 
     def test_no_other_statement_has_a_good_signature(self) -> None:
-        """Another path, another output, another dependency."""
+        """With another path, output or dependency, no signature is valid."""
         _, key, text = next(each for each in vectors() if b'Realisations":{"' in each[2])
         found = Realisation.parse(text, key)
         dependency = found.dependencies[0][0], PATH.base
@@ -98,7 +98,7 @@ class FormatTests(SynchronousTestCase):
                 self.assertIsNone(verify_any([PUBLIC], message, other.signatures))
 
     def test_text_that_the_go_program_signs(self) -> None:
-        """A build trace that one has served, with its key: no Nix client can check it."""
+        """The text of a build trace that the Go program served is covered by its signature."""
         public = PublicKey.parse("go.example:xbecHcF6jit5yCk1VIno7clYOEiQPWbM2nIUTGrGXek=")
         drv = "0i92g2bnjw1k2r339gnkn6inx65y1lnb-thing.drv"
         signature = (
@@ -121,7 +121,7 @@ class FormatTests(SynchronousTestCase):
             self.assertIsNone(verify_any([public], message, signatures))
 
     def test_fingerprint_of_the_newer_family(self) -> None:
-        """Key and path as base names, without spaces, in order."""
+        """The fingerprint has key and path as base names, in order, without spaces."""
         told = Realisation(TRACE, PATH)
         (message,) = told.fingerprints
         self.assertEqual(
@@ -135,7 +135,7 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual("own-1", signature["keyName"])
 
     def test_the_newer_family_may_have_its_key_in_the_text(self) -> None:
-        """With base names or whole paths; the key must be that of the URL."""
+        """The key in the text may have base names or whole paths; it must be that of the URL."""
         value = {"outPath": f"/nix/store/{PATH.base}", "signatures": []}
         for derivation, output, is_right in (
             (TRACE.derivation, "out", True),
@@ -152,7 +152,7 @@ class FormatTests(SynchronousTestCase):
                     Realisation.parse(text, TRACE)
 
     def test_unknown_fields_and_unreadable_signatures_are_left_out(self) -> None:
-        """Nix ignores the former, and refuses everything for the latter."""
+        """Both are omitted: Nix ignores the fields, and refuses a text with a bad signature."""
         good = SECRET.sign(b"")
         told = {
             "outPath": PATH.base,
@@ -163,7 +163,7 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(Realisation(TRACE, PATH, (good,)), found)
 
     def test_wrong_types_are_refused(self) -> None:
-        """Nothing is guessed."""
+        """A value of a wrong type is Malformed."""
         good: dict[str, object] = {"id": OLD.id, "outPath": PATH.base, "signatures": []}
         self.assertEqual(Realisation(OLD, PATH), Realisation.parse(json.dumps(good).encode(), OLD))
         wrong: tuple[dict[str, object], ...] = (
@@ -188,7 +188,7 @@ class FormatTests(SynchronousTestCase):
                 Realisation.parse(json.dumps({**good, **changes}).encode(), OLD)
 
     def test_what_is_no_json_is_refused(self) -> None:
-        """Other encodings, endless depth and length, numbers without end, half a text."""
+        """Other encodings, deep and long texts, long numbers, and cut texts are refused."""
         for text in (
             b"",
             b"null",
@@ -208,7 +208,7 @@ class FormatTests(SynchronousTestCase):
                     Realisation.parse(text, key)
 
     def test_mutations_never_raise_anything_else(self) -> None:
-        """Of 3000 damaged texts, each is refused, or is read and stays the same from then on."""
+        """Each of 3000 damaged texts is refused, or is stable after the first reading."""
         dice = random.Random(7)
         samples = [(key, text) for _, key, text in vectors()]
         signed = Realisation(TRACE, PATH, (SECRET.sign(b"x"),))

@@ -1,4 +1,4 @@
-"""References: each once, signed in the order of Nix, and cheap where there are many."""
+"""References: different paths, signed in Nix's order, and cheap if there are many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ncps.nix.storepath import StorePath
 
 
 def paths(count: int, seed: int = 1) -> list[StorePath]:
-    """Make paths, of which some have hash parts or names that begin alike."""
+    """Make paths; some have hash parts or names with the same beginning."""
     chance = random.Random(seed)
     names = ("a", "a-b", "a.b", "a+b", "A", "a_", "a?", "a=")
     digests = ["".join(chance.choices(ALPHABET, k=32)) for _ in range(count // 2 + 1)]
@@ -29,31 +29,31 @@ class ReferencesTests(SynchronousTestCase):
         self.assertEqual([str(path) for path in sorted(found)], list(found.texts))
 
     def test_each_path_is_there_once_in_the_order_it_came(self) -> None:
-        """They are a set for Nix, and a line for readers of the narinfo."""
+        """Repeated paths are removed, and the order stays."""
         one, two, three = [StorePath(letter * 32, "x") for letter in "zab"]
         found = References.of([two, one, two, three, one])
         self.assertEqual((two, one, three), found)
         self.assertEqual(f"{two.base} {one.base} {three.base}", found.bases)
 
     def test_made_of_themselves_they_are_the_same(self) -> None:
-        """A narinfo that is changed elsewhere keeps what was worked out."""
+        """References of References are the same object, which keeps its computed texts."""
         found = References.of(paths(10))
         self.assertIs(found, References.of(found))
 
     def test_objects_are_not_compared(self) -> None:
-        """To sort paths themselves takes ten seconds for a hundred thousand."""
+        """Texts are sorted instead of objects, which would take ten seconds."""
         with mock.patch.object(StorePath, "__lt__", side_effect=AssertionError("compared")):
             self.assertTrue(References.of(paths(20)).joined)
 
     def test_many_are_worked_out_when_they_are_made(self) -> None:
-        """That is where a thread does it; few may wait until they are needed."""
+        """Many are computed in the constructor, in a thread; few when they are needed."""
         many = References.of([StorePath(f"{n:032d}", "x") for n in range(LONG + 1)])
         with mock.patch.object(references, "in_order", side_effect=AssertionError("too late")):
             self.assertEqual(LONG + 1, len(many.joined.split(",")))
         self.assertFalse(References.of(many[:LONG]).is_long)
 
     def test_no_object_is_made_for_each_path(self) -> None:
-        """A hundred thousand of them would hold up all threads whenever garbage is collected."""
+        """Objects for all paths would slow each garbage collection."""
         some = paths(20)
         text = " ".join(path.base for path in some)
         with mock.patch.object(StorePath, "__init__", side_effect=AssertionError("made")):
@@ -63,7 +63,7 @@ class ReferencesTests(SynchronousTestCase):
         self.assertEqual(References.of(some), found)
 
     def test_what_is_in_them(self) -> None:
-        """Only whole base names count; what is taken out leaves the others as they were."""
+        """Membership compares whole base names; removal keeps the others."""
         one, longer, other = [StorePath("0" * 32, name) for name in ("a", "a-b", "c")]
         found = References.of([longer, other])
         self.assertNotIn(one, found)
@@ -74,13 +74,13 @@ class ReferencesTests(SynchronousTestCase):
         self.assertEqual([], list(References()))
 
     def test_sorting_in_steps_sorts(self) -> None:
-        """For every number and order of texts."""
+        """Sorting in steps gives the same result as `sorted`, for any texts."""
         texts = [f"{random.Random(n).random()}" for n in range(10_000)]
         for some in (texts, texts[:4096], texts[:4097], texts[:1], []):
             self.assertEqual(sorted(some), in_order(some))
 
     def test_no_step_is_long(self) -> None:
-        """No thread runs during one sort, so none is of more than 8,000 of 100,000 texts."""
+        """One sort, during which no thread runs, has at most 8,000 of 100,000 texts."""
         steps: list[list[str]] = []
 
         def watched(texts: Iterable[str]) -> list[str]:

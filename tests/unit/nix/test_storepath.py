@@ -21,7 +21,7 @@ store_paths = st.builds(
 
 class StorePathTests(SynchronousTestCase):
     def test_a_full_path_is_taken_apart(self) -> None:
-        """Hash part and name come out, and both ways of writing it go back in."""
+        """Hash part and name are read, from the whole path and from its base name."""
         path = StorePath.parse(f"/nix/store/{DIGEST}-hello-2.12.1")
         self.assertEqual((path.digest, path.name), (DIGEST, "hello-2.12.1"))
         self.assertEqual(path.base, f"{DIGEST}-hello-2.12.1")
@@ -30,7 +30,7 @@ class StorePathTests(SynchronousTestCase):
 
     @given(store_paths)
     def test_any_path_survives_the_round_trip(self, path: StorePath) -> None:
-        """A written path reads as the same path."""
+        """A written path is read as the same path."""
         self.assertEqual(StorePath.parse(str(path)), path)
         self.assertEqual(StorePath.parse_base(path.base), path)
 
@@ -41,19 +41,19 @@ class StorePathTests(SynchronousTestCase):
 
     @given(st.text(max_size=60))
     def test_garbage_is_refused(self, text: str) -> None:
-        """For every text, the answer is a path or Malformed."""
+        """Every text is parsed or raises Malformed."""
         for candidate in (text, f"{DIGEST}-{text}", f"/nix/store/{DIGEST}-{text}"):
             for parse in (StorePath.parse, StorePath.parse_base):
                 with contextlib.suppress(Malformed):
                     self.assertIn(parse(candidate).base, candidate)
 
     def test_odd_but_legal_names_are_read(self) -> None:
-        """Names may hold two dots, question marks and leading dots, and be 211 characters long."""
+        """Names may have two dots, question marks, leading dots, and 211 characters."""
         for name in ("a..b", "what?=+_-", ".hidden", "...", ".-a"[1:] + "x", "x" * 211):
             self.assertEqual(StorePath.parse_base(f"{DIGEST}-{name}").name, name)
 
     def test_bad_paths_are_refused(self) -> None:
-        """Wrong hash parts, names that could climb, line ends and other stores."""
+        """Wrong hash parts, names with directories, line ends and other stores are refused."""
         for base in (
             "",
             DIGEST,
@@ -89,11 +89,11 @@ class StorePathTests(SynchronousTestCase):
                 StorePath.parse(path)
 
     def test_another_store_is_read_where_it_is_named(self) -> None:
-        """A caller that knows of another store directory may say so."""
+        """A caller may give another store directory."""
         self.assertEqual(StorePath.parse(f"/s/{DIGEST}-a", "/s").name, "a")
 
     def test_hash_parts_are_recognised(self) -> None:
-        """Thirty-two characters of nix32, no more, no less, no line end."""
+        """A hash part has exactly 32 characters of nix32, without a line end."""
         self.assertTrue(is_digest(DIGEST))
         for wrong in ("", DIGEST[1:], DIGEST + "0", DIGEST + "\n", DIGEST.upper(), "e" * 32):
             self.assertFalse(is_digest(wrong))

@@ -1,4 +1,4 @@
-"""Trailing digests: followed while they keep pace, and given up where they do not."""
+"""Trailing digests: used while they are fast enough, and given up otherwise."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ NAR = bytes(range(256)) * 40
 
 
 class TooLateTests(SynchronousTestCase):
-    """When the cores that are idle are too few: a function of numbers alone."""
+    """The rule for a check that is too slow: a function of numbers."""
 
     def test_work_that_waits(self) -> None:
-        """A tenth of a second of work may wait, whatever the file."""
+        """A tenth of a second of work may wait, for any file."""
         for compression_s, bearable in ((0.5, 2 * MIB), (20.0, MIB // 20), (0.01, MOST_BEHIND)):
             self.assertFalse(is_too_late(bearable, 10 * MIB, compression_s))
         self.assertTrue(is_too_late(2 * MIB + 1, 10 * MIB, 0.5))
         self.assertTrue(is_too_late(MIB, 10 * MIB, 20.0))
 
     def test_bytes_that_wait(self) -> None:
-        """Memory is bounded, however cheap the work is, and whether or not its cost is known."""
+        """Waiting bytes have a limit, for any cost of the work."""
         for size, cost_s in ((10**12, 0.001), (None, 1.0), (10**9, inf)):
             self.assertFalse(is_too_late(MOST_BEHIND, size, cost_s))
             self.assertTrue(is_too_late(MOST_BEHIND + 1, size, cost_s))
 
     @given(st.integers(0, 10**8), st.integers(1, 10**11), st.floats(0, 1e5))
     def test_what_is_bearable(self, behind: int, size: int, cost_s: float) -> None:
-        """Waiting bytes cost at most the time and the memory that were named."""
+        """Waiting bytes cost at most the defined time and memory."""
         if not is_too_late(behind, size, cost_s):
             self.assertLessEqual(behind, MOST_BEHIND)
             self.assertLessEqual(behind / size * cost_s, LAG_S * 1.000001)
 
 
 class CrowdedTests(SynchronousTestCase):
-    """When no core is idle: a function of two times."""
+    """The rule for a crowded machine: a function of two times."""
 
     def test_half_of_the_time_may_be_waiting(self) -> None:
-        """Of a check that waits longer than it works, others would do the work sooner."""
+        """A check may wait for a core as long as it works, but not longer."""
         for work_s, elapsed_s, is_so in (
             (1.0, 1.0, False),
             (1.0, 2.0, False),
@@ -67,7 +67,7 @@ class CrowdedTests(SynchronousTestCase):
             self.assertEqual(is_so, is_crowded(work_s, elapsed_s))
 
     def test_what_was_long_ago_does_not_count(self) -> None:
-        """A machine that was idle for an hour may be busy now."""
+        """Only recent times count."""
         digest = TrailingDigest(NarDigest("none"), None)
         digest.took(3600.0, 3600.0)
         digest.took(SURE_S / 2, SURE_S)
@@ -79,7 +79,7 @@ class CrowdedTests(SynchronousTestCase):
 
 
 class VerdictTests(SynchronousTestCase):
-    """The verdicts with a NAR inside that was looked into, and with one that was given up."""
+    """The verdicts with a checked NAR, and with a check that was given up."""
 
     def setUp(self) -> None:
         maker = encoder("zstd")
@@ -94,7 +94,7 @@ class VerdictTests(SynchronousTestCase):
         )
 
     def fed(self, record: NarRecord, look: Look, *, is_late: bool = False) -> Judge:
-        """Return a judge that has seen the file; the trailing digest fell behind if `is_late`."""
+        """Return a judge that has read the file; the check has fallen behind if `is_late`."""
         judge = Judge(record.key, record, look=look)
         for digest in judge.digests:
             if isinstance(digest, TrailingDigest) and is_late:
@@ -107,7 +107,7 @@ class VerdictTests(SynchronousTestCase):
         return sum(isinstance(digest, TrailingDigest) for digest in digests)
 
     def test_which_may_trail(self) -> None:
-        """The look into a NAR may trail only if the file can be judged without it."""
+        """The check may trail only if the file can be judged without it."""
         xz = evolve(self.record, compression="xz", key=opaque_key("xz", sha256_of(NAR)))
         for look, of_zstd, of_xz in (
             (Look.ALWAYS, 0, 0),
@@ -123,13 +123,13 @@ class VerdictTests(SynchronousTestCase):
             self.assertEqual(0, self.trailing(vague, Look.KEEPING_PACE))
 
     def test_the_nar_counts_as_verified_only_if_it_was_looked_into(self) -> None:
-        """A look that was given up leaves the file to its FileHash, and to the inspection."""
+        """Without the check FileHash decides, and the inspection verifies the NAR later."""
         for is_late in (False, True):
             judge = self.fed(self.record, Look.KEEPING_PACE, is_late=is_late)
             self.assertEqual(not is_late, judge.judge(len(self.file)).nar_verified)
 
     def test_another_nar_is_found_while_the_look_keeps_pace(self) -> None:
-        """As it is where all wait for it."""
+        """A trailing check finds a wrong NAR as an awaited check does."""
         other = evolve(self.record, nar_hash=sha256_of(b"other"))
         other = evolve(other, key=opaque_key("zstd", sha256_of(b"other")))
         judge = self.fed(other, Look.KEEPING_PACE)
@@ -138,7 +138,7 @@ class VerdictTests(SynchronousTestCase):
         self.assertFalse(late.judge(len(self.file)).nar_verified)
 
     def test_a_false_file_hash_is_a_doubt_if_the_look_was_given_up(self) -> None:
-        """NarHash can still decide, by a second reading."""
+        """After a wrong FileHash a second reading lets NarHash decide."""
         false = evolve(self.record, file_hash=sha256_of(b"false"))
         judge = self.fed(false, Look.KEEPING_PACE)
         self.assertTrue(judge.judge(len(self.file)).nar_verified)

@@ -1,4 +1,4 @@
-"""The supervisor's own part: what it tells workers, and what it makes of their ends."""
+"""The supervisor's process: its messages to workers, and its handling of their ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.settings.around import load_with
 
 
 class Life:
-    """Notes what is told of a worker."""
+    """A recorder of the reports about a worker."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -49,7 +49,7 @@ class Life:
 
 class TakeTests(SynchronousTestCase):
     def test_workers_that_hang_share_one_deadline(self) -> None:
-        """Else each of them would keep a reload, and systemd, for `TAKE_S` more."""
+        """All workers that hang share one deadline of a reload."""
         clock = Clock()
         made = crew.Crew(load_with(), clock, mock.Mock(), Nursery())
         made._files = [-1, os.open(os.devnull, os.O_RDONLY)]
@@ -71,7 +71,7 @@ class LineTests(SynchronousTestCase):
         self.line = _Line(self.life, lambda: self.gone.append(list(self.life.told)))
 
     def test_readiness_is_heard_in_pieces(self) -> None:
-        """A report may come in any number of parts; other reports and descriptors are none."""
+        """A report may come in parts; other reports and descriptors do not count."""
         for part in (b"STATUS=x\nREA", b"DY=", b"1"):
             self.line.childDataReceived(REPORTS, part)
         self.line.childDataReceived(REPORTS + 1, b"READY=1\n")
@@ -85,7 +85,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(["took: a: 1, b", "took: "], self.life.told)
 
     def test_chatter_is_bounded(self) -> None:
-        """A worker that only talks costs no memory."""
+        """The memory for the output of a worker has a limit."""
         for _ in range(100):
             self.line.childDataReceived(REPORTS + 1, b"x" * 1000)
         self.assertEqual(0, len(self.line._said))
@@ -94,7 +94,7 @@ class LineTests(SynchronousTestCase):
         self.assertLessEqual(len(self.line._said), LONGEST_REPORT)
 
     def test_a_worker_says_why_it_cannot_start(self) -> None:
-        """In one line, which may be long and come in pieces."""
+        """The reason comes in one line, which may be long and come in parts."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         with mock.patch("ncps.process.worker.REPORTS", writing):
@@ -109,7 +109,7 @@ class LineTests(SynchronousTestCase):
         self.assertTrue(told.startswith("exit code 1: no key: make one é é"), told)
 
     def test_ends_are_told_apart(self) -> None:
-        """An exit code, a signal, or another reason."""
+        """The text names an exit code, a signal, or another reason."""
         for reason, how in (
             (ProcessDone(None), "exit code 0"),
             (ProcessTerminated(exitCode=7), "exit code 7"),
@@ -124,13 +124,13 @@ class LineTests(SynchronousTestCase):
 
 class ServeTests(SynchronousTestCase):
     def test_workers_have_no_word_with_systemd(self) -> None:
-        """Neither its notifications nor its sockets are for them; everything else is."""
+        """Workers get neither the notification socket nor the sockets of systemd."""
         environ = {"NOTIFY_SOCKET": "/x", "LISTEN_FDS": "1", "WATCHDOG_USEC": "1", "HOME": "/"}
         found = worker_environment(environ, PLAN.render())
         self.assertEqual({"HOME": "/", WORKER: PLAN.render()}, found)
 
     def test_settings_lie_in_no_file(self) -> None:
-        """The settings that workers read hold a secret of their own, and the file has no name."""
+        """The settings for workers are in memory, because they contain a secret."""
         fd = crew._written(pack(load_with({"workers": "2"})))
         self.addCleanup(os.close, fd)
         self.assertIn("memfd:", str(Path(f"/proc/self/fd/{fd}").readlink()))
@@ -138,7 +138,7 @@ class ServeTests(SynchronousTestCase):
 
 
 class NurseryTests(SynchronousTestCase):
-    """The supervisor's lines about the process from which workers are forked."""
+    """The supervisor's warnings about the end of the nursery."""
 
     def told_of(self, nursery: Nursery) -> list[str]:
         """Return the warnings about the end of a nursery."""
@@ -149,7 +149,7 @@ class NurseryTests(SynchronousTestCase):
         return [formatEvent(event) for event in events]
 
     def test_an_end_that_nobody_wanted_is_told(self) -> None:
-        """The log says what it costs, and that a new start mends it."""
+        """An unexpected end is logged, with its consequence."""
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
         nursery = Nursery(ours, 1)
@@ -158,5 +158,5 @@ class NurseryTests(SynchronousTestCase):
         self.assertFalse(nursery.is_open)
 
     def test_the_end_of_a_closed_one_is_not_told(self) -> None:
-        """The supervisor closes it when it stops."""
+        """The end of a closed nursery is not logged."""
         self.assertEqual([], self.told_of(Nursery()))

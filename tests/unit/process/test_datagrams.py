@@ -1,4 +1,4 @@
-"""Notices by datagram: what a busy sibling cannot take, what piles up, what makes no sense."""
+"""Notices by datagram: busy siblings, too many notices, and invalid ones."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class DatagramNoticesTests(SynchronousTestCase):
         return [line for sent, to in self.sent if to == path for line in sent.decode().splitlines()]
 
     def test_every_sibling_is_told_at_once(self) -> None:
-        """Each gets one datagram, and oneself none."""
+        """Each sibling gets one datagram immediately, and the sender none."""
         self.publish("a")
         self.assertEqual([(b"narinfo a\n", ONE), (b"narinfo a\n", TWO)], self.sent)
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_busy_sibling_is_told_later(self) -> None:
-        """Notices that it cannot take wait for it, each once; the other siblings do not wait."""
+        """Notices for a busy sibling wait, each once; the other siblings do not wait."""
         self.full.add(ONE)
         self.publish("a", "b", "a")
         self.assertEqual([], self.lines(ONE))
@@ -62,7 +62,7 @@ class DatagramNoticesTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_too_much_becomes_one_gap(self) -> None:
-        """The notices that wait are bounded: beyond, the sibling is told to forget everything."""
+        """Waiting notices have a limit; beyond it the sibling gets a gap."""
         self.full.add(ONE)
         self.publish(*[str(number) for number in range(MAX_WAITING + 5)])
         self.full.clear()
@@ -72,7 +72,7 @@ class DatagramNoticesTests(SynchronousTestCase):
         self.assertEqual(["gap ", "narinfo after"], self.lines(ONE))
 
     def test_many_go_in_few_datagrams(self) -> None:
-        """None is larger than what is received, and none is lost."""
+        """No datagram is larger than the limit, and no notice is lost."""
         self.full.add(ONE)
         names = [f"{number:032}" for number in range(MAX_WAITING)]
         self.publish(*names)
@@ -84,7 +84,7 @@ class DatagramNoticesTests(SynchronousTestCase):
         self.assertLess(len(sizes), 10)
 
     def test_a_sibling_that_is_gone_costs_nothing(self) -> None:
-        """Nothing is kept for it, and the other is told."""
+        """Notices for a dead sibling are dropped, and the other one gets its own."""
         self.gone.add(ONE)
         self.publish("a")
         self.gone.clear()
@@ -93,12 +93,12 @@ class DatagramNoticesTests(SynchronousTestCase):
         self.assertEqual(["narinfo a", "narinfo b"], self.lines(TWO))
 
     def test_what_comes_is_passed_on(self) -> None:
-        """Subscribers hear all notices of a datagram, in order."""
+        """Subscribers get all notices of a datagram, in order."""
         self.notices.received(b"nar x.nar.xz\nabsent y\ngap \n")
         self.assertEqual([Notice("nar", "x.nar.xz"), Notice("absent", "y"), GAP], self.heard)
 
     def test_nonsense_is_dropped(self) -> None:
-        """Bytes of another make do no harm."""
+        """Invalid lines are dropped."""
         self.notices.received(b"\xff\xfe\n\nrumour x\nnarinfo a\n")
         self.assertEqual([Notice("narinfo", "a")], self.heard)
 
@@ -116,7 +116,7 @@ class DatagramNoticesTests(SynchronousTestCase):
         self.successResultOf(start(notices.publish(Notice("narinfo", "a"))))
 
     def test_no_place_to_listen_is_told(self) -> None:
-        """The start fails with an error of ours."""
+        """If the socket cannot be opened, the start raises Unavailable."""
 
         class Deaf(MemoryReactorClock):
             def listenUNIXDatagram(self, *arguments: object) -> None:

@@ -1,4 +1,4 @@
-"""Snapshot of several workers in one answer."""
+"""Gathering: the metrics of several workers in one answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class GatheringTests(SynchronousTestCase):
         return self.second.own().render()
 
     def value(self, sample: str, **labels: str) -> float:
-        """Gather, and read one series."""
+        """Gather the metrics, and return one series."""
         found = self.successResultOf(start(self.first.all()))
         assert isinstance(found, Snapshot)
         for family in found.families.values():
@@ -50,7 +50,7 @@ class GatheringTests(SynchronousTestCase):
         raise AssertionError(f"no {sample}")
 
     def test_counters_and_histograms_are_summed(self) -> None:
-        """Labels are kept apart, buckets too; a series of one alone is there as well."""
+        """Series are added by label and bucket, also a series of only one worker."""
         self.one.downloads("published").inc(2)
         self.two.downloads("published").inc(3)
         self.two.downloads("failed").inc()
@@ -65,7 +65,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(2, self.value("ncps_event_loop_lag_seconds_count"))
 
     def test_gauges_become_one_as_they_mean(self) -> None:
-        """Downloads in flight are summed, the catalog counts once, health is that of the least."""
+        """Each gauge is combined in its own way: by sum, once, or by minimum."""
         self.one.set_totals(Totals(narinfos=10, nars_stored=5, bytes_stored=100))
         self.two.set_totals(Totals(narinfos=11, nars_stored=6, bytes_stored=110))
         self.one.connections.set(3)
@@ -80,7 +80,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(2, self.value("ncps_workers_answering"))
 
     def test_a_silent_worker_stays_in_the_counters(self) -> None:
-        """The others use what it has shown before; its gauges are left out."""
+        """For a silent worker the others use its file, without gauges."""
         self.one.downloads("published").inc(2)
         self.two.downloads("published").inc(3)
         self.two.connections.set(4)
@@ -92,14 +92,14 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(1, self.value("ncps_workers_answering"))
 
     def test_nonsense_of_a_sibling_counts_as_silence(self) -> None:
-        """An answer that holds no figures is not added."""
+        """An invalid answer counts as silence."""
         for data in (b"", b"[1]", b'[["a"]]', b"\xff", b'[["a","gauge","",[["a",[],"x"]]]]'):
             self.answer = Deferred()
             self.answer.callback(data)
             self.assertEqual(1, self.value("ncps_workers_answering"), data)
 
     def test_a_successor_goes_on(self) -> None:
-        """A worker that took the place of another begins with what that one had shown."""
+        """A successor begins with the metrics in the file."""
         self.one.downloads("published").inc(2)
         self.one.connections.set(9)
         self.assertEqual(2, self.value("ncps_downloads_total", outcome="published"))
@@ -113,7 +113,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(3, self.value("ncps_downloads_total", outcome="published"))
 
     def test_every_restart_is_counted_once(self) -> None:
-        """Whether or not anybody scraped between two of them."""
+        """Every restart is counted once, with a scrape in between or not."""
         self.first.count_lives(1)
         self.assertEqual(0, self.value("ncps_worker_restarts_total"))
         for life in (2, 5):
@@ -122,13 +122,13 @@ class GatheringTests(SynchronousTestCase):
             self.assertEqual(life - 1, self.value("ncps_worker_restarts_total"))
 
     def test_a_place_that_cannot_be_written_is_no_error(self) -> None:
-        """Then a successor begins anew; a scraper gets the figures all the same."""
+        """If the file cannot be written, the answer is complete nevertheless."""
         gathering = Gathering(self.one, self.directory / "missing" / "x", [])
         self.one.downloads("published").inc()
         self.successResultOf(start(gathering.all()))
 
     def test_the_exposition_is_as_of_one_process(self) -> None:
-        """The text for one worker alone is, letter for letter, that of its registry."""
+        """The text for a single worker is exactly that of its registry."""
         alone = Gathering(self.one, self.shown(3), [])
         self.one.downloads("published").inc()
         self.one.process.loop_lag.observe(0.3)

@@ -1,4 +1,4 @@
-"""Addresses taken for several workers."""
+"""Addresses that are bound for several workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FD = 99
 
 
 class BoundSocket:
-    """A socket in name only."""
+    """A fake of a socket."""
 
     def __init__(self, family: int, where: tuple[str, int]) -> None:
         self.family = family
@@ -47,7 +47,7 @@ def listener(host: str, port: int, backlog: int) -> Listener:
     return Listener(host=host, port=port, backlog=backlog, fd=FD, family=socket.AF_INET)
 
 
-class DoorsTests(SynchronousTestCase):
+class ListenersTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.bound: list[tuple[str, int]] = []
         self.sockets: list[BoundSocket] = []
@@ -68,7 +68,7 @@ class DoorsTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.listeners.open(descriptions))
 
     def test_an_address_is_held_for_the_workers(self) -> None:
-        """They inherit its socket, which is closed when they have ended."""
+        """Workers inherit the socket of an address, which is closed at the end."""
         self.successResultOf(self.open("tcp:80:interface=127.0.0.1"))
         self.assertEqual([("127.0.0.1", 80)], self.bound)
         (made,) = self.sockets
@@ -80,30 +80,30 @@ class DoorsTests(SynchronousTestCase):
         self.assertFalse(made.is_open)
 
     def test_any_port_becomes_one(self) -> None:
-        """Port 0 is what the kernel made of it, once."""
+        """For port 0 all workers share the port that the kernel chose."""
         self.successResultOf(self.open("tcp:0:backlog=7"))
         self.assertEqual([listener("", 4711, 7)], self.listeners.opened)
 
     def test_a_taken_address_is_refused_as_ever(self) -> None:
-        """The message names it and says why."""
+        """The message names the address and the reason."""
         self.taken[""] = errno.EADDRINUSE
         error = str(self.failureResultOf(self.open("tcp:80"), Refused).value)
         self.assertIn("cannot listen on :80: ", error)
         self.assertIn("Address already in use", error)
 
     def test_an_address_given_twice_is_taken(self) -> None:
-        """As it would be for one process."""
+        """An address that is given twice is refused, as in a single process."""
         error = str(self.failureResultOf(self.open("tcp:80", "tcp:80"), Refused).value)
         self.assertIn("Address already in use", error)
 
     def test_a_host_without_ipv6(self) -> None:
-        """Everywhere is IPv4 alone there."""
+        """On a host without IPv6, "all interfaces" means IPv4."""
         self.taken["::"] = errno.EAFNOSUPPORT
         self.successResultOf(self.open(r"tcp:80:interface=\:\:"))
         self.assertEqual(["0.0.0.0"], [each.host for each in self.listeners.opened])
 
     def test_without_tcp_info_there_are_no_workers(self) -> None:
-        """The error says what would be needed."""
+        """The error names the missing feature."""
         with mock.patch.object(listeners, "socket", object()):
             error = str(self.failureResultOf(self.open("tcp:80"), Refused).value)
         self.assertIn("Linux", error)
@@ -126,7 +126,7 @@ class EnterTests(SynchronousTestCase):
         return port
 
     def test_a_socket_of_tcp_is_shared(self) -> None:
-        """Without the descriptor of the supervisor, and so that no worker can wait in it."""
+        """A worker duplicates the descriptor of a TCP socket, and never blocks in it."""
         at = self.listening.getsockname()
         given = self.listening.fileno()
         port = self.enter(Listener(host=at[0], port=at[1], fd=given, family=socket.AF_INET))
@@ -137,7 +137,7 @@ class EnterTests(SynchronousTestCase):
         self.reactor.wake_by_edges.assert_called_once_with(port)
 
     def test_a_unix_socket_is_adopted(self) -> None:
-        """Its connections are not shared by their number, which the kernel does not tell."""
+        """A UNIX socket has no shares, because the kernel does not give the length of its queue."""
         with socket.socket(socket.AF_UNIX) as given:
             given.bind("\0ncps-test-listeners")
             given.listen()
@@ -151,7 +151,7 @@ class EnterTests(SynchronousTestCase):
         self.assertNotIsInstance(port, SharedPort)
 
     def test_trouble_is_refused(self) -> None:
-        """The message of the kernel is passed on."""
+        """The error has the message of the kernel."""
         listener = Listener(host="127.0.0.1", port=80, fd=10**6, family=socket.AF_INET)
         error = self.assertRaises(Refused, self.enter, listener)
         self.assertIn("a worker cannot listen on 127.0.0.1:80: Bad file descriptor", str(error))

@@ -1,4 +1,4 @@
-"""The modules that are imported before workers are forked; the forks are in `integration`."""
+"""The modules that are imported before the fork of workers; `integration` has the forks."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SERVERS = {
 
 class AdaptersTests(SynchronousTestCase):
     def test_a_plain_daemon_has_none(self) -> None:
-        """A directory and SQLite need no more than every process imports."""
+        """With a directory and SQLite no further module is needed."""
         self.assertEqual([], adapters_of(load_with()))
 
     def test_each_setting_names_its_own(self) -> None:
-        """The modules are there, and are those that a plain daemon does without."""
+        """The modules exist, and a plain daemon does not import them."""
         found = adapters_of(load_with(SERVERS))
         self.assertEqual(4, len(found), found)
         found += adapters_of(load_with({**SERVERS, "cache-database-url": "mysql://ncps@db/ncps"}))
@@ -41,7 +41,7 @@ ALSO = {"ncps.assembly.database_servers", "ncps.assembly.leases_of_servers"}
 
 class NoNurseryTests(SynchronousTestCase):
     def test_without_a_nursery_workers_are_programs(self) -> None:
-        """Where none could be made, each question says so, and closing it does nothing."""
+        """Without a nursery each fork raises NoNursery, and `close` does nothing."""
         nursery = Nursery()
         nursery.close()
         self.assertRaises(NoNursery, nursery.fork, "plan", [0, 1, 2])

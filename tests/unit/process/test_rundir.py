@@ -1,4 +1,4 @@
-"""The run directory: where it lies, what it holds, and what dead daemons leave."""
+"""The run directory: its place, its contents, and the remains of dead daemons."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class RunDirectoryTests(SynchronousTestCase):
         return made
 
     def test_it_is_private_and_locked(self) -> None:
-        """Nobody else may look in, and its lock is held."""
+        """The directory is private, and its lock is held."""
         made = self.make()
         self.assertEqual(0o700, made.path.stat().st_mode & 0o777)
         self.assertEqual(self.parent, made.path.parent)
         self.assertRaises(Refused, LockFile(made.path / "lock", "it").acquire)
 
     def test_it_is_made_again_where_it_was(self) -> None:
-        """It is private as before; a directory of another user is not taken."""
+        """A directory that is made again is private; one of another user is refused."""
         made = self.make()
         self.assertFalse(rundir.ensure(made.path))
         shutil.rmtree(made.path)
@@ -48,7 +48,7 @@ class RunDirectoryTests(SynchronousTestCase):
         self.assertRaises(Unavailable, rundir.ensure, self.parent / "gone" / "run")
 
     def test_it_is_removed_with_what_is_in_it(self) -> None:
-        """Removing twice does no harm."""
+        """The directory is removed with its contents; a second removal does nothing."""
         made = self.make()
         RunPaths(made.path).figures(3).write_text("x")
         made.remove()
@@ -56,7 +56,7 @@ class RunDirectoryTests(SynchronousTestCase):
         self.assertFalse(made.path.exists())
 
     def test_dead_ones_are_removed_and_living_ones_stay(self) -> None:
-        """A lock without a holder marks a dead one; a directory without a lock is left alone."""
+        """A directory whose lock is free is removed; one without a lock file stays."""
         living = self.make()
         dead, strange = self.parent / f"{PREFIX}dead", self.parent / f"{PREFIX}strange"
         for path in (dead, strange):
@@ -69,7 +69,7 @@ class RunDirectoryTests(SynchronousTestCase):
         strange.rmdir()
 
     def test_the_first_place_that_takes_it(self) -> None:
-        """Places that are missing or have too long a name are passed over."""
+        """Parents that are missing, or have too long a name, are skipped."""
         long = self.parent / ("x" * 90)
         long.mkdir()
         made = self.make(long, self.parent / "missing", self.parent)
@@ -82,11 +82,11 @@ class RunDirectoryTests(SynchronousTestCase):
         long.rmdir()
 
     def test_systemd_says_where_first(self) -> None:
-        """A runtime directory of systemd goes before one of the user, before the temporary one."""
+        """The runtime directory of systemd comes first, then that of the user, then the others."""
         found = rundir.parents({"RUNTIME_DIRECTORY": "/run/a:/run/b", "XDG_RUNTIME_DIR": "/run/u"})
         self.assertEqual([Path("/run/a"), Path("/run/u")], found[:2])
         self.assertNotIn(Path("/run/u"), rundir.parents({}))
 
     def test_addresses_name_sockets(self) -> None:
-        """An address is what `upstream.peers` understands."""
+        """An address has the form that `upstream.peers` reads."""
         self.assertEqual("unix:/run/x/worker-2.sock", RunPaths(Path("/run/x")).address(2))

@@ -1,4 +1,4 @@
-"""Workers kept running: starts, replacements, pauses and ends, on processes that are made up."""
+"""The supervisor: starts, replacements, pauses and ends, with fake processes."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ class Stage(SynchronousTestCase):
         return Deferred.fromCoroutine(self.supervisor.stop(deadline_s))
 
     def serve(self) -> None:
-        """Start all and let all serve."""
+        """Start all workers and make all serve."""
         started = self.start()
         for child in self.children:
             child.watch.ready()
         self.successResultOf(started)
 
     def lives(self) -> list[tuple[int, int]]:
-        """The workers that were started, each with its life."""
+        """Return the started workers, each with the number of its life."""
         return [(child.number, child.life) for child in self.children]
 
     def pause(self) -> float:
-        """How many seconds pass until the next start; fails if none is planned."""
+        """Return the seconds until the next start; fail if none is planned."""
         before = len(self.children)
         alive = sum(child.is_alive for child in self.children)
         self.assertEqual(2, alive)
@@ -94,7 +94,7 @@ class Stage(SynchronousTestCase):
 
 class SupervisorTests(Stage):
     def test_the_start_is_over_when_all_serve(self) -> None:
-        """All are started at once; the last to be ready completes the start."""
+        """All workers start at the same time; the last ready one completes the start."""
         started = self.start()
         self.assertEqual([(1, 1), (2, 1), (3, 1)], self.lives())
         for child in self.children:
@@ -104,7 +104,7 @@ class SupervisorTests(Stage):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_worker_that_cannot_serve_fails_the_start(self) -> None:
-        """The error says which and how; the others are ended, none is replaced."""
+        """The error names the worker and its end; the others are ended, none is replaced."""
         started = self.start()
         self.children[0].watch.ready()
         self.children[1].end("exit code 1")
@@ -117,7 +117,7 @@ class SupervisorTests(Stage):
         self.assertEqual(3, len(self.children))
 
     def test_a_worker_may_say_itself_why(self) -> None:
-        """Then it is told as one process would tell it."""
+        """A worker's own message becomes the error of the start."""
         started = self.start()
         self.children[1].end("exit code 1", "no key")
         self.children[0].end("exit code 1", "no key either")
@@ -125,7 +125,7 @@ class SupervisorTests(Stage):
         self.successResultOf(self.stop())
 
     def test_a_worker_that_does_not_begin_is_killed(self) -> None:
-        """Waiting for a worker has an end."""
+        """A worker that does not serve in time is killed."""
         started = self.start()
         self.children[0].watch.ready()
         self.children[2].watch.ready()
@@ -135,14 +135,14 @@ class SupervisorTests(Stage):
         self.assertEqual([], self.children[0].signals)
 
     def test_no_process_at_all_fails_the_start(self) -> None:
-        """The message of the kernel is passed on."""
+        """The error has the message of the kernel."""
         self.fails = OSError(11, "Resource temporarily unavailable")
         error = self.failureResultOf(self.start(), Unavailable).value
         self.assertIn("Resource temporarily unavailable", str(error))
         self.successResultOf(self.stop())
 
     def test_a_dead_worker_is_replaced_at_once(self) -> None:
-        """The first death costs no pause, and no other worker notices."""
+        """After the first end a worker is replaced without a pause."""
         self.serve()
         self.children[1].end("signal KILL")
         self.assertEqual(0.0, self.pause())
@@ -150,7 +150,7 @@ class SupervisorTests(Stage):
         self.assertEqual([[], [], []], [child.signals for child in self.children[:3]])
 
     def test_pauses_grow_while_it_dies_young(self) -> None:
-        """Each short life doubles the pause, up to a bound; readiness alone is no good life."""
+        """Each short life doubles the pause, up to a limit, even if the worker served."""
         self.serve()
         pauses = []
         for _ in range(8):
@@ -160,7 +160,7 @@ class SupervisorTests(Stage):
         self.assertEqual([0.0, 1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S], pauses)
 
     def test_a_good_life_ends_the_pauses(self) -> None:
-        """A worker that served for a while is replaced at once again."""
+        """After a long life a worker is replaced without a pause."""
         self.serve()
         for _ in range(3):
             self.children[-1].end()
@@ -171,7 +171,7 @@ class SupervisorTests(Stage):
         self.assertEqual(0.0, self.pause())
 
     def test_a_start_that_fails_later_is_tried_again(self) -> None:
-        """No process for a replacement now is no end of the service."""
+        """If a replacement cannot be started, it is tried again later."""
         self.serve()
         self.fails = OSError(12, "Cannot allocate memory")
         self.children[0].end()
@@ -182,7 +182,7 @@ class SupervisorTests(Stage):
         self.assertEqual(3, self.supervisor.running)
 
     def test_all_are_told_to_end(self) -> None:
-        """The stop is over when the last is gone; none is replaced."""
+        """The stop ends when the last worker has ended; none is replaced."""
         self.serve()
         for child in self.children:
             child.is_stubborn = True
@@ -196,7 +196,7 @@ class SupervisorTests(Stage):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_stubborn_worker_is_killed_at_the_deadline(self) -> None:
-        """The stop has an end, too."""
+        """A worker that ignores the stop is killed at the deadline."""
         self.serve()
         self.children[2].is_stubborn = True
         stopped = self.stop(30.0)
@@ -207,7 +207,7 @@ class SupervisorTests(Stage):
         self.assertEqual(["TERM", "KILL"], self.children[2].signals)
 
     def test_a_cut_reaches_all_that_are_left(self) -> None:
-        """Workers are told to cut what runs; one that does not end then is killed."""
+        """Workers are ordered to cut their work; one that does not end is killed."""
         self.serve()
         for child in self.children[1:]:
             child.is_stubborn = True
@@ -226,7 +226,7 @@ class SupervisorTests(Stage):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_stop_in_the_middle_of_the_start(self) -> None:
-        """Being told to end while starting is an end like any other."""
+        """A stop during the start ends all workers."""
         started = self.start()
         self.children[0].watch.ready()
         self.successResultOf(self.stop())
@@ -235,7 +235,7 @@ class SupervisorTests(Stage):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_stop_during_a_pause(self) -> None:
-        """A replacement that was planned does not come."""
+        """A stop cancels a planned replacement."""
         self.serve()
         self.children[0].end()
         self.successResultOf(self.stop())
@@ -244,10 +244,10 @@ class SupervisorTests(Stage):
 
 
 class ReloadTests(Stage):
-    """Workers that are given other settings."""
+    """Workers that get other settings."""
 
     def test_each_worker_takes_them(self) -> None:
-        """A result comes from each; one that ends has none, for its successor begins with them."""
+        """Each worker gives a result, except one that ends: its successor has the settings."""
         self.serve()
         given = self.supervisor.give(b"settings")
         self.assertEqual([["settings"]] * 3, [child.signals for child in self.children])
@@ -259,10 +259,10 @@ class ReloadTests(Stage):
 
 
 class StallTests(Stage):
-    """Workers whose reactor stands still."""
+    """Workers whose reactor hangs."""
 
     def test_a_stalled_worker_is_replaced(self) -> None:
-        """It is aborted, so that it says where it stands; one that gives a pulse serves on."""
+        """A stalled worker is aborted, and writes its stack; a worker with a pulse continues."""
         self.serve()
         self.clock.advance(20.0)
         for child in self.children[1:]:
@@ -274,7 +274,7 @@ class StallTests(Stage):
         self.assertEqual((1, 2), self.lives()[3])
 
     def test_one_that_does_not_even_abort_is_killed(self) -> None:
-        """A stopped process takes no signal but SIGKILL."""
+        """A process that ignores the abort is killed."""
         self.serve()
         self.children[0].is_stubborn = True
         self.clock.advance(30.0)
@@ -288,7 +288,7 @@ class StallTests(Stage):
         self.assertEqual(["ABRT", "KILL"], self.children[0].signals)
 
     def test_one_that_starts_is_left_alone(self) -> None:
-        """It has a deadline of its own, and gives no pulse before it serves."""
+        """A worker that starts gives no pulse, and has another deadline."""
         self.start()
         self.clock.advance(60.0)
         self.supervisor.end_stalled(30.0)

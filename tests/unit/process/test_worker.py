@@ -1,4 +1,4 @@
-"""Plan: how a worker learns its place."""
+"""Plan: the facts that a worker gets at its start."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ PLAN = Plan(
 
 class PlanTests(SynchronousTestCase):
     def test_it_is_read_once(self) -> None:
-        """A plan is read as it was written, and children of the worker do not see it."""
+        """A plan is read as it was written, and removed for children of the worker."""
         environ = {WORKER: PLAN.render(), "HOME": "/"}
         self.assertEqual(PLAN, Plan.take(environ))
         self.assertEqual({"HOME": "/"}, environ)
 
     def test_descriptors_are_known(self) -> None:
-        """Lifeline, reports, settings, loads, locks, and listeners."""
+        """The descriptors are lifeline, reports, settings, loads, locks, and listeners."""
         self.assertEqual([3, 4, 5, 6, 7, 8, 9, 10], PLAN.descriptors())
 
     def test_nonsense_is_refused(self) -> None:
-        """A variable that no supervisor has set is an error that says so."""
+        """An invalid plan is an error that says so."""
         for text in ("", "1", "[]", "{}", '{"number": 1}', '{"listeners": [{"x": 1}]}'):
             error = self.assertRaises(Refused, Plan.take, {WORKER: text})
             self.assertIn(WORKER, str(error))

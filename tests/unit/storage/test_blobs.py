@@ -1,4 +1,4 @@
-"""Tests of the bytes that are wanted of an object."""
+"""Tests of the requested range of an object."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -8,7 +8,7 @@ from ncps.storage.blobs import Wanted
 
 class WantedTests(SynchronousTestCase):
     def test_bytes_end_where_they_should(self) -> None:
-        """The end is that of the object unless a smaller one is wanted; a part may be empty."""
+        """The range ends with the object unless a smaller end is given; it may be empty."""
         for wanted, end in (
             (Wanted(), 10),
             (Wanted(3), 10),
@@ -19,7 +19,7 @@ class WantedTests(SynchronousTestCase):
             self.assertEqual(wanted.end("a NAR", 10), end)
 
     def test_an_object_of_another_size_is_corrupt(self) -> None:
-        """The message names the object, its size, and the size or the bytes that were wanted."""
+        """The message names the object, its size, and the expected size or range."""
         for wanted, what in (
             (Wanted(size=11), "11 bytes"),
             (Wanted(0, 11), "bytes 0 to 11"),

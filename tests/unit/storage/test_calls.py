@@ -1,4 +1,4 @@
-"""Calls of a store: a caller that waits for a slow disk waits alone, and not for ever."""
+"""Calls of a store: only the caller waits for a slow disk, and not for ever."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CallsTests(SynchronousTestCase):
         return Deferred.fromCoroutine(running)
 
     def test_results_and_errors(self) -> None:
-        """Both reach the caller."""
+        """Results and errors reach the caller."""
 
         def fail() -> None:
             raise NotFound("gone")
@@ -87,7 +87,7 @@ class CallsTests(SynchronousTestCase):
         self.assertEqual((calls, self.dropped), (1, ["a file"]))
 
     def test_slow_and_quick_again(self) -> None:
-        """After a slow call nothing is tried on the reactor's thread for a while; it is told."""
+        """After a slow call the reactor's thread makes no calls for a while; the log says so."""
         with capturedLogs() as events:
             self.assertTrue(self.calls.may_be_prompt)
             for _ in range(2):
@@ -107,5 +107,5 @@ class CallsTests(SynchronousTestCase):
         self.assertEqual([line[:11] for line in lines], ["slow: one c", "fast again"])
 
     def test_a_file_system_from_elsewhere_is_left_to_threads(self) -> None:
-        """Also while it is quick."""
+        """On a network file system all calls run in threads, even fast ones."""
         self.assertFalse(Calls(InlineThreads()).may_be_prompt)

@@ -23,7 +23,7 @@ from tests.unit.storage.rig import LocalTestCase
 
 
 def modes(root: Path) -> set[tuple[bool, int]]:
-    """Kinds (whether a directory) and permissions below `root`."""
+    """Return kinds (whether a directory) and permissions below `root`."""
     found: set[tuple[bool, int]] = set()
     for folder, _, files in os.walk(root):
         for path in [Path(folder), *(Path(folder) / name for name in files)]:
@@ -33,12 +33,12 @@ def modes(root: Path) -> set[tuple[bool, int]]:
 
 
 def shards(root: Path, base: str) -> list[str]:
-    """Directories below one of the store's own."""
+    """Return the directories below a base of the store."""
     return sorted(path.name for path in (root / base).rglob("*") if path.is_dir())
 
 
 def open_descriptors() -> int:
-    """How many files this process has open."""
+    """Return how many files this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -78,7 +78,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_empty_shards_go_with_their_last_object(self) -> None:
-        """Deleting and setting aside leave no empty directories behind."""
+        """Deleting and setting aside remove empty shard directories."""
         await self.publish(key_of(1), b"some bytes")
         await self.publish(key_of(2), b"some bytes")
         self.assertEqual(len(shards(self.root, keys.NARS)), 4)
@@ -89,7 +89,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertTrue((self.root / keys.NARS).is_dir())
 
     async def test_what_was_set_aside_is_kept_for_the_operator(self) -> None:
-        """Each quarantined file is there under the NAR's name and the time, also if that is one."""
+        """Each file in the quarantine has the NAR's name and the time."""
         times: Iterable[float] = iter([1.0, 2.5, 2.5])
         store = BlobNarStore(self.new_blobs(), now=lambda: next(iter(times)))
         for data in (b"one", b"two", b"three"):
@@ -100,7 +100,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
             self.assertRegex(aside[data], rf"\A{key_of(1).file_name}\.{time}-[0-9a-f]{{16}}\Z")
 
     async def test_nothing_of_another_make_is_taken_for_set_aside(self) -> None:
-        """Other names, links, directories and files that lie deeper are not ours to discard."""
+        """Other names, links, directories and deeper files do not belong to the quarantine."""
         await self.publish(key_of(1), b"damaged")
         await self.store.quarantine(key_of(1))
         aside, name = self.root / keys.QUARANTINE, key_of(2).file_name
@@ -115,7 +115,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(2, len(await self.set_aside()))
 
     async def test_the_quarantine_stays_when_it_is_empty(self) -> None:
-        """Its directory need not be made again on a disk that is full by then."""
+        """The empty quarantine keeps its directory, which a full disk might not allow to make."""
         await self.publish(key_of(1), b"damaged")
         await self.store.quarantine(key_of(1))
         async for aside in self.store.walk_quarantine():
@@ -123,7 +123,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual([], list((self.root / keys.QUARANTINE).iterdir()))
 
     async def test_a_quarantine_that_is_gone_is_empty(self) -> None:
-        """An operator may remove it all."""
+        """A removed quarantine counts as empty."""
         (self.root / keys.QUARANTINE).rmdir()
         self.assertEqual([], await self.set_aside())
         await self.publish(key_of(1), b"damaged")
@@ -131,14 +131,14 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual([(key_of(1).file_name, 7)], await self.set_aside())
 
     async def test_a_file_cut_while_it_is_read_is_corrupt(self) -> None:
-        """A file that lost its end after it was opened breaks the answer off."""
+        """A file that is truncated after its opening is Corrupt."""
         await self.publish(key_of(1), DATA)
         body = await self.store.open(key_of(1))
         os.truncate(self.file_of(1), 300_000)
         await self.assert_raises(Corrupt, content(body))
 
     async def test_a_read_that_fails_is_not_the_end_of_the_file(self) -> None:
-        """A sector that the medium has lost is corrupt; every other error may pass."""
+        """A lost sector is Corrupt; every other error of a read is Unavailable."""
         await self.publish(key_of(1), DATA)
         for number, kind in (
             (errno.EIO, Corrupt),
@@ -154,7 +154,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
                 await self.assert_raises(kind, content(body))
 
     async def test_what_is_in_memory_needs_no_thread(self) -> None:
-        """A NAR that was just stored is opened and read at once."""
+        """A new NAR is opened and read without a thread."""
         await self.publish(key_of(1), DATA)
         await self.read(key_of(1))
         self.workers.calls = 0
@@ -162,7 +162,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(self.workers.calls, 0)
 
     async def test_what_is_not_in_memory_is_left_to_threads(self) -> None:
-        """Where the kernel would have to wait, no call is made on the calling thread."""
+        """If the kernel would wait, a thread makes the call."""
         await self.publish(key_of(1), DATA)
 
         def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int) -> int:
@@ -177,14 +177,14 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(self.workers.calls, 4)
 
     async def test_readers_keep_what_they_have_opened(self) -> None:
-        """A NAR deleted while it is being sent is sent to its end."""
+        """A NAR that is deleted during a read is read to its end."""
         await self.publish(key_of(1), DATA)
         body = await self.store.open(key_of(1))
         await self.store.delete(key_of(1))
         self.assertEqual(await content(body), DATA)
 
     async def test_an_unmounted_disk_has_lost_nothing(self) -> None:
-        """Where the whole tree is away, nothing is said to be absent."""
+        """If the whole tree is missing, no object counts as absent."""
         await self.publish(key_of(1), b"damaged")
         await self.store.quarantine(key_of(1))
         (aside,) = [found async for found in self.store.walk_quarantine()]
@@ -203,7 +203,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.root.with_name("away").rename(self.root)
 
     async def test_odd_things_under_a_key_are_not_objects(self) -> None:
-        """A thing that is no file is not served; it is set aside, also if a NAR is stored there."""
+        """Other things than files are not served; they are set aside if a NAR is stored there."""
         odd: dict[int, Callable[[Path], object]] = {
             1: Path.mkdir,
             2: os.mkfifo,
@@ -226,7 +226,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(len(list((self.root / keys.QUARANTINE).iterdir())), 6)
 
     async def test_a_file_where_a_directory_should_be(self) -> None:
-        """Nothing is stored below it; that is known, and no reason to wait."""
+        """Below a file there are no objects: they are absent."""
         self.file_of(1).parent.parent.mkdir()
         self.file_of(1).parent.write_bytes(b"")
         self.assertIsNone(await self.store.stat(key_of(1)))
@@ -234,7 +234,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertFalse(await self.store.quarantine(key_of(1)))
 
     async def test_a_file_replaced_with_its_time_restored(self) -> None:
-        """It is another one; one that a backup has linked is not, nor one that bears an old tag."""
+        """A replaced file gets another tag; a file with a further hard link keeps its tag."""
         stored = await self.publish_again(1)
         os.link(self.file_of(1), self.root / "backup")
         (await self.store.open(key_of(1), tag=stored.tag)).close()
@@ -255,7 +255,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         return stored
 
     async def test_a_tree_of_the_go_program_is_read(self) -> None:
-        """Files laid there by the Go program are served, walked and removed; strangers are not."""
+        """Files of the Go program are served, walked and removed; other files are not."""
         nar = self.file_of(1)
         nar.parent.mkdir(parents=True, mode=0o755)
         nar.write_bytes(b"some bytes")
@@ -269,7 +269,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertTrue(await self.store.delete(key_of(1)))
 
     async def test_walks_survive_what_goes_meanwhile(self) -> None:
-        """Objects deleted during a walk, with their directories, do not break it."""
+        """Objects and directories that are deleted during a walk do not break it."""
         for number in range(20):
             await self.publish(key_of(number), b"x")
         walk = self.store.walk().__aiter__()
@@ -280,7 +280,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertTrue(set(seen) <= {key_of(number) for number in range(20)})
 
     async def test_a_shard_that_is_pruned_meanwhile_is_made_again(self) -> None:
-        """A directory that a delete removes between its making and the rename is no error."""
+        """A shard directory that is removed before the rename is made again."""
         pruned: list[str] = []
         real = os.rename
 
@@ -296,12 +296,12 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_a_file_from_no_year_of_ours_has_a_time_all_the_same(self) -> None:
-        """A file may have any time; a walk goes on."""
+        """A file with an impossible time does not break a walk."""
         for seconds in (1e15, -1e15, float("inf")):
             self.assertEqual(UTC, directory._moment(seconds).tzinfo)
 
     async def test_a_shard_that_is_pruned_while_it_is_looked_at_is_made_again(self) -> None:
-        """It was there when it was to be made, and is gone when it is looked at."""
+        """A shard directory that is removed while it is checked is made again."""
         there: list[Path] = []
         real = Path.mkdir
 
@@ -317,7 +317,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_the_name_is_on_disk_before_anybody_is_told(self) -> None:
-        """File, shard and the shard's parents are synced, new directories each, known ones once."""
+        """File and new directories are synced before the call returns; known ones only once."""
         synced: list[str] = []
         real = os.fsync
 
@@ -354,7 +354,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertIsNone(await self.store.stat(key_of(2)))
 
     async def test_no_descriptor_is_left_open(self) -> None:
-        """Each opened file is closed in the end, also one that was opened in vain."""
+        """Every opened file is closed, also after a failed opening."""
         before = open_descriptors()
         await self.publish(key_of(1), DATA)
         for _ in range(3):

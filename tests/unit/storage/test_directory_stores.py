@@ -1,4 +1,4 @@
-"""Blobs in a local directory and the smaller stores over them: their contracts."""
+"""The contracts of blobs in a local directory, and of the smaller stores over them."""
 
 import os
 import stat
@@ -35,7 +35,7 @@ class DirectoryBlobsTests(BlobsContract, LocalTestCase):
 
 @synchronously
 class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
-    """The same store on a network file system: no read on the calling thread."""
+    """The store on a network file system: threads make all reads."""
 
     store: BlobNarStore
 
@@ -45,7 +45,7 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
         self.store = BlobNarStore(self.new_blobs())
 
     async def test_every_read_goes_through_the_workers(self) -> None:
-        """Opening, reading and asking are calls of the pool, and no file piece is offered."""
+        """Threads open, read and look at files, and there are no segments."""
         await self.publish(key_of(1), DATA)
         self.workers.calls = 0
         await self.store.stat(key_of(1))
@@ -78,7 +78,7 @@ class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
         self.store = BlobNarInfoStore(self.new_blobs())
 
     async def test_narinfos_of_the_go_program_are_read(self) -> None:
-        """A narinfo laid there by an old Go program is found; strangers beside it are not."""
+        """A narinfo of an old Go program is found; other files beside it are not."""
         path = self.root / keys.narinfo_key(digest_of(1))
         path.parent.mkdir(parents=True)
         path.write_bytes(b"text")
@@ -108,7 +108,7 @@ class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
         self.assertEqual(stat.S_IMODE(path.parent.stat().st_mode), 0o700)
 
     async def test_a_value_that_appears_meanwhile_wins(self) -> None:
-        """A creator that finds the name taken at the last moment reads the value that is there."""
+        """If a value appears during the creation, it wins."""
         real = os.link
 
         def link(source: Path, target: str) -> None:

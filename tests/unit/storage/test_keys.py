@@ -34,16 +34,16 @@ class KeysTests(SynchronousTestCase):
 
     @given(nar_keys)
     def test_every_nar_key_reads_back(self, key: NarKey) -> None:
-        """The place of a NAR tells which NAR it is."""
+        """The key of a NAR is read as the same NAR."""
         self.assertEqual(keys.nar_of(keys.nar_key(key)), key)
 
     @given(st.text(alphabet=ALPHABET, min_size=32, max_size=32))
     def test_every_narinfo_key_reads_back(self, digest: str) -> None:
-        """The place of a narinfo tells whose it is."""
+        """The key of a narinfo is read as the same digest."""
         self.assertEqual(keys.digest_of(keys.narinfo_key(digest)), digest)
 
     def test_strangers_are_not_taken_for_objects(self) -> None:
-        """Files of other names or in other places are no objects."""
+        """Files with other names or in other places are no objects."""
         name = key_of(1).file_name
         for stranger in (
             f"store/nar/{name}",
@@ -77,7 +77,7 @@ class KeysTests(SynchronousTestCase):
 
     @given(nar_keys, st.integers(0, 10**17 - 1))
     def test_every_quarantine_key_reads_back(self, key: NarKey, moment: int) -> None:
-        """The place of a file that was set aside tells its NAR and the time."""
+        """A key in the quarantine is read as the same NAR and time."""
         for mark in (f"{moment}", f"{moment}-0123456789abcdef"):
             found = keys.set_aside_of(keys.quarantine_key(key, mark))
             assert found is not None
@@ -85,14 +85,14 @@ class KeysTests(SynchronousTestCase):
             self.assertEqual(found[2] - EPOCH, timedelta(microseconds=moment))
 
     def test_marks_differ_though_the_time_does_not(self) -> None:
-        """Two processes may set something aside in the same microsecond."""
+        """Marks of the same microsecond differ."""
         marks = {keys.new_mark(1_750_000_000.25) for _ in range(100)}
         self.assertEqual(len(marks), 100)
         for mark in marks:
             self.assertRegex(mark, r"\A1750000000250000-[0-9a-f]{16}\Z")
 
     def test_strangers_are_not_taken_for_set_aside(self) -> None:
-        """A name of another form belongs to another program."""
+        """A name with another form does not belong to the quarantine."""
         key, mark = key_of(1), "17-0123456789abcdef"
         ours = keys.quarantine_key(key, mark)
         for stranger in (
@@ -117,7 +117,7 @@ class KeysTests(SynchronousTestCase):
 
     @given(st.text(max_size=40))
     def test_no_mark_leads_elsewhere(self, mark: str) -> None:
-        """A text that is no mark makes no key."""
+        """A text that is no mark is refused."""
         try:
             key = keys.quarantine_key(key_of(1), mark)
         except Malformed:
@@ -125,7 +125,7 @@ class KeysTests(SynchronousTestCase):
         self.assertRegex(key, r"\Astore/quarantine/[0-9a-z.]+\.[0-9a-f-]+\Z")
 
     def test_what_was_set_aside_keeps_its_name(self) -> None:
-        """An operator sees which NAR a quarantined file was."""
+        """A key in the quarantine contains the name of the NAR."""
         self.assertEqual(
             keys.quarantine_key(key_of(1), "17"), f"store/quarantine/{key_of(1).file_name}.17"
         )

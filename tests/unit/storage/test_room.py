@@ -1,4 +1,4 @@
-"""How much space is left, and how much of it stays free."""
+"""Free space, and the part of it that stays free."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class RoomTests(SynchronousTestCase):
         return Volume(directory=path, reserve=reserve, is_exact=is_exact)
 
     def test_a_small_file_system_keeps_a_tenth_free(self) -> None:
-        """The reserve of a large one would leave no room for anything there."""
+        """On a small file system the reserve is a tenth."""
         found = Room(self.volume(STORE, 1000 * MIB), self.volume(TEMPS, 1000 * MIB))
         self.assertEqual(found.spare(), 350 * MIB)
         self.assertEqual(list(found.check()), [])
 
     def test_least_of_all_file_systems_counts(self) -> None:
-        """A file that must fit in two places fits where there is less room."""
+        """If a file must fit into two file systems, the one with less room counts."""
         self.sizes[STORE] = 10_000 * MIB, 1_100 * MIB
         found = Room(self.volume(STORE, 1000 * MIB), self.volume(TEMPS, 1000 * MIB))
         self.assertEqual(found.spare(), 100 * MIB)
 
     def test_a_reserve_that_was_given_is_kept(self) -> None:
-        """Also if it is most of the file system; one larger than that is refused at the start."""
+        """A reserve that was given counts fully; one that is too large is refused at the start."""
         found = Room(self.volume(STORE, 4_990 * MIB, is_exact=True))
         self.assertEqual(found.spare(), 10 * MIB)
         self.assertEqual(list(found.check()), [])
@@ -55,7 +55,7 @@ class RoomTests(SynchronousTestCase):
         self.assertIn("10000 MiB are to stay free in /srv/ncps, whose file system", str(error))
 
     def test_a_full_file_system_is_told(self) -> None:
-        """At the start and later: clients get their bytes and notice nothing."""
+        """A full file system gives a warning, at the start and later."""
         self.sizes[STORE] = 10_000 * MIB, 999 * MIB
         found = Room(self.volume(STORE, 1000 * MIB), self.volume(TEMPS, 0))
         (line,) = found.check()
@@ -65,7 +65,7 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(found.trouble, "")
 
     def test_a_file_system_from_elsewhere_is_asked_by_threads(self) -> None:
-        """Their last look counts."""
+        """The last answer of a thread counts."""
         self.local = False
         found = Room(self.volume(STORE, 1000 * MIB))
         self.assertRaises(Unavailable, found.spare)
@@ -80,7 +80,7 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(found.trouble, "")
 
     def test_what_does_not_say_is_not_full(self) -> None:
-        """Neither a directory that cannot be asked, nor a file system that knows no size."""
+        """A file system that gives no size does not count as full."""
         self.assertRaises(Unavailable, Room(self.volume(Path("/gone"), 1)).spare)
         self.sizes[TEMPS] = 0, 0
         found = Room(self.volume(TEMPS, MIB, is_exact=True))
@@ -91,7 +91,7 @@ class RoomTests(SynchronousTestCase):
 
 class PlaceTests(SynchronousTestCase):
     def test_downloads_beside_the_storage(self) -> None:
-        """The cost is named if they lie elsewhere, and more so if they lie in memory."""
+        """The warning names the cost of another file system, and of one in memory."""
         root = Path(self.mktemp())
         root.mkdir()
         self.assertEqual(odd_place(root, root), "")

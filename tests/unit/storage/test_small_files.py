@@ -1,4 +1,4 @@
-"""Tests of small files that are written in one go."""
+"""Tests of small files that are written together."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SmallFilesTests(SynchronousTestCase):
         return self.root / file.key
 
     def watch(self) -> None:
-        """Note each sync and each rename, in order."""
+        """Record each sync and each rename, in order."""
         fsync, rename = os.fsync, os.rename
 
         def synced(fd: int) -> None:
@@ -78,7 +78,7 @@ class SmallFilesTests(SynchronousTestCase):
         self.assert_no_temps()
 
     def test_the_properties_are_those_of_the_file(self) -> None:
-        """Size, time and inode are those that a look at the file finds."""
+        """Size, time and inode are those of the file."""
         (made,) = write_small(self.tree, [nar(1, b"some bytes")])
         assert isinstance(made, tuple)
         facts, found = made[0], self.path(nar(1, b"")).stat()
@@ -86,7 +86,7 @@ class SmallFilesTests(SynchronousTestCase):
             self.assertEqual(getattr(facts, name), getattr(found, name))
 
     def test_one_that_fails_takes_no_other_with_it(self) -> None:
-        """Bytes that find no room leave nothing; the others are there."""
+        """If one file finds no room, it leaves nothing; the others are written."""
         files = [nar(number, b"%d" % number) for number in range(3)]
         write = os.write
 
@@ -102,7 +102,7 @@ class SmallFilesTests(SynchronousTestCase):
         self.assert_no_temps()
 
     def test_names_that_may_not_be_durable_are_no_success(self) -> None:
-        """A directory that cannot be synced fails all of them."""
+        """If a directory cannot be synced, all files fail."""
         self.watch()
 
         def failing(fd: int) -> None:
@@ -120,12 +120,12 @@ class SmallFilesTests(SynchronousTestCase):
         self.assertTrue([event for event in self.events if event[0] == "sync"][1:])
 
     def test_two_files_with_one_key(self) -> None:
-        """The last one stays."""
+        """Of two files with one key, the last one stays."""
         write_small(self.tree, [sidecar(1, b"first"), sidecar(1, b"second")])
         self.assertEqual(self.path(sidecar(1, b"")).read_bytes(), b"second")
 
     def test_a_shard_that_another_process_has_pruned_is_made_again(self) -> None:
-        """This process believes that the directories are there."""
+        """A shard directory that another process has removed is made again."""
         write_small(self.tree, [nar(1, b"some bytes")])
         path = self.path(nar(1, b""))
         path.unlink()

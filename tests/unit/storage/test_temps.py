@@ -30,7 +30,7 @@ class TempsTests(SynchronousTestCase):
         self.assertTrue(temp.path.name.startswith(f"spool-{os.getpid()}-"))
 
     def test_what_is_written_is_there(self) -> None:
-        """All bytes arrive, in order, readable by the same descriptor."""
+        """All bytes can be read in order from the same descriptor."""
         temp = self.temps.create("temp")
         self.addCleanup(temp.close)
         temp.write(b"some ")
@@ -38,7 +38,7 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual(os.pread(temp.fd, 100, 0), b"some bytes")
 
     def test_discarding_takes_the_name_and_leaves_the_bytes(self) -> None:
-        """Readers of an open file go on after it was discarded; discarding again is harmless."""
+        """An open file can be read after `discard`; a second `discard` does nothing."""
         temp = self.temps.create()
         temp.write(b"some bytes")
         temp.discard()
@@ -49,7 +49,7 @@ class TempsTests(SynchronousTestCase):
         temp.close()
 
     def test_a_published_file_is_not_discarded(self) -> None:
-        """A file that was renamed meanwhile stays under its new name."""
+        """`discard` does not remove a renamed file."""
         temp = self.temps.create()
         target = self.directory / "published"
         temp.path.rename(target)
@@ -58,7 +58,7 @@ class TempsTests(SynchronousTestCase):
         self.assertTrue(target.exists())
 
     def test_a_directory_that_cannot_be_used_is_told_with_its_setting(self) -> None:
-        """At the start the message names the setting, and what would be right."""
+        """The message at the start names the setting and the remedy."""
         absent = Temps(self.directory / "absent")
         self.assertRegex(
             str(self.assertRaises(Unavailable, absent.probe)),
@@ -67,7 +67,7 @@ class TempsTests(SynchronousTestCase):
         )
 
     def test_a_sweep_takes_only_what_nobody_holds(self) -> None:
-        """Leftovers of dead processes go; files in use and files of other programs stay."""
+        """A sweep removes files of dead processes; files in use and of other programs stay."""
         used = self.temps.create()
         self.addCleanup(used.close)
         leftover = self.temps.create("temp")
@@ -82,7 +82,7 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual(self.temps.sweep(), 0)
 
     def test_a_sweep_beside_others_leaves_what_is_young(self) -> None:
-        """A name that has no lock for a moment stays, even if its file is old."""
+        """A new name stays, even without a lock, and even if its file is old."""
         old = self.directory / "old"
         old.write_bytes(b"")
         os.utime(old, (0, 0))
@@ -95,7 +95,7 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual(["old"], self.names())
 
     def test_a_sweep_is_not_led_astray(self) -> None:
-        """A link or a pipe with a name like ours neither blocks a sweep nor leads it elsewhere."""
+        """A link or a pipe with such a name neither blocks nor redirects a sweep."""
         precious = self.directory / "precious"
         precious.write_bytes(b"")
         (self.directory / "spool-1-0123456789abcdef").symlink_to(precious)
@@ -104,7 +104,7 @@ class TempsTests(SynchronousTestCase):
         self.assertTrue(precious.exists())
 
     def test_a_sweep_at_the_moment_of_creation_does_no_harm(self) -> None:
-        """A file that a sweep takes before it is locked is given up for another one."""
+        """If a sweep removes a file before its lock, another file is made."""
         lock = temps._lock
         swept: list[bool] = []
 
@@ -121,14 +121,14 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual(self.names(), [temp.path.name])
 
     def test_a_directory_that_is_gone_is_an_error(self) -> None:
-        """Without its directory nothing can be created, swept or probed, and that is said."""
+        """Without the directory, creation, sweep and probe raise errors."""
         gone = Temps(self.directory / "gone")
         self.assertRaises(Unavailable, gone.create)
         self.assertRaises(Unavailable, gone.sweep)
         self.assertRaises(Unavailable, gone.probe)
 
     def test_a_directory_that_was_removed_is_made_again(self) -> None:
-        """It is private again. Its parent is not made: a disk may not be mounted there."""
+        """The directory is private again; its parent is not made, as a disk may not be mounted."""
         self.assertFalse(self.temps.mend())
         shutil.rmtree(self.directory)
         self.assertTrue(self.temps.mend())
@@ -137,6 +137,6 @@ class TempsTests(SynchronousTestCase):
         self.assertRaises(Unavailable, Temps(self.directory / "gone" / "temps").mend)
 
     def test_a_probe_leaves_nothing(self) -> None:
-        """Checking that files can be written leaves no file."""
+        """The probe leaves no file."""
         self.temps.probe()
         self.assertEqual(self.names(), [])

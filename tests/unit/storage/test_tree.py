@@ -1,4 +1,4 @@
-"""Tests of the durable tree's start."""
+"""Tests of the start of a tree."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ class ProbeTests(SynchronousTestCase):
         self.assertIn("absolute", str(error))
 
     def test_a_file_in_the_way_is_named(self) -> None:
-        """A file where a directory should be is a start-up error that names it."""
+        """A file in the place of a directory is an error at the start that names it."""
         self.root.parent.mkdir(parents=True)
         self.root.write_bytes(b"")
         error = self.assertRaises(Refused, Tree(self.root).probe)
@@ -48,7 +48,7 @@ class ProbeTests(SynchronousTestCase):
         self.assertIn("cache-storage-local should name a directory", str(error))
 
     def test_a_sync_that_fails_names_the_root(self) -> None:
-        """Its error has no name of a file."""
+        """The error of a failed sync names the root."""
         tree = Tree(self.root)
         failing = Mock(side_effect=OSError(errno.EROFS, os.strerror(errno.EROFS)))
         self.patch(tree.directories, "make_parents", failing)
@@ -56,7 +56,7 @@ class ProbeTests(SynchronousTestCase):
         self.assertIn(f"{self.root} cannot be made: Read-only", str(error))
 
     def test_a_root_that_cannot_be_made_is_told_with_a_remedy(self) -> None:
-        """The message names the setting, and what would be right."""
+        """The message names the setting and the remedy."""
         error = self.assertRaises(Refused, Tree(Path("/proc/ncps")).probe)
         self.assertRegex(
             str(error),
@@ -66,7 +66,7 @@ class ProbeTests(SynchronousTestCase):
         )
 
     def test_a_directory_without_leave_to_write_is_refused(self) -> None:
-        """A root of another user is a start-up error."""
+        """A root without the right to write is an error at the start."""
         Tree(self.root).probe()
         self.patch(os, "access", lambda *_: False)
         error = self.assertRaises(Refused, Tree(self.root).probe)
@@ -75,7 +75,7 @@ class ProbeTests(SynchronousTestCase):
         self.assertIn("may write to, or name another one by cache-storage-local", str(error))
 
     def test_a_full_disk_is_told_from_a_useless_one(self) -> None:
-        """A start on a full disk says so: stored files can be served."""
+        """A start on a full disk raises StorageFull: stored files can be served."""
         Tree(self.root).probe()
 
         def full(fd: int, data: bytes) -> int:
@@ -97,12 +97,12 @@ class OSErrorsTests(SynchronousTestCase):
             raise OSError(number, os.strerror(number))
 
     def test_no_room_and_no_leave_are_a_full_store(self) -> None:
-        """ENOSPC, EDQUOT, EROFS, EACCES and EPERM on writing mean that nothing can be kept."""
+        """ENOSPC, EDQUOT, EROFS, EACCES and EPERM in writing become StorageFull."""
         for number in (28, 122, 30, 13, 1):
             self.assertRaises(StorageFull, self.write, number)
 
     def test_everything_else_is_unavailable(self) -> None:
-        """Other errors, and all errors of reading, mean that it may work later."""
+        """Other errors, and all errors of reading, become Unavailable."""
         for number in (5, 116, 110):
             self.assertRaises(Unavailable, self.write, number)
         for number in (28, 13, 5, 116):

@@ -1,4 +1,4 @@
-"""Tests of the checks of a database that is to keep leases."""
+"""Tests of the checks of a database that shall keep leases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ncps.locks.postgresql.session import Engine
 
 
 class Database(Engine):
-    """One that answers the first question as the test says, and is a connection to itself."""
+    """A database with a scripted first answer; it is also its own connection."""
 
     where = "the database"
     errors = ()
@@ -47,23 +47,23 @@ class GreetingTests(SynchronousTestCase):
         PostgresBackend(Clock(), database, ttl_s=15.0).greet_blocking(database)
 
     def test_a_pooler_between_us_and_the_server(self) -> None:
-        """Its sessions are not ours, and so the locks in them would not be."""
+        """Behind a pooler, locks would belong to sessions of other clients."""
         error = self.assertRaises(Refused, self.greet, Database(18, False))
         self.assertIn("pooler", str(error))
 
     def test_a_standby(self) -> None:
-        """Nothing can be written there."""
+        """A standby is refused, because it accepts no writes."""
         error = self.assertRaises(Refused, self.greet, Database(17, True))
         self.assertIn("standby", str(error))
 
     def test_a_server(self) -> None:
-        """It is listened to."""
+        """On a server, the session listens to both channels."""
         database = Database(17, False)
         self.greet(database)
         self.assertIn("LISTEN ncps_leases", database.asked)
 
     def test_sessions_that_ask_nothing(self) -> None:
-        """The server ends them, if it can, after we have given up what they hold."""
+        """The server ends idle sessions later than this process gives up their leases."""
         for version, expected in ((150_000, "30000"), (140_000, "30000"), (130_011, None)):
             database = Database(17, False)
             database.info.server_version = version
@@ -73,7 +73,7 @@ class GreetingTests(SynchronousTestCase):
 
 class KeyTests(SynchronousTestCase):
     def test_keys_are_signed_and_differ(self) -> None:
-        """As PostgreSQL wants them: 64 bits with a sign, the same in every process."""
+        """Keys are signed 64-bit numbers, the same in every process."""
         keys = {key_of(str(number)) for number in range(1000)}
         self.assertEqual(len(keys), 1000)
         self.assertTrue(all(-(2**63) <= key < 2**63 for key in keys))

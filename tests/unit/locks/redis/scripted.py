@@ -1,4 +1,4 @@
-"""Servers of leases that answer as a test says."""
+"""Servers of leases with scripted answers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ScriptedClient:
 
 
 def backend_of(clock: Clock, servers: int) -> tuple[RedisBackend, list[ScriptedClient]]:
-    """Make leases of a process at some servers, and what answers for these."""
+    """Make a backend at some servers, and the clients that answer for them."""
     nodes = redis_nodes(clock, [PLACE] * servers, prefix="p:", subject="nothing", now=clock.seconds)
     clients = [ScriptedClient() for _ in nodes]
     for node, client in zip(nodes, clients, strict=True):

@@ -1,4 +1,4 @@
-"""Tests of what a majority of servers says."""
+"""Tests of the decision by a majority of servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BallotTests(SynchronousTestCase):
         self.clock = Clock()
 
     def ballot(self, servers: int, *votes: str | None) -> Ballot:
-        """A ballot with votes; None is a server that gives no answer."""
+        """Return a ballot with votes; None is a server that gives no answer."""
         ballot = Ballot(self.clock, servers)
         for number, vote in enumerate(votes):
             if vote is None:
@@ -26,11 +26,11 @@ class BallotTests(SynchronousTestCase):
         return ballot
 
     def test_majorities(self) -> None:
-        """More than half, so that two of them share a server."""
+        """A majority is more than half, so two majorities share a server."""
         self.assertEqual([1, 2, 2, 3, 3, 4], [majority(servers) for servers in range(1, 7)])
 
     def test_what_a_majority_says(self) -> None:
-        """It counts as soon as it is known, whatever the others do."""
+        """The answer of a majority counts as soon as it is known."""
         for servers, votes, expected in (
             (1, ["a"], "a"),
             (1, [""], ""),
@@ -50,7 +50,7 @@ class BallotTests(SynchronousTestCase):
             self.assertEqual(expected, self.successResultOf(start(ballot.result())), votes)
 
     def test_no_majority_answers(self) -> None:
-        """The message names each server that gives no answer; of one server the error stays."""
+        """The message names each silent server; for one server the error is its own."""
         error = self.failureResultOf(
             start(self.ballot(3, None, "a", None).result()), Unavailable
         ).value
@@ -61,7 +61,7 @@ class BallotTests(SynchronousTestCase):
         self.assertEqual("server 0 is away", str(error))
 
     def test_it_waits_for_a_majority(self) -> None:
-        """Without a limit, since each server has one."""
+        """The ballot itself has no deadline, because each server has one."""
         ballot = self.ballot(3, "a")
         result = start(ballot.result())
         self.clock.advance(100)
@@ -70,7 +70,7 @@ class BallotTests(SynchronousTestCase):
         self.assertEqual("a", self.successResultOf(result))
 
     def test_a_majority_that_disagrees_waits_briefly(self) -> None:
-        """A slow server may decide, but not for long."""
+        """A slow server may decide, but only within the patience."""
         ballot = self.ballot(3, "a", "b")
         result = start(ballot.result())
         self.assertNoResult(result)
@@ -84,7 +84,7 @@ class BallotTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_answers_that_come_later(self) -> None:
-        """They are entered as they come; an error that nobody expects counts as no answer."""
+        """Later answers are counted; an unexpected error counts as no answer."""
         ballot, answer = Ballot(self.clock, 3), Deferred[str]()
         waiting = start(ballot.entering(answer))
         broken: Deferred[str] = Deferred()
@@ -99,6 +99,6 @@ class BallotTests(SynchronousTestCase):
         self.failureResultOf(failing, ZeroDivisionError)
 
     def test_the_leading_answer(self) -> None:
-        """Of those that say something."""
+        """The leading answer is the most frequent one that is not empty."""
         self.assertEqual("", self.ballot(5).leading)
         self.assertEqual("a", self.ballot(5, "", "", "a", "b", "a").leading)

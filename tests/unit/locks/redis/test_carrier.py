@@ -15,7 +15,7 @@ from tests.unit.locks.redis.scripted import backend_of
 
 class CarrierTests(SynchronousTestCase):
     def carry(self, servers: int) -> None:
-        """Make a carrier through some servers, with what it tells."""
+        """Make a carrier through some servers, and record its lines."""
         self.clock = Clock()
         backend, self.clients = backend_of(self.clock, servers)
         self.nodes = backend._nodes
@@ -29,20 +29,20 @@ class CarrierTests(SynchronousTestCase):
             channels._heard(channels.notices.encode(), line.encode())
 
     def test_a_line_is_told_once(self) -> None:
-        """From the first server that brings it; the number in front is not told."""
+        """A line is passed on once, without its number."""
         self.carry(3)
         for line in ("x.1 a b c", "x.2 d", "y.1 a b c"):
             self.hear(line, 0, 2, 1)
         self.assertEqual(["a b c", "d", "a b c"], self.told)
 
     def test_through_one_server(self) -> None:
-        """A line is what it is."""
+        """With one server a line has no number."""
         self.carry(1)
         self.hear("a b c", 0, 0)
         self.assertEqual(["a b c"] * 2, self.told)
 
     def test_garbage(self) -> None:
-        """A number without measure is not remembered, and one without a line tells nothing."""
+        """A too long number is not remembered, and a number without a line is ignored."""
         self.carry(3)
         self.hear("x" * 5000 + " a", 0)
         self.hear("", 0)
@@ -50,7 +50,7 @@ class CarrierTests(SynchronousTestCase):
         self.assertEqual(1, len(self.carrier._heard))
 
     def test_numbers_are_forgotten(self) -> None:
-        """After a time in which each listener of a server that stalls has gone."""
+        """Numbers are forgotten after `LATE_S`."""
         self.carry(3)
         self.hear("x.1 a", 0)
         self.clock.advance(LATE_S)
@@ -58,7 +58,7 @@ class CarrierTests(SynchronousTestCase):
         self.assertEqual(["a", "a"], self.told)
 
     def test_sending(self) -> None:
-        """A majority has to take a line, and nothing waits for the others."""
+        """A majority must accept a line; the sender does not wait for the others."""
         self.carry(3)
         for answers, is_sent in (
             ((1, 1, Deferred()), True),
@@ -74,7 +74,7 @@ class CarrierTests(SynchronousTestCase):
                 self.failureResultOf(sending, Unavailable)
 
     def test_gaps(self) -> None:
-        """There is one if fewer than a majority of the servers were heard meanwhile."""
+        """There is a gap if this process listened to fewer servers than a majority."""
         self.carry(3)
         first, second, third = (node.channels for node in self.nodes)
         away = Unavailable("away")

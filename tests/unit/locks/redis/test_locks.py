@@ -32,7 +32,7 @@ class GrantTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_it_is_certain_from_when_the_question_was_sent(self) -> None:
-        """A slow answer does not lengthen a lease, and clocks may differ by a hundredth."""
+        """A lease counts from the sending of the question, minus the drift of clocks."""
         answer: Deferred[int] = Deferred()
         self.client.answer = answer
         taking = start(self.backend.take("a"))
@@ -48,7 +48,7 @@ class GrantTests(SynchronousTestCase):
         self.give_back(grant)
 
     def test_it_is_renewed_at_a_third_of_its_time(self) -> None:
-        """Renewals keep it for ever, and stop with it."""
+        """Renewals keep a lease for ever, and stop when it is given back."""
         grant = self.take()
         self.client.answer = 1
         self.clock.pump([1.0] * 60)
@@ -58,7 +58,7 @@ class GrantTests(SynchronousTestCase):
         self.assertEqual(self.client.asked[-1], RELEASE)
 
     def test_renewals_that_fail_are_repeated_sooner(self) -> None:
-        """Until the time is up, and not after."""
+        """Failed renewals are repeated sooner, until the TTL is over."""
         grant = self.take()
         self.client.answer = Unavailable("away")
         self.clock.pump([0.5] * 16)
@@ -71,7 +71,7 @@ class GrantTests(SynchronousTestCase):
         self.give_back(grant)
 
     def test_lost_is_lost(self) -> None:
-        """A renewal that arrives too late, or a token that is another, ends it for good."""
+        """A late renewal, or another token, ends the lease for ever."""
         grant = self.take()
         answer: Deferred[int] = Deferred()
         self.client.answer = answer
@@ -89,7 +89,7 @@ class GrantTests(SynchronousTestCase):
         self.give_back(grant)
 
     def test_what_may_have_been_granted_is_taken_back(self) -> None:
-        """An attempt without an answer is undone later; one that was not sent needs no undoing."""
+        """An attempt without an answer is undone later; an unsent one needs no undoing."""
         self.client.answer = Unavailable("no answer", timed_out=True)
         self.failureResultOf(start(self.backend.take("a")), Unavailable)
         self.assertEqual(self.client.asked, [TAKE, RELEASE])
@@ -100,21 +100,21 @@ class GrantTests(SynchronousTestCase):
         self.assertEqual(self.client.asked[2:], [TAKE, TAKE])
 
     def test_a_release_that_fails_is_nobodys_concern(self) -> None:
-        """The lease ends by itself."""
+        """If the release fails, the lease expires."""
         grant = self.take()
         self.client.answer = Unavailable("away")
         self.successResultOf(start(grant.give_back()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_somebody_has_it(self) -> None:
-        """An attempt that finds a key gets nothing."""
+        """An attempt that finds the key of another holder gets no lease."""
         self.client.answer = 0
         self.assertIsNone(self.successResultOf(start(self.backend.take("a"))))
 
 
 class PlaceTests(SynchronousTestCase):
     def test_it_shows_itself_without_secrets(self) -> None:
-        """Where it is, and nothing of how one gets in."""
+        """The text has the address, and no part of the login."""
         login = Login(username="me", password="hunter2")
         place = RedisAddress(
             addresses=(("a", 1), ("b", 2)),
@@ -132,14 +132,14 @@ class JudgeTests(SynchronousTestCase):
     GOOD = "# Server\r\nredis_version:7.0.15\r\n\r\nrole:master\r\nmaxmemory:0\r\n"
 
     def test_a_good_server(self) -> None:
-        """Its answer to INFO is read, and nothing is logged."""
+        """The answer to INFO is read, without a line in the log."""
         known = facts(self.GOOD + "maxmemory_policy:noeviction\r\ncluster_enabled:0\r\n")
         self.assertEqual(known["redis_version"], "7.0.15")
         judge("x", known)
         judge("x", {})
 
     def test_servers_that_will_not_do(self) -> None:
-        """Each is refused with a remedy."""
+        """Each unsuitable server is refused with a remedy."""
         for line, expected in (
             ("redis_version:4.0.9", "Redis 5 or newer"),
             ("cluster_enabled:1", "name a single server"),
@@ -153,7 +153,7 @@ class JudgeTests(SynchronousTestCase):
 
 class IdentityTests(SynchronousTestCase):
     def test_two_addresses_of_one_server(self) -> None:
-        """The second one is refused, and both are named; a server that has moved is not."""
+        """A second address is refused, and both are named; a moved server is accepted."""
         known = Identities()
         known.enter("place a", "a:1", "x")
         known.enter("place a", "a:1", "x")
@@ -166,7 +166,7 @@ class IdentityTests(SynchronousTestCase):
         known.leave("nowhere")
 
     def test_servers_that_tell_nothing(self) -> None:
-        """They are taken for different ones."""
+        """Servers without an identity count as different ones."""
         known = Identities()
         known.enter("place a", "a:1", "")
         known.enter("place b", "b:1", "")

@@ -1,4 +1,4 @@
-"""Tests of leases at several servers: what a minority cannot change, and what a majority must."""
+"""Tests of leases at several servers: the effects of minorities and majorities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RedlockCase(SynchronousTestCase):
         self.backend, self.clients = backend_of(self.clock, 3)
 
     def say(self, *answers: object) -> None:
-        """Have each server answer this from now on."""
+        """Set the answers of the servers from now on."""
         for client, answer in zip(self.clients, answers, strict=True):
             client.answer = answer
 
@@ -40,7 +40,7 @@ class RedlockCase(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def asked(self) -> list[list[str]]:
-        """The questions to each server since the last call."""
+        """Return the questions to each server since the last call."""
         asked = [client.asked for client in self.clients]
         for client in self.clients:
             client.asked = []
@@ -49,21 +49,21 @@ class RedlockCase(SynchronousTestCase):
 
 class TakingTests(RedlockCase):
     def test_a_majority_is_enough(self) -> None:
-        """One server may have another holder, be away, or not answer."""
+        """One server may have another holder, be away, or be silent."""
         for third in (0, AWAY, Unavailable("no answer"), Deferred[int]()):
             grant = self.take(7, 7, third)
             self.assertFalse(grant.is_lost)
             self.give_back(grant)
 
     def test_it_is_taken(self) -> None:
-        """A majority with one other holder says so at once, and what was got goes back silently."""
+        """A majority with another holder decides immediately; shares are given back silently."""
         self.say(0, 7, 0)
         self.assertIsNone(self.successResultOf(start(self.backend.take("a"))))
         self.assertEqual([[TAKE], [TAKE, RELEASE], [TAKE]], self.asked())
         self.assertEqual("", self.clients[1].words[1])
 
     def test_nobody_has_a_majority(self) -> None:
-        """Processes that got parts give back and ask again after times by chance."""
+        """Processes with parts give back, and ask again after random times."""
         self.say(7, 0, "1" * 32)
         taking = start(self.backend.take("a"))
         self.assertNoResult(taking)
@@ -75,7 +75,7 @@ class TakingTests(RedlockCase):
         self.give_back(grant)
 
     def test_nobody_has_a_majority_again_and_again(self) -> None:
-        """After some attempts the caller is told that the name is taken; it asks again later."""
+        """After some attempts the name counts as taken."""
         self.say(7, 0, "1" * 32)
         taking = start(self.backend.take("a"))
         self.clock.pump([PATIENCE_S] * 2**ATTEMPTS)
@@ -84,7 +84,7 @@ class TakingTests(RedlockCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_no_majority_answers(self) -> None:
-        """That is no lease, and what was got goes back, announced."""
+        """Without a majority there is no lease, and shares are given back with a message."""
         self.say(7, AWAY, Unavailable("no answer"))
         failure = self.failureResultOf(start(self.backend.take("a")), Unavailable)
         self.assertIn("2 of 3", str(failure.value))
@@ -92,7 +92,7 @@ class TakingTests(RedlockCase):
         self.assertNotEqual("", self.clients[0].words[1])
 
     def test_a_majority_that_answers_too_late(self) -> None:
-        """The time of the first answer counts, too: the lease is not had, and given back."""
+        """If answers come too late for the TTL, the lease is given back."""
         slow: Deferred[int] = Deferred()
         self.say(7, slow, AWAY)
         taking = start(self.backend.take("a"))
@@ -103,14 +103,14 @@ class TakingTests(RedlockCase):
         self.assertEqual(self.asked()[:2], [[TAKE, RELEASE]] * 2)
 
     def test_a_late_answer_of_a_lease_that_was_given_back(self) -> None:
-        """The slow server is asked to release all the same."""
+        """A slow server gets a release as well."""
         slow: Deferred[int] = Deferred()
         grant = self.take(7, 7, slow)
         self.give_back(grant)
         self.assertEqual([[TAKE, RELEASE]] * 3, self.asked())
 
     def test_the_holder(self) -> None:
-        """A majority tells the address; else the most frequent one is good enough."""
+        """The address comes from a majority, or is the most frequent one."""
         mine = f"{OTHER} 7 http://a".encode()
         for answers, expected in (
             ([mine, mine, AWAY], "http://a"),
@@ -126,7 +126,7 @@ class TakingTests(RedlockCase):
 
 class KeepingTests(RedlockCase):
     def test_a_minority_that_goes_away_is_no_loss(self) -> None:
-        """Two of three renew it for as long as it takes."""
+        """Two of three servers keep the lease."""
         grant = self.take(7, 7, 7)
         self.say(1, 1, Unavailable("away"))
         self.clock.pump([1.0] * 60)
@@ -134,7 +134,7 @@ class KeepingTests(RedlockCase):
         self.give_back(grant)
 
     def test_a_majority_that_goes_away_loses_it(self) -> None:
-        """When the time of the second share is up, and for good."""
+        """When the second share has expired, the lease is lost for ever."""
         grant = self.take(7, 7, 7)
         self.say(1, Unavailable("away"), Unavailable("away"))
         self.clock.pump([0.5] * 23)
@@ -147,7 +147,7 @@ class KeepingTests(RedlockCase):
         self.give_back(grant)
 
     def test_a_server_that_forgot_is_given_the_key_again(self) -> None:
-        """So servers may restart without their data, one after the other."""
+        """So servers may restart without their data, one after another."""
         grant = self.take(7, 7, 7)
         for forgetful in self.clients:
             self.say(1, 1, 1)
@@ -162,7 +162,7 @@ class KeepingTests(RedlockCase):
         self.give_back(grant)
 
     def test_two_servers_that_forgot_at_once(self) -> None:
-        """Another process may have been there: the lease is lost, and asked for no more."""
+        """If two servers forget at the same time, the lease is lost and not taken again."""
         grant = self.take(7, 7, 7)
         self.say(1, 0, 0)
         self.clock.advance(4)
@@ -171,7 +171,7 @@ class KeepingTests(RedlockCase):
         self.give_back(grant)
 
     def test_a_server_that_was_away_at_first(self) -> None:
-        """It gets the key soon after it is there, and then counts like the others."""
+        """A server that was away gets the key soon, and then counts."""
         grant = self.take(7, 7, AWAY)
         self.say(1, 1, 8)
         self.clock.advance(1)
@@ -181,7 +181,7 @@ class KeepingTests(RedlockCase):
         self.give_back(grant)
 
     def test_a_release_waits_for_a_majority(self) -> None:
-        """A server that does not answer keeps nobody."""
+        """A silent server does not delay a release."""
         grant = self.take(7, 7, 7)
         self.say(1, 1, Deferred[int]())
         self.successResultOf(start(grant.give_back()))
@@ -192,12 +192,12 @@ class KeepingTests(RedlockCase):
 
 class FenceTests(RedlockCase):
     def ahead(self, *clocks: float | None) -> None:
-        """Have the clocks of the servers be ahead by these seconds; None: not known."""
+        """Set the clocks of the servers ahead by these seconds; None: not known."""
         for node, clock in zip(self.backend._nodes, clocks, strict=True):
             node.ahead_s = clock
 
     def test_a_majority_has_the_number(self) -> None:
-        """The largest grant; servers that know less are told, and any two of them will do."""
+        """The fence is the largest grant, and a majority of the servers gets it."""
         for fences, raised in (
             ((7, 7, 7), []),
             ((7, 7, 5), [2]),
@@ -213,7 +213,7 @@ class FenceTests(RedlockCase):
             self.give_back(grant)
 
     def test_a_server_that_hangs_between_grant_and_number(self) -> None:
-        """Another one learns the number in its place, though its own grant is still to come."""
+        """If a server hangs, another one gets the number before its own grant."""
         slow, late = Deferred[int](), Deferred[int]()
         self.say(9, 7, late)
 
@@ -233,7 +233,7 @@ class FenceTests(RedlockCase):
         slow.callback(1)
 
     def test_a_number_that_no_majority_learns(self) -> None:
-        """The lease is not had: a later one might get a smaller number."""
+        """If no majority gets the number, there is no lease."""
         clients = self.clients
 
         class Forgetting(ScriptedClient):
@@ -248,7 +248,7 @@ class FenceTests(RedlockCase):
         self.assertEqual([[TAKE, RELEASE], [TAKE, RELEASE], [TAKE, RAISE]], self.asked())
 
     def test_what_is_asked_for(self) -> None:
-        """A little ahead of the furthest clock, also of a server that is away, and ever more."""
+        """The requested number is ahead of the fastest clock, and always grows."""
         wishes = []
         for clocks in ((None, None, None), (5.0, 3600.0, None), (5.0, 6.0, 7.0)):
             self.ahead(*clocks)

@@ -24,7 +24,7 @@ PART = 5 * 1024**2
 
 
 def access(**changes: Any) -> BucketAccess:
-    """A way that leads nowhere."""
+    """Return the access to a bucket that does not exist."""
     plain: dict[str, Any] = {
         "bucket": "nix",
         "prefix": "p",
@@ -46,12 +46,12 @@ class BucketCase(SynchronousTestCase):
         self.sources = Path(self.mktemp())
 
     def connect(self, client: FakeS3, **changes: Any) -> None:
-        """Use another client, or another way."""
+        """Use another client, or another access."""
         self.client = client
         self.bucket = Bucket(client, access(**changes))
 
     def new_blobs(self, **changes: Any) -> S3Blobs:
-        """The adapter, without threads; `options` and `largest_copy` are those of its uploads."""
+        """Return the adapter, without threads; `options` and `largest_copy` are for its uploads."""
         requests = BucketRequests(
             bucket=self.bucket, workers=self.threads, slots=self.slots, uploads=self.line
         )

@@ -1,4 +1,4 @@
-"""Bodies from S3: taken up where they broke off, read ahead within bounds, closed for good."""
+"""Bodies from S3: resumed after a failure, read ahead within limits, closed for ever."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BodyCase(BucketCase):
         self.client.put(WHERE, DATA)
 
     def cut(self, *offsets: int, failure: Exception | None = None) -> None:
-        """Let the next answers end these numbers of bytes after their beginning."""
+        """Make the next answers end after these numbers of bytes."""
         whole = self.client.on_get_object
         for offset in offsets:
 
@@ -55,7 +55,7 @@ class BodyCase(BucketCase):
 
 class ResumeTests(BodyCase):
     def test_a_body_that_breaks_off_goes_on(self) -> None:
-        """By the rest of the same object, after any error, as long as bytes come in between."""
+        """A body continues with the rest of the object if bytes came between two failures."""
         for failure in (None, OSError("reset")):
             self.client.calls.clear()
             self.cut(CUT, CUT, failure=failure)
@@ -64,20 +64,20 @@ class ResumeTests(BodyCase):
             self.assert_all_closed()
 
     def test_two_failures_in_one_place_are_one_too_many(self) -> None:
-        """A server that gives nothing is not asked for ever."""
+        """After two failures at one position the body raises an error."""
         self.cut(CUT, 0)
         self.failureResultOf(start(self.read()), Unavailable)
         self.assert_all_closed()
 
     def test_a_server_that_stays_away_is_an_error(self) -> None:
-        """The reader is told, and the connection cut."""
+        """If the server stays away, the reader gets an error, and the connection is closed."""
         self.cut(CUT)
         self.client.script["get_object"].append(error("SlowDown", 503))
         # The first answer is scripted to be cut, the second to fail.
         self.failureResultOf(start(self.read()), Unavailable)
 
     def test_another_object_is_never_spliced_in(self) -> None:
-        """Replaced, removed or shortened under the reader: the body is corrupt."""
+        """If the object is replaced, removed or shortened, the body is Corrupt."""
         for spoil in (
             lambda: self.client.put(WHERE, DATA + b"more"),
             lambda: self.client.put(WHERE, DATA[::-1]),
@@ -98,7 +98,7 @@ class ResumeTests(BodyCase):
             self.assert_all_closed()
 
     def test_without_tags_the_size_decides(self) -> None:
-        """A server may give no ETag."""
+        """Without an ETag the size decides."""
         whole = self.client.on_get_object
 
         def untagged(**given: Any) -> Any:
@@ -126,14 +126,14 @@ class ResumeTests(BodyCase):
         self.failureResultOf(start(read()), Corrupt)
 
     def test_a_first_read_that_fails_twice_is_told_by_open(self) -> None:
-        """Before any head has left, so that the client gets a status."""
+        """`open` raises the error, before the head of an answer, so the client gets a status."""
         self.cut(0, 0, failure=OSError("reset"))
         self.failureResultOf(start(self.nars().open(KEY)), Unavailable)
         self.assert_all_closed()
 
 
 class PaceTests(BodyCase):
-    """One piece ahead, for a bounded number of bodies; larger pieces for a reader that waits."""
+    """Bodies read one piece ahead, a limited number of them; waiting readers get larger pieces."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -157,7 +157,7 @@ class PaceTests(BodyCase):
         return start(anext(pieces))
 
     def test_a_slow_reader_is_one_small_piece_behind(self) -> None:
-        """While it works, one piece is fetched, and no more."""
+        """For a slow reader, one piece is fetched ahead, and no more."""
         body = self.body(Ahead(1))
         pieces = aiter(body)
         for count in range(1, 5):
@@ -167,7 +167,7 @@ class PaceTests(BodyCase):
         body.close()
 
     def test_a_quick_reader_gets_larger_pieces(self) -> None:
-        """Found waiting for S3 it gets more at once, until it is found slow."""
+        """A reader that waits for S3 gets larger pieces, until it is slower than S3."""
         body = self.body(Ahead(1))
         pieces = aiter(body)
         self.successResultOf(self.next(pieces))
@@ -184,7 +184,7 @@ class PaceTests(BodyCase):
         body.close()
 
     def test_only_so_many_read_ahead(self) -> None:
-        """The others are read when they ask; a body that ends makes room."""
+        """Beyond the limit, bodies read on demand; the end of a body makes room."""
         ahead = Ahead(1)
         first, second = self.body(ahead), self.body(ahead)
         ones, twos = aiter(first), aiter(second)
@@ -205,7 +205,7 @@ class PaceTests(BodyCase):
         second.close()
 
     def test_closing_under_a_read_closes_after_it(self) -> None:
-        """The thread that reads closes; its result and its error are dropped."""
+        """A reading thread closes the body; its result or error is dropped."""
         for failure in (None, OSError("reset")):
             body = self.body(Ahead(1))
             pieces = aiter(body)
@@ -233,7 +233,7 @@ class PaceTests(BodyCase):
             self.assertGreater(stream.closed, 0)
 
     def test_a_cancelled_read_ends_the_body(self) -> None:
-        """A reader that cancels and closes has given up the connection."""
+        """A reader that cancels and closes has closed the connection."""
         body = self.body(Ahead(0))
         pieces = aiter(body)
         self.successResultOf(self.next(pieces))
@@ -245,7 +245,7 @@ class PaceTests(BodyCase):
         self.assertEqual(self.client.streams[-1].closed, 1)
 
     def test_a_closed_body_gives_no_more(self) -> None:
-        """Also in the middle of its iteration."""
+        """A closed body yields no more bytes, also during its iteration."""
         body = self.body(Ahead(1))
         pieces = aiter(body)
         self.successResultOf(self.next(pieces))

@@ -1,4 +1,4 @@
-"""Copies within a bucket whose server cannot copy."""
+"""Copies within a bucket whose server refuses to copy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CarryTests(BucketCase):
         )
 
     def test_the_bytes_come_by_here(self) -> None:
-        """In one piece or in several, whether or not the server would have copied it in parts."""
+        """This machine copies the bytes, in one piece or in several."""
         for size, largest in (
             (0, 10 * MIB),
             (5, 10 * MIB),
@@ -45,7 +45,7 @@ class CarryTests(BucketCase):
             self.assertTrue(all(stream.closed for stream in self.client.streams))
 
     def test_another_object_is_never_spliced_in(self) -> None:
-        """An object that changes meanwhile is not copied, and the upload is aborted."""
+        """An object that changes during the copy is not copied, and the upload is aborted."""
         self.client.script["get_object"] += [
             self.client.on_get_object,
             self.client.on_get_object,
@@ -56,11 +56,11 @@ class CarryTests(BucketCase):
         self.assertEqual(self.client.begun, {})
 
     def test_what_goes_in_between_is_absent(self) -> None:
-        """The caller is told."""
+        """If the object disappears, the caller gets NotFound."""
         self.client.script["get_object"] += [self.client.on_get_object, error("NoSuchKey", 404)]
         self.assertRaises(NotFound, self.copy, 5)
 
     def test_what_cannot_be_written_either(self) -> None:
-        """Says why."""
+        """If the copy cannot be written, the error gives the reason."""
         self.client.script["put_object"].append(error("NotImplemented", 501))
         self.assertRaises(Refused, self.copy, 5)

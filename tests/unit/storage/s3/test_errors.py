@@ -1,4 +1,4 @@
-"""Every error of S3 means one of ours, and the message says what to do."""
+"""Every error of S3 becomes one of `ncps.errors`, whose message has the remedy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ErrorTests(SynchronousTestCase):
         return found
 
     def test_what_the_server_says(self) -> None:
-        """The class says what the caller can do, the text what is wrong."""
+        """The class gives the remedy for the caller, the text the reason."""
         for code, status, kind, word in (
             ("NoSuchKey", 404, NotFound, "not in the store"),
             ("NoSuchBucket", 404, Unavailable, "s3-bucket"),
@@ -59,12 +59,12 @@ class ErrorTests(SynchronousTestCase):
             self.assertIn(word, str(found))
 
     def test_refused_writing_is_a_full_store(self) -> None:
-        """Reads go on where writing is not allowed."""
+        """If writing is not allowed, the store counts as full, and reads continue."""
         self.assertIs(type(self.meaning(error("AccessDenied", 403), writing=True)), Denied)
         self.assertTrue(issubclass(Denied, StorageFull))
 
     def test_the_right_region_is_named(self) -> None:
-        """If the server says which it is, in either way."""
+        """The message names the right region if the server does, in either way."""
         found = self.meaning(error("AuthorizationHeaderMalformed", 400, Region="eu-west-3"))
         self.assertIn("s3-region to eu-west-3", str(found))
         response: Any = {
@@ -78,7 +78,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertIn("s3-region", str(self.meaning(error("PermanentRedirect", 301))))
 
     def test_no_answer(self) -> None:
-        """Nothing is known, and trying later makes sense."""
+        """Without an answer the error is Unavailable."""
         for failure, word, timed_out in (
             (EndpointConnectionError(endpoint_url=URL), f"cannot connect to {PLACE}: ", False),
             (ConnectTimeoutError(endpoint_url=URL), f"{PLACE} does not answer in time", True),
@@ -99,6 +99,6 @@ class ErrorTests(SynchronousTestCase):
             self.assertIsNotNone(found.retry_after)
 
     def test_other_errors_are_ours(self) -> None:
-        """A mistake in the program stays one."""
+        """Other errors, such as those of the program, are not changed."""
         with self.assertRaises(KeyError), calling("x"):
             raise KeyError

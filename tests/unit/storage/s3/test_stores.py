@@ -79,7 +79,7 @@ class ConfigStoreTests(ConfigStoreContract, BucketCase):
 
 
 class RequestTests(BucketCase):
-    """The requests that each verb makes, and their options."""
+    """The requests of each method, and their options."""
 
     def run_calls(self, coroutine: Any) -> list[str]:
         self.client.calls.clear()
@@ -87,7 +87,7 @@ class RequestTests(BucketCase):
         return self.client.calls
 
     def test_a_hit_is_one_request(self) -> None:
-        """Whole or in part, checked or not, its end included."""
+        """A hit is one request, whole or in part, checked or not."""
         store = self.nars()
         self.client.put(WHERE, b"some bytes")
 
@@ -99,14 +99,14 @@ class RequestTests(BucketCase):
         self.assertTrue(all(stream.closed for stream in self.client.streams))
 
     def test_an_empty_part_moves_one_byte(self) -> None:
-        """That is how HEAD is answered."""
+        """An empty range reads one byte, for HEAD."""
         self.client.put(WHERE, b"some bytes")
         body = self.successResultOf(start(self.nars().open(KEY, 0, 0, size=10)))
         self.assertEqual((body.size, self.client.calls), (0, ["get_object"]))
         self.assertEqual([stream.closed for stream in self.client.streams], [1])
 
     def test_absence_is_one_request(self) -> None:
-        """Neither needs a second question."""
+        """An absent object needs one request."""
         store = self.nars()
         self.assertEqual(self.run_calls(store.stat(KEY)), ["get_object"])
         self.failureResultOf(start(store.open(KEY)), NotFound)
@@ -114,7 +114,7 @@ class RequestTests(BucketCase):
         self.assertEqual(self.run_calls(store.stat(KEY)), ["get_object"] * 2)
 
     def test_only_a_missing_key_is_absence(self) -> None:
-        """A missing bucket, a foreign 404 and a refusal tell nothing."""
+        """A missing bucket, a 404 of a proxy, and a refusal are no absence."""
         for code, status in (("NoSuchBucket", 404), ("404", 404), ("AccessDenied", 403)):
             for verb in (self.nars().stat(KEY), self.nars().open(KEY), self.nars().delete(KEY)):
                 self.client.script["get_object"].append(error(code, status))
@@ -123,7 +123,7 @@ class RequestTests(BucketCase):
             self.failureResultOf(start(self.narinfos().get(digest_of(1))), Unavailable)
 
     def test_a_server_that_ignores_ranges_is_not_believed(self) -> None:
-        """Bytes from the beginning are not those from the middle."""
+        """If a server ignores ranges, its bytes are not used."""
         self.client.put(WHERE, b"some bytes")
         whole = self.client.on_get_object
 
@@ -136,14 +136,14 @@ class RequestTests(BucketCase):
         self.assertEqual([stream.closed for stream in self.client.streams], [1])
 
     def test_an_object_that_is_not_there_after_writing_is_an_error(self) -> None:
-        """Only an object that can be read is a success."""
+        """An object that cannot be read after the writing is an error."""
         self.client.script["put_object"].append(lambda **_: {})
         source = spooled(self.sources, b"some bytes")
         self.failureResultOf(start(self.nars().publish(KEY, source)), Unavailable)
         self.assertTrue(source.path.exists())
 
     def test_objects_say_what_they_are(self) -> None:
-        """Type, hash, storage class and encryption go with the bytes; class only with NARs."""
+        """Objects have type, hash, storage class and encryption; the class only for NARs."""
         self.connect(FakeS3(), encryption="aws:kms", kms_key_id="arn")
         store = self.nars(options={"StorageClass": "STANDARD_IA"})
         source = spooled(self.sources, b"some bytes")
@@ -160,7 +160,7 @@ class RequestTests(BucketCase):
         self.assertNotIn("StorageClass", options)
 
     def test_a_large_object_is_set_aside_in_parts(self) -> None:
-        """An object too large for one request takes several; one that goes meanwhile is absent."""
+        """A large object is set aside in parts; one that disappears counts as absent."""
         self.client.put(WHERE, b"0123456789")
         store = self.nars(largest_copy=4, now=lambda: 5.0)
         self.assertTrue(self.successResultOf(start(store.quarantine(KEY))))
@@ -175,14 +175,14 @@ class RequestTests(BucketCase):
         self.assertFalse(self.successResultOf(start(store.quarantine(KEY))))
 
     def test_what_is_set_aside_at_one_moment_is_kept_apart(self) -> None:
-        """Several replicas may do so in the same microsecond."""
+        """Objects that are set aside in the same microsecond get different keys."""
         for data in (b"one", b"two"):
             self.client.put(WHERE, data)
             self.successResultOf(start(self.nars(now=lambda: 5.0).quarantine(KEY)))
         self.assertEqual({o.data for o in self.client.objects.values()}, {b"one", b"two"})
 
     def test_without_room_for_a_copy_the_wrong_bytes_go(self) -> None:
-        """They do not stay in the place of the right ones for that."""
+        """Without room for a copy, wrong bytes are replaced nevertheless."""
         self.client.put(WHERE, b"wrong")
         store, told = self.nars(), []
         store.watch(lambda: told.append(1))
@@ -195,7 +195,7 @@ class RequestTests(BucketCase):
         self.assertEqual([], told)
 
     def test_nothing_of_another_make_is_taken_for_set_aside(self) -> None:
-        """Other names, and keys that go deeper, are not ours to discard."""
+        """Other names and deeper keys do not belong to the quarantine."""
         ours = keys.quarantine_key(KEY, "17-0123456789abcdef")
         for key in (ours, f"{ours}~", f"{keys.QUARANTINE}/README", f"{keys.QUARANTINE}/x/{ours}"):
             self.client.put(f"p/{key}", b"x")
@@ -207,7 +207,7 @@ class RequestTests(BucketCase):
         self.assertEqual(self.successResultOf(start(found())), ["17-0123456789abcdef"])
 
     def test_discarding_is_one_request(self) -> None:
-        """A refusal is told as such."""
+        """Discarding is one request, and a refusal is an error."""
         store = self.nars()
         aside = SetAside(key=KEY, mark="17", size=1, since=datetime.now(UTC))
         self.assertEqual(self.run_calls(store.discard(aside)), ["delete_object"])
@@ -217,7 +217,7 @@ class RequestTests(BucketCase):
         self.failureResultOf(start(store.discard(aside)), Unavailable)
 
     def test_a_location_is_given_for_large_objects(self) -> None:
-        """From the size on, for as long as is set; never without the setting."""
+        """Large objects have a location for the set time; without the setting none has."""
         store = self.nars(redirect=Redirect(min_size=100, ttl_s=60.0))
         self.assertIs(self.successResultOf(start(store.location(KEY, size=99))), None)
         self.assertEqual(
@@ -228,7 +228,7 @@ class RequestTests(BucketCase):
 
 
 class LineTests(BucketCase):
-    """Callers that wait, and callers that are cancelled."""
+    """Waiting and cancelled callers."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -236,7 +236,7 @@ class LineTests(BucketCase):
         self.client.put(WHERE, b"some bytes")
 
     def test_requests_wait_in_a_bounded_line(self) -> None:
-        """Four run and four wait. The ninth is Busy, and so is one that has waited too long."""
+        """Four requests run and four wait; the ninth is Busy, and one that waits too long."""
         store = self.nars()
         asked = [start(store.stat(KEY)) for _ in range(8)]
         self.failureResultOf(start(store.stat(KEY)), Busy)
@@ -250,7 +250,7 @@ class LineTests(BucketCase):
         self.assertEqual(self.slots.free, 4)
 
     def test_uploads_leave_threads_to_reads(self) -> None:
-        """They have a line of their own."""
+        """Uploads have their own queue."""
         store = self.nars()
         uploads = [
             start(store.publish(KEY, spooled(self.sources, b"some bytes"))) for _ in range(3)
@@ -262,7 +262,7 @@ class LineTests(BucketCase):
             self.assertEqual(self.successResultOf(finished).size, 10)
 
     def test_who_leaves_makes_no_room_while_the_thread_is_busy(self) -> None:
-        """A crowd that comes and goes does not fill the threads without bound."""
+        """A cancelled caller frees no slot while its thread is busy."""
         store = self.nars()
         for _ in range(4):
             leaving = start(store.stat(KEY))
@@ -275,7 +275,7 @@ class LineTests(BucketCase):
         self.assertEqual(self.slots.free, 4)
 
     def test_what_was_opened_for_nobody_is_closed(self) -> None:
-        """Whether the caller is cancelled before the thread is done, or just after."""
+        """An object that was opened for a cancelled caller is closed."""
         self.client.put(WHERE, b"x" * 1_000_000)
         store = self.nars()
         leaving = start(store.open(KEY))
@@ -285,7 +285,7 @@ class LineTests(BucketCase):
         self.assertEqual([stream.closed for stream in self.client.streams], [1])
 
     def test_an_error_for_nobody_is_dropped(self) -> None:
-        """No caller is left for it."""
+        """An error for a cancelled caller is dropped."""
         self.client.script["get_object"].append(error("SlowDown", 503))
         leaving = start(self.nars().open(KEY))
         leaving.cancel()
@@ -294,7 +294,7 @@ class LineTests(BucketCase):
         self.assertEqual(self.slots.free, 4)
 
     def test_a_cancelled_upload_is_given_up_between_parts(self) -> None:
-        """The thread sends no more parts, and leaves none."""
+        """After a cancellation the thread sends no more parts, and aborts the upload."""
         self.client.objects.clear()
         source = spooled(self.sources, b"x" * (self.client.page_size + 11 * 1024**2))
         uploading = start(self.nars().publish(KEY, source))
@@ -313,10 +313,10 @@ class LineTests(BucketCase):
 
 
 class CreationTests(BucketCase):
-    """One value for ever, with and without the server's help."""
+    """One value for ever, with `If-None-Match` and without."""
 
     def test_a_creator_beaten_at_the_last_moment_takes_the_winner(self) -> None:
-        """Between looking and writing another creator may come."""
+        """If another creator comes between the look and the write, its value wins."""
         store = self.config()
         write = self.client.on_put_object
 
@@ -328,7 +328,7 @@ class CreationTests(BucketCase):
         self.assertEqual(self.successResultOf(start(store.create("cache.key", b"x"))), b"winner")
 
     def test_a_tie_is_tried_again(self) -> None:
-        """A server may say that two tried at once and neither succeeded, but not for ever."""
+        """If the server refuses two creators at the same time, they try again, but not for ever."""
         store = self.config()
         tie = error("ConditionalRequestConflict", 409)
         write = self.client.on_put_object
@@ -338,7 +338,7 @@ class CreationTests(BucketCase):
         self.failureResultOf(start(store.create("other", b"x")), Unavailable)
 
     def test_without_help_creators_elect(self) -> None:
-        """All candidates settle, then every creator counts the same winner, the earliest."""
+        """After `SETTLE_S` every creator finds the same winner, the earliest candidate."""
         for refusal in (None, error("NotImplemented", 501)):
             self.connect(FakeS3(honours=False))
             if refusal is not None:
@@ -365,7 +365,7 @@ class CreationTests(BucketCase):
             self.assertEqual(len(left), 1, "the winner stays")
 
     def test_candidates_of_several_pages_are_all_counted(self) -> None:
-        """The earliest is found wherever its name puts it."""
+        """The earliest candidate is found on any page."""
         self.connect(FakeS3(honours=False))
         self.client.page_size = 2
         self.client.put("p/config/cache.key.candidates/zzz", b"first")
@@ -374,7 +374,7 @@ class CreationTests(BucketCase):
         self.assertEqual([self.successResultOf(one) for one in creating], [b"first"] * 5)
 
     def test_candidates_that_disappear_are_an_error(self) -> None:
-        """Another program meddles with the bucket."""
+        """If the candidates disappear, the creator gets an error."""
         self.connect(FakeS3(honours=False))
         creating = start(self.config().create("cache.key", b"x"))
         self.client.objects.clear()
@@ -382,7 +382,7 @@ class CreationTests(BucketCase):
         self.failureResultOf(creating, Unavailable)
 
     def test_who_leaves_an_election_leaves_no_timer(self) -> None:
-        """A stop does not wait for it."""
+        """A cancelled election leaves no timer."""
         self.connect(FakeS3(honours=False))
         creating = start(self.config().create("cache.key", b"x"))
         creating.cancel()
@@ -390,6 +390,6 @@ class CreationTests(BucketCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_server_that_refuses_to_write_is_told_as_full(self) -> None:
-        """Reads go on."""
+        """If the server refuses to write, the store counts as full."""
         self.client.script["put_object"].append(error("AccessDenied", 403))
         self.failureResultOf(start(self.config().create("cache.key", b"x")), StorageFull)

@@ -1,4 +1,4 @@
-"""Uploads: parts that are few and large enough, damage that is noticed, leftovers that go."""
+"""Uploads: the size of parts, damaged files, and remains of dead processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DATA = bytes(range(256)) * 43_000  # two parts and a bit
 
 class PartTests(SynchronousTestCase):
     def test_parts_grow_with_the_file(self) -> None:
-        """As wanted, as long as ten thousand are enough; five tebibytes can be sent."""
+        """Parts grow if there would be more than 10,000; five tebibytes can be sent."""
         self.assertEqual(part_size(1, 16 << 20), 16 << 20)
         self.assertEqual(part_size(MOST_PARTS * (16 << 20), 16 << 20), 16 << 20)
         for size in (MOST_PARTS * (16 << 20) + 1, LARGEST_OBJECT - 1, LARGEST_OBJECT):
@@ -50,7 +50,7 @@ class UploadTests(BucketCase):
         )
 
     def test_a_small_file_goes_in_one_request(self) -> None:
-        """With the hash of its bytes, of which the server judges."""
+        """A small file is sent in one request, with the MD5 of its bytes."""
         self.upload(b"some bytes").run_blocking()
         stored = self.client.objects["p/k"]
         self.assertEqual(stored.data, b"some bytes")
@@ -58,7 +58,7 @@ class UploadTests(BucketCase):
         self.assertEqual(stored.options["ContentMD5"], base64.b64encode(digest).decode())
 
     def test_a_large_file_goes_in_parts(self) -> None:
-        """Each with the hash of its bytes; the pieces can be read again, as retries must."""
+        """Each part has the MD5 of its bytes, and can be read again for a retry."""
         sent = []
         put = self.client.on_upload_part
 
@@ -83,14 +83,14 @@ class UploadTests(BucketCase):
         self.assertEqual(self.client.begun, {})
 
     def test_a_damaged_spool_is_never_published(self) -> None:
-        """Of the right size but with other bytes, in one request and in parts."""
+        """A file with other bytes is never published, in one request or in parts."""
         for data in (b"some bytes", DATA):
             upload = self.upload(data, sha256=sha256_of(b"others"))
             self.assertRaises(Corrupt, upload.run_blocking)
             self.assertEqual((self.client.objects, self.client.begun), ({}, {}))
 
     def test_an_upload_that_fails_leaves_no_parts(self) -> None:
-        """After any failure; its error is raised, also if aborting fails, too."""
+        """A failed upload is aborted; its error is raised, even if the abort fails."""
         for step in ("upload_part", "complete_multipart_upload"):
             self.client.script[step].append(error("SlowDown", 503))
             self.assertRaises(Unavailable, self.upload().run_blocking)
@@ -100,14 +100,14 @@ class UploadTests(BucketCase):
         self.assertRaises(StorageFull, self.upload().run_blocking)
 
     def test_an_upload_that_was_given_up_ends(self) -> None:
-        """Before its next part, and without leaving any."""
+        """A cancelled upload ends before its next part, and leaves none."""
         upload = self.upload()
         upload.given_up.set()
         self.assertRaises(Unavailable, upload.run_blocking)
         self.assertEqual((self.client.objects, self.client.begun), ({}, {}))
 
     def test_more_than_s3_takes_is_refused_at_once(self) -> None:
-        """Not after five tebibytes were sent."""
+        """A file that is too large is refused before the first byte."""
         self.assertRaises(StorageFull, self.upload(size=LARGEST_OBJECT + 1).run_blocking)
         self.assertEqual(self.client.calls, [])
 
@@ -131,7 +131,7 @@ class ProbeTests(BucketCase):
         self.assertEqual(seen["StorageClass"], "X")
 
     def test_what_is_missing_is_named(self) -> None:
-        """Each privilege is tried; a full bucket can still be read."""
+        """The error names a missing privilege; a full bucket can still be read."""
         for method in ("put_object", "delete_object"):
             self.client.script[method].append(error("AccessDenied", 403))
             self.assertIn("s3:PutObject", self.refused())
@@ -141,20 +141,20 @@ class ProbeTests(BucketCase):
         self.refused(Unavailable)
 
     def test_absence_must_be_told(self) -> None:
-        """Where listing is not allowed AWS refuses instead: nothing would ever be absent."""
+        """Without permission to list, AWS never reports absence, so the bucket is refused."""
         read = self.client.on_get_object
         self.client.script["get_object"].extend([read, error("AccessDenied", 403)])
         self.assertIn("s3:ListBucket", self.refused())
 
     def test_a_server_that_forgets_or_remembers_is_refused(self) -> None:
-        """Bytes must come back, and must be gone after."""
+        """The probe refuses a server that returns other bytes, or keeps removed objects."""
         self.client.script["put_object"].append(lambda **_: {})
         self.assertIn("the bytes read differ", self.refused())
         self.client.script["delete_object"].append(lambda **_: {})
         self.assertIn("still there", self.refused())
 
     def test_old_parts_are_swept(self) -> None:
-        """Those of today may still be on their way, and those of others are not ours."""
+        """Old uploads of ncps are aborted, but not those of today or of other programs."""
         old = datetime.now(UTC) - ABANDONED_AFTER - timedelta(minutes=1)
         for upload, key, begun in (
             ("old", "p/store/nar/0/00/x.nar", old),
@@ -167,7 +167,7 @@ class ProbeTests(BucketCase):
         self.assertEqual(set(self.client.begun), {"new", "other"})
 
     def test_old_probes_are_swept(self) -> None:
-        """Those of a process that died while it probed; one of today may be under way."""
+        """Old probes are removed, but not those of today."""
         for key in ("p/store/probe/old", "p/store/probe/new", "p/store/nar/0/00/x.nar"):
             self.client.put(key, b"x")
             self.client.objects[key].modified -= ABANDONED_AFTER + timedelta(minutes=1)
@@ -176,14 +176,14 @@ class ProbeTests(BucketCase):
         self.assertEqual({"p/store/probe/new", "p/store/nar/0/00/x.nar"}, set(self.client.objects))
 
     def test_a_server_that_does_not_list_parts_is_fine(self) -> None:
-        """Nothing depends on it."""
+        """A server that does not list uploads is accepted."""
         self.client.script["list_multipart_uploads"].append(error("NotImplemented", 501))
         self.assertEqual(sweep_blocking(self.bucket), 0)
 
 
 class ClientTests(SynchronousTestCase):
     def test_a_client_is_made_as_set(self) -> None:
-        """No request is made, and no secret is shown."""
+        """To make a client sends no request and shows no secret."""
         way = access(
             endpoint="http://127.0.0.1:9",
             region="eu",
@@ -203,7 +203,7 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual(config.retries["total_max_attempts"], 1)
 
     def test_closing_closes_the_client(self) -> None:
-        """Its idle connections go."""
+        """Closing the bucket closes the idle connections."""
         case = BucketCase()
         case.connect(FakeS3())
         case.bucket.close()
