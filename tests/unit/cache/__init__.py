@@ -1,1 +1,1 @@
-"""Unit tests of the cache core, on fakes and a clock that only tests advance."""
+"""Unit tests of the cache core, on fakes and a clock that only the tests advance."""

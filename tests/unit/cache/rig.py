@@ -1,4 +1,4 @@
-"""A whole cache core on fakes, and clients for it."""
+"""A whole cache core on fakes, and its clients."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CoreCase(SynchronousTestCase):
 
     priorities: tuple[int, ...] = (10, 20)
     inner_look = Look.ALWAYS
-    """When the NARs inside files are looked into."""
+    """Whether the NAR inside a file is hashed while the file arrives."""
     small_size = 0
     """Bytes of NARs that are fetched into memory, at most."""
     ahead: AheadRules = NOTHING_AHEAD
@@ -84,7 +84,7 @@ class CoreCase(SynchronousTestCase):
         self.restart()
 
     def restart(self) -> None:
-        """Make the core anew, as after a restart: its memory is gone."""
+        """Make the core again, as after a restart, with an empty memory."""
         self.admission = Admission(
             self.clock,
             limits=DownloadSettings(
@@ -200,7 +200,7 @@ class CoreCase(SynchronousTestCase):
         return self.failureResultOf(self.start(coro), kind).value
 
     def learn(self, *samples: Sample) -> None:
-        """Have the narinfos of these known, as clients ask for them first."""
+        """Let the core know these narinfos, as if clients had asked for them first."""
         for sample in samples:
             self.get(self.narinfos.get(sample.digest))
 
@@ -217,7 +217,7 @@ class CoreCase(SynchronousTestCase):
         return self.start(self._reading(key, start, stop, hold=hold))
 
     def client(self, key: NarKey, start: int = 0, stop: int | None = None) -> Client:
-        """A client that has its head already."""
+        """Return a reader for a client that has its head already."""
         _, client = self.successResultOf(self.open(key, start, stop))
         return client
 

@@ -38,7 +38,7 @@ class PullThroughTests(CoreCase):
         nar.close()
 
     def test_names_of_other_servers(self) -> None:
-        """A NAR is found by its store path; a name that says another file stands for nothing."""
+        """A NAR is found by its store path; the name of another file is refused."""
         plain, packed = sample("plain", 1000, "none"), sample("packed", 2000, "xz")
         attic = sample("attic", 1500, "zstd")
         attic = attic.altered(url=f"nar/{attic.digest}.nar")
@@ -66,7 +66,7 @@ class PullThroughTests(CoreCase):
         self.refused(self.cache.key_of("0" * 32, f"{'0' * 32}.nar"), NotFound)
 
     def test_repeating_is_passed_on(self) -> None:
-        """Narinfos that the web layer repeats are held and dropped by the core."""
+        """If the web layer repeats a narinfo, the core keeps it as used, and can drop it."""
         one = sample(size=1000)
         self.origin.add(one)
         forgotten: list[str] = []
@@ -79,7 +79,7 @@ class PullThroughTests(CoreCase):
         self.assertEqual([one.digest], forgotten)
 
     def test_readiness(self) -> None:
-        """Database and storage are needed; other troubles are only told."""
+        """Database and storage are needed; other troubles are only reported."""
         ready = self.get(self.cache.readiness())
         self.assertTrue(ready.is_ready)
         self.assertNotIn("clock", ready.parts)
@@ -98,7 +98,7 @@ class PullThroughTests(CoreCase):
             part.failing = None
 
     def test_waiting_client_that_leaves(self) -> None:
-        """A client that goes away while its narinfo is fetched costs nothing more."""
+        """A client that leaves while its narinfo is fetched causes no further cost."""
         self.origin.is_silent = self.mirror.is_silent = True
         asking = Deferred.fromCoroutine(self.cache.narinfo("0" * 32))
         asking.addErrback(lambda _: None)

@@ -1,4 +1,4 @@
-"""Lines of level debug: what the core decides, and why."""
+"""Log lines of level debug: the decisions of the core, and their reasons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DecisionTests(CoreCase):
         return [formatEvent(event) for event in events if event["log_level"] is LogLevel.debug]
 
     def test_a_miss_is_explained(self) -> None:
-        """Why a hit was none, who was asked, why a download began, and with which lease."""
+        """The lines say why it was no hit, which upstreams were asked, and why a download began."""
         both = f"{self.origin.name}, {self.mirror.name}"
         narinfo, nar = f"{self.sample.digest}.narinfo", self.sample.key.file_name
         told = self.said(lambda: self.learn(self.sample))
@@ -57,7 +57,7 @@ class DecisionTests(CoreCase):
         self.assertEqual(self.said(lambda: self.download(self.sample.key)), [])
 
     def test_an_upstream_that_is_away(self) -> None:
-        """The line says why nothing was asked, and what came of it."""
+        """The line says why no upstream was asked, and the result."""
         self.learn(self.sample)
         for upstream in self.scripted:
             upstream.is_away = True
@@ -70,10 +70,10 @@ class DecisionTests(CoreCase):
         self.assertIn(f"is not stored, and {self.origin.name} is away", why)
 
     def ask_in_vain(self, digest: str) -> None:
-        """Ask for a narinfo that cannot be had."""
+        """Ask for a narinfo that no upstream has."""
         self.failureResultOf(self.start(self.narinfos.get(digest)))
 
     def test_they_are_off_unless_wanted(self) -> None:
-        """At level info none of these lines is made."""
+        """At level info, none of these lines is made."""
         log_decisions(False)
         self.assertEqual(self.said(lambda: self.learn(self.sample)), [])

@@ -1,4 +1,4 @@
-"""The states of the parts are told within a second, also if a part hangs."""
+"""Readiness: the states of the parts are known within a second, also if a part hangs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncps.errors import Unavailable
 
 
 class Part:
-    """Answers at once, or not before the test says so."""
+    """A part that answers immediately, or only when the test lets it."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -42,7 +42,7 @@ class LooksTests(SynchronousTestCase):
         return self.successResultOf(asking)
 
     def test_parts_that_answer(self) -> None:
-        """A state that was seen now is as old as the question."""
+        """A state that was seen now has the age 0."""
         self.database.error = Unavailable("locked")
         found = self.ask()
         self.assertEqual(
@@ -50,7 +50,7 @@ class LooksTests(SynchronousTestCase):
         )
 
     def test_a_part_that_hangs(self) -> None:
-        """It keeps its last state for a while, and then is down; the other parts do not change."""
+        """It keeps its last state for a while, and then counts as failed; others do not change."""
         self.ask()
         self.store.hangs = Deferred()
         self.clock.advance(3.0)
@@ -65,13 +65,13 @@ class LooksTests(SynchronousTestCase):
         self.assertEqual(self.ask()["storage"], PartState("ok", 0.0))
 
     def test_all_hang(self) -> None:
-        """They are waited for together, and a part that was never seen has no state."""
+        """The look waits for all together; a part that was never seen has no state."""
         self.store.hangs = self.database.hangs = Deferred()
         found = self.ask()
         self.assertEqual([seen.state for seen in found.values()], ["no answer for 0.5 s"] * 2)
 
     def test_what_was_wrong_stays_wrong(self) -> None:
-        """Until it is seen to be well."""
+        """A failed part stays failed until a look finds it working."""
         self.store.error = Unavailable("not mounted")
         self.ask()
         self.store.hangs = Deferred()

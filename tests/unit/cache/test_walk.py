@@ -27,14 +27,14 @@ def is_counted(module: str) -> bool:
 
 
 class Walk:
-    """The modules that were entered, and the moves, while `take` runs."""
+    """The modules that run during `take`, and the moves between them."""
 
     def __init__(self) -> None:
         self.modules: set[str] = set()
         self.moves: list[tuple[str, str]] = []
 
     def take(self, step: Callable[[], object]) -> None:
-        gc.collect()  # else garbage of earlier tests would be finalised on the way
+        gc.collect()  # otherwise garbage of earlier tests would be freed during the walk
         gc.disable()
         sys.setprofile(self._note)
         try:

@@ -1,1 +1,1 @@
-"""Fetches before a client asks."""
+"""Unit tests of fetching ahead."""

@@ -29,7 +29,7 @@ def chain(count: int, size: int = 20_000, name: str = "path") -> list[Sample]:
 
 
 def referring(one: Sample, others: Sequence[Sample]) -> Sample:
-    """The same path with references."""
+    """Return the same path with references."""
     references = tuple(other.narinfo.store_path for other in others)
     return evolve(one, narinfo=signed(evolve(one.narinfo, references=references)))
 
@@ -45,7 +45,7 @@ class AheadCase(CoreCase):
         )
 
     def ask(self, one: Sample, *, leads_on: bool = True) -> Outcome:
-        """Ask for a narinfo as a client does; return how the cache came by it."""
+        """Ask for a narinfo as a client does; return the outcome."""
         outcome = self.get(self.cache.narinfo(one.digest, leads_on=leads_on)).outcome
         self.clock.advance(0)
         return outcome
@@ -57,35 +57,35 @@ class AheadCase(CoreCase):
         self.clock.advance(0)
 
     def release(self) -> None:
-        """Let all questions that are held go on, and hold no more."""
+        """Let all held questions continue, and hold no more."""
         for each in self.scripted:
             each.is_silent = False
             each.release()
 
     def ask_through(self, one: Sample, *names: str) -> Outcome:
-        """Do the same as a client of other caches."""
+        """Do as `ask`, as a client of other caches."""
         with trail.following(Trail(names=names)):
             return self.ask(one)
 
     def narinfos_asked(self) -> list[str]:
-        """The narinfos that the upstreams were asked for."""
+        """The narinfos for which the upstreams were asked."""
         return [what for each in self.scripted for what, _ in each.asked("narinfo")]
 
     def nars_asked(self) -> list[str]:
-        """The NARs that the upstreams were asked for."""
+        """The NARs for which the upstreams were asked."""
         return [what for each in self.scripted for what, _ in each.asked("nar")]
 
     @property
     def fetched(self) -> dict[str, float]:
-        """Things that were fetched ahead, by kind."""
+        """Number of things fetched ahead, by kind."""
         return series(self.metrics.prefetched)
 
     @property
     def used(self) -> dict[str, float]:
-        """Those of them that were asked for, by kind."""
+        """Number of fetched things that clients asked for, by kind."""
         return series(self.metrics.prefetched_used)
 
     @property
     def dropped(self) -> dict[str, float]:
-        """Things that are left to clients, by reason."""
+        """Number of things that were dropped, by reason."""
         return series(self.metrics.prefetch_dropped)

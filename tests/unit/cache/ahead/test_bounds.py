@@ -1,4 +1,4 @@
-"""Bounds of what is fetched ahead, and the uses that are counted."""
+"""Bounds of fetching ahead, and the counts of uses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BoundTests(AheadCase):
         self.assertEqual(7, self.dropped["allowance"])
 
     def test_bytes_in_a_minute(self) -> None:
-        """NARs that do not fit are left to clients; a minute later others are fetched."""
+        """NARs that do not fit are dropped; a minute later others are fetched."""
         self.begin(size=12_000)
         root, _ = self.many(5)
         self.ask(root)
@@ -57,7 +57,7 @@ class BoundTests(AheadCase):
         self.assertEqual(1 + 3, len(self.narinfos_asked()))
 
     def test_at_once(self) -> None:
-        """As many questions as the rule says, and a client's beside them."""
+        """The rule bounds the questions; a client's question has a place besides."""
         self.begin(at_once=2, policy=NARINFO)
         root, leaves = self.many(10)
         self.ask(root, leads_on=False)
@@ -81,7 +81,7 @@ class BoundTests(AheadCase):
         self.assertEqual(0, self.core.ahead.pending)
 
     def test_a_walk_that_fails_again_and_again_ends(self) -> None:
-        """Failures of an upstream end the walk; a client that gets an answer begins it again."""
+        """Failures of an upstream end the walk; a client that gets an answer begins a new one."""
         self.begin(at_once=1, policy=NARINFO)
         root, leaves = self.many(10)
         for leaf in leaves[:4]:
@@ -99,7 +99,7 @@ class BoundTests(AheadCase):
         self.assertGreater(self.dropped["room"], 3)
 
     def test_places_of_downloads_are_left_to_clients(self) -> None:
-        """Guesses that wait for the catalog at the same time count each other, too."""
+        """Guesses that wait for the catalog at the same time count each other."""
         self.most_downloads = 4
         self.begin(at_once=8, most_stored=10**9)
         gate: Deferred[None] = Deferred()
@@ -126,11 +126,11 @@ class BoundTests(AheadCase):
         self.assertEqual([], self.nars_asked())
 
     def test_path_that_was_removed_while_its_nar_waited(self) -> None:
-        """It does not come back without a client."""
+        """It does not come back unless a client asks for it."""
         self.begin(at_once=1)
         root, (leaf,) = self.many(1)
         self.origin.otherwise = Script(hold=True)
-        self.ask(root)  # its NAR holds the place
+        self.ask(root)  # its NAR keeps the place
         self.get(self.catalog.forget_nar(leaf.key))
         self.board.narinfo_changed(leaf.digest)
         self.release()
@@ -139,7 +139,7 @@ class BoundTests(AheadCase):
         self.assertNotIn(leaf.key, self.catalog.records)
 
     def test_others_get_their_turn_between_paths_that_are_here(self) -> None:
-        """Looks for these may end at once, each in the turn in which it was begun."""
+        """Jobs for such paths may end in the turn of the reactor that begins them."""
         root, leaves = self.many(JOBS_PER_TURN * 3)
         self.learn(*leaves)
         for leaf in leaves:

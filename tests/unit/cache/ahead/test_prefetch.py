@@ -1,4 +1,4 @@
-"""Prefetch: which narinfos and NARs are fetched before a client asks for them, and which not."""
+"""Prefetch: which narinfos and NARs are fetched before a client asks for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.cache.ahead.rig import RULES, AheadCase, chain, referring
 
 class PolicyTests(AheadCase):
     def begin(self, policy: str) -> list[Sample]:
-        """Ask for the first of three paths, of which the last is large."""
+        """Ask for the first of three paths; the last one is large."""
         self.ahead = evolve(RULES, policy=policy)
         self.restart()
         first, second, third = chain(3)
@@ -43,7 +43,7 @@ class PolicyTests(AheadCase):
         self.assertEqual([], self.nars_asked())
 
     def test_narinfos_alone(self) -> None:
-        """All levels, each once, and every one is a hit for the client that comes."""
+        """All levels are fetched, each path once, and each is a hit for the client."""
         paths = self.begin(NARINFO)
         self.assertEqual([one.digest for one in paths], self.narinfos_asked())
         self.assertEqual([], self.nars_asked())
@@ -52,7 +52,7 @@ class PolicyTests(AheadCase):
         self.assertEqual({"narinfo": 3}, self.used)
 
     def test_small_nars(self) -> None:
-        """NARs up to the size of small ones, that of the path which was asked for among them."""
+        """Small NARs are fetched, also that of the requested path."""
         paths = self.begin("small")
         self.assertEqual([True, True, True, False], self.stored(paths))
         self.assertEqual({"narinfo": 3, "nar": 3}, self.fetched)
@@ -77,7 +77,7 @@ class PolicyTests(AheadCase):
 
 
 class OccasionTests(AheadCase):
-    """When nothing is fetched ahead."""
+    """Cases in which nothing is fetched ahead."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -104,7 +104,7 @@ class OccasionTests(AheadCase):
         self.assert_alone()
 
     def test_path_that_upstreams_do_not_have(self) -> None:
-        """Asked for once; the absence is remembered as any other."""
+        """It is asked for once; the absence is remembered like any other."""
         gone = self.paths[1].digest
         del self.origin.narinfos[gone]
         self.ask(self.paths[0])
@@ -125,14 +125,14 @@ class OccasionTests(AheadCase):
         self.assertEqual(2, self.dropped["away"])  # a narinfo and a NAR
 
     def test_a_client_gets_its_answer_first(self) -> None:
-        """Nothing is begun in the turn of the question."""
+        """Nothing begins in the turn of the question."""
         self.get(self.cache.narinfo(self.paths[0].digest, leads_on=True))
         self.assert_alone()
         self.clock.advance(0)
         self.assertEqual(3, len(self.narinfos_asked()))
 
     def test_path_whose_bytes_have_to_be_read_first(self) -> None:
-        """No bound of guesses would hold for these bytes; a client has them read.
+        """No bound of guesses covers these bytes; a client's request reads them.
 
         Its narinfo is not asked for a second time.
         """
@@ -159,7 +159,7 @@ class OccasionTests(AheadCase):
 
 
 class JoiningTests(AheadCase):
-    """Clients that ask for what is being fetched ahead."""
+    """Clients that ask for a thing while it is being fetched ahead."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -183,7 +183,7 @@ class JoiningTests(AheadCase):
         return [what for what, _ in self.origin.asked("narinfo")]
 
     def test_client_gets_what_it_would_have_got_alone(self) -> None:
-        """A guess that fails is asked again for the client that has joined it."""
+        """If a guess fails, the client that has joined it gets a question of its own."""
         second = self.start(self.cache.narinfo(self.paths[1].digest))
         self.origin.is_silent = False
         self.origin.release(Unavailable("reset"))
@@ -199,7 +199,7 @@ class JoiningTests(AheadCase):
         self.release()
 
     def test_places_of_a_question_that_a_client_has_joined(self) -> None:
-        """From then on it is a client's, with a client's places."""
+        """After that it is a client's question, with a client's places."""
         asking = self.start(self.cache.narinfo(self.paths[1].digest))
         (guess,) = self.narinfos._search._guesses.values()
         self.assertTrue(guess.is_wanted)
@@ -217,7 +217,7 @@ class JoiningTests(AheadCase):
 
 
 class JoiningNarTests(AheadCase):
-    """Clients that ask for a NAR which is being fetched ahead."""
+    """Clients that ask for a NAR while it is being fetched ahead."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -225,7 +225,7 @@ class JoiningNarTests(AheadCase):
         self.origin.add(self.one)
 
     def begin(self, script: Script) -> None:
-        """Have a narinfo asked for, and its NAR fetched ahead as the script says."""
+        """Ask for a narinfo, and let its NAR be fetched ahead as the script says."""
         self.origin.scripts.append(script)
         self.ask(self.one)
 
@@ -244,10 +244,10 @@ class JoiningNarTests(AheadCase):
         self.assertNotEqual(NEVER_ASKED_FOR, self.catalog.records[self.one.key].last_used_at)
 
     def test_client_gets_what_it_would_have_got_alone(self) -> None:
-        """Its own download follows one that fails, before it hears of that."""
+        """The client's own download follows a failed guess, before it gets any error."""
         self.begin(Script(hold=True))
         opening = self.open(self.one.key)
-        self.origin.scripts.append(Script(error=Unavailable("reset")))  # of its second round
+        self.origin.scripts.append(Script(error=Unavailable("reset")))  # in its second round
         self.origin.release(Unavailable("reset"))
         self.clock.pump([0.1] * 40)
         _, client = self.successResultOf(opening)
@@ -255,7 +255,7 @@ class JoiningNarTests(AheadCase):
         self.assertEqual(self.one.file, client.data)
 
     def fail_guess(self) -> None:
-        """Let the guess that is held fail, in both of its rounds."""
+        """Let the held guess fail, in both of its rounds."""
         self.origin.scripts.append(Script(error=Unavailable("reset")))
         self.origin.release(Unavailable("reset"))
         self.clock.pump([0.1] * 40)
@@ -267,7 +267,7 @@ class JoiningNarTests(AheadCase):
         self.assertEqual((None, Outcome.MISS), self.successResultOf(asking))
 
     def test_bytes_for_work_of_our_own_come_as_alone(self) -> None:
-        """For a listing, say, the whole NAR is read."""
+        """Such work, for example a listing, reads the whole NAR."""
         self.begin(Script(hold=True))
         nar = self.catalog.records[self.one.key]
         reading = self.start(self.nars.read(nar))
@@ -287,7 +287,7 @@ class JoiningNarTests(AheadCase):
 
 
 class MemoryTests(AheadCase):
-    """Narinfos that nobody has asked for take no place of those that were used."""
+    """Narinfos that no client has asked for displace no used ones."""
 
     ahead = evolve(RULES, policy=NARINFO)
 

@@ -1,4 +1,4 @@
-"""Asking for many narinfos at once."""
+"""Asking for many narinfos at the same time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual({"a": absent, "b": self.answer}, self.told)
 
     def test_a_number_at_once(self) -> None:
-        """The next path is asked for when one is answered."""
+        """The next path is asked for when one has its answer."""
         asked = self.start(*map(str, range(AT_ONCE + 1)))
         self.assertEqual(AT_ONCE, len(self.waiting))
         self.waiting["0"].callback(self.answer)
@@ -55,7 +55,7 @@ class AskingTests(SynchronousTestCase):
         self.successResultOf(asked)
 
     def test_the_deadline_calls_off_all_that_wait(self) -> None:
-        """Also where the first paths are answered: the others are asked for no more."""
+        """Also if the first paths have answers: the other paths are not asked for."""
         asked = self.start("a", "b", "c")
         self.waiting["a"].callback(self.answer)
         self.clock.advance(9.9)
@@ -65,14 +65,14 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual(({"a": self.answer}, {}), (self.told, self.waiting))
 
     def test_a_client_that_leaves_calls_off_all_that_wait(self) -> None:
-        """The question ends as cancelled, not as if it were answered."""
+        """The question is cancelled, not answered."""
         asked = self.start("a", "b")
         asked.cancel()
         self.failureResultOf(asked, CancelledError)
         self.assertEqual({}, self.waiting)
 
     def test_a_fault_of_ours_is_no_answer(self) -> None:
-        """It ends the whole question."""
+        """It ends the whole question with an error."""
         asked = self.start("a", "b")
         self.waiting["b"].errback(ZeroDivisionError())
         self.failureResultOf(asked, ZeroDivisionError)

@@ -18,7 +18,7 @@ from tests.unit.cache.rig import CoreCase
 
 
 def chain(count: int) -> list[Sample]:
-    """Paths of which each needs itself and the two after it."""
+    """Make paths of which each needs itself and the two after it."""
     plain = [sample(f"c{number}", size=500) for number in range(count)]
     paths = [each.narinfo.store_path for each in plain]
     return [each.altered(references=tuple(paths[at : at + 3])) for at, each in enumerate(plain)]
@@ -43,7 +43,7 @@ class ClosureTests(CoreCase):
         return paths
 
     def test_every_path_once_with_its_narinfo(self) -> None:
-        """The narinfos are those that are served, the nearest paths first."""
+        """The narinfos are the served ones, the nearest paths first."""
         for each in self.chain:
             self.origin.add(each)
         self.learn(*self.chain)
@@ -54,7 +54,7 @@ class ClosureTests(CoreCase):
         self.assertEqual({Where.UPSTREAM}, {path.where for path in found})
 
     def test_a_missing_path_is_named(self) -> None:
-        """Its name is known from the path that needs it; what it needs itself is not listed."""
+        """Its name is known from the path that needs it; its own references are not listed."""
         for each in self.chain[:3]:
             self.origin.add(each)
         self.learn(*self.chain[:3])
@@ -81,7 +81,7 @@ class ClosureTests(CoreCase):
         self.assertEqual((False, True), (unsure.is_certain, sure.is_certain))
 
     def test_a_closure_that_is_too_large_is_cut(self) -> None:
-        """The reader is told that paths were left out."""
+        """The reader learns that paths were left out."""
         self.patch(answers, "MOST_PATHS", 4)
         for each in self.chain:
             self.origin.add(each)
@@ -93,7 +93,7 @@ class ClosureTests(CoreCase):
         self.assertEqual((4, True), (len(paths), closure.is_cut))
 
     def test_a_silent_upstream_costs_no_more_than_the_deadline(self) -> None:
-        """After it nothing is asked any more; the rest of the closure is unknown."""
+        """After the deadline no upstream is asked; the rest of the closure is unknown."""
         self.origin.add(self.chain[0])
         self.learn(self.chain[0])
         self.origin.is_silent = self.mirror.is_silent = True
@@ -110,11 +110,11 @@ class ClosureTests(CoreCase):
         self.mirror.release()
 
     def test_closures_at_once_are_bounded(self) -> None:
-        """A closed one makes room, also if it is closed twice."""
+        """A closed one frees its place, also if it is closed twice."""
         self.origin.add(self.chain[0])
         self.learn(self.chain[0])
         open_ = [self.open(self.root) for _ in range(AT_ONCE)]
-        self.get(self.bulk.query([self.root], ask=False))  # those have places of their own
+        self.get(self.bulk.query([self.root], ask=False))  # closures have places of their own
         waiting = self.start(self.bulk.closure(self.root, fetch=False))
         self.assertNoResult(waiting)
         open_[0].close()
@@ -127,7 +127,7 @@ class ClosureTests(CoreCase):
         self.failureResultOf(late[1], Busy)
 
     def test_a_catalog_that_goes_away_ends_it_with_an_error(self) -> None:
-        """A closure that ends without an error is whole."""
+        """Only a complete closure ends without an error."""
         for each in self.chain:
             self.origin.add(each)
         self.learn(*self.chain)

@@ -35,7 +35,7 @@ class QueryCase(CoreCase):
 
 class QueryTests(QueryCase):
     def test_a_stored_path_is_here_with_its_sizes(self) -> None:
-        """The answer names path, sizes and the upstream that it came from."""
+        """The answer has the path, the sizes and the upstream that it came from."""
         one = self.samples[0]
         self.origin.add(one)
         self.learn(one)
@@ -52,13 +52,13 @@ class QueryTests(QueryCase):
         self.assertEqual([expected], self.query(one.digest))
 
     def test_each_path_once_and_in_order(self) -> None:
-        """A hash that is named twice is answered once."""
+        """A hash part that is named twice has one answer."""
         digests = [digest_of(number) for number in (3, 1, 3, 2)]
         found = [state.digest for state in self.query(*digests)]
         self.assertEqual([digest_of(3), digest_of(1), digest_of(2)], found)
 
     def test_without_asking_no_upstream_is_asked(self) -> None:
-        """A path that only an upstream has is unknown; one that was found there is said to be."""
+        """A path that only an upstream has is unknown, until a narinfo was found there."""
         known, other, _ = self.samples
         self.origin.add(known)
         self.origin.add(other)
@@ -69,7 +69,7 @@ class QueryTests(QueryCase):
         self.assertEqual([], self.origin.log)
 
     def test_an_absence_that_is_remembered_is_told(self) -> None:
-        """A path that every upstream has denied a moment ago is absent; later it is unknown."""
+        """A path that each upstream has just denied is absent; later it is unknown."""
         digest = digest_of(1)
         self.refused(self.narinfos.get(digest), Absent)
         self.assertEqual([Where.ABSENT], self.where(digest))
@@ -77,7 +77,7 @@ class QueryTests(QueryCase):
         self.assertEqual([Where.UNKNOWN], self.where(digest))
 
     def test_upstreams_are_asked(self) -> None:
-        """Of three paths, one is at an upstream, one at none, and of one it cannot be told."""
+        """Of three paths, one is at an upstream, one is at none, and one cannot be found out."""
         here, absent, unclear = self.samples
         self.mirror.add(here)
         self.mirror.narinfos[unclear.digest] = Unavailable("broken")
@@ -114,7 +114,7 @@ class QueryTests(QueryCase):
         self.mirror.release()
 
     def test_a_client_that_leaves_frees_its_place(self) -> None:
-        """Nothing waits for it any more; the searches are those of the cache and go on."""
+        """Nothing waits for it any more; the searches belong to the cache and go on."""
         self.origin.is_silent = self.mirror.is_silent = True
         for _ in range(AT_ONCE + 1):
             asked = self.begin(digest_of(1))
@@ -125,7 +125,7 @@ class QueryTests(QueryCase):
         self.assertEqual([Where.UNKNOWN], self.where(digest_of(2)))
 
     def test_questions_at_once_are_bounded(self) -> None:
-        """Further ones wait in a queue that has an end."""
+        """Further ones wait in a bounded queue."""
         self.origin.is_silent = self.mirror.is_silent = True
         asked = [self.begin(digest_of(1)) for _ in range(AT_ONCE + QUEUE)]
         self.failureResultOf(self.begin(digest_of(1)), Busy)
@@ -141,11 +141,11 @@ class QueryTests(QueryCase):
         self.refused(self.bulk.query([digest_of(1)], ask=True), Unavailable)
 
     def test_a_narinfo_that_no_key_vouches_for_now_is_not_told(self) -> None:
-        """The answers are those that a request for the narinfo gets."""
+        """The answers are the same as for a request of the narinfo."""
         one: Sample = self.samples[0]
         self.origin.add(one)
         self.learn(one)
-        self.memory.clear()  # as a reload of the keys does
+        self.memory.clear()  # like a reload of the keys
         self.vetting.trusted.replace([SecretKey.generate("other.example.org-1").public])
         self.assertEqual([Where.UNKNOWN], self.where(one.digest))
 

@@ -14,7 +14,7 @@ SIZE = 3000
 
 
 def small(name: str, *references: Sample) -> Sample:
-    """A path that refers to others, and to itself."""
+    """Return a path that refers to others, and to itself."""
     plain = sample(name, SIZE)
     paths = [plain.narinfo.store_path, *(each.narinfo.store_path for each in references)]
     return plain.altered(references=tuple(sorted(paths)))
@@ -44,7 +44,7 @@ class ClosuresCase(CoreCase):
         self.removing = Removing(self.world, self.board, self.core.running, self.kept)
 
     def store_all(self, *samples: Sample) -> None:
-        """Have narinfos recorded and NARs stored."""
+        """Let narinfos be recorded and NARs stored."""
         self.learn(*samples)
         for each in samples:
             self.download(each.key)
@@ -57,17 +57,17 @@ class ClosuresCase(CoreCase):
         return self.get(self.removing.remove(RemovalWish(digests=digests, **wish)))
 
     def held(self, one: Sample) -> set[str]:
-        """The paths that the pin of a root holds."""
+        """Return the paths that the pin of a root holds."""
         return self.catalog.pinned[one.digest]
 
     def is_here(self, one: Sample) -> bool:
-        """Whether narinfo, NAR and sidecar are there, after they were found to agree."""
+        """Check that narinfo, NAR and sidecar agree; return whether they are there."""
         is_known = one.digest in self.catalog.entries
         self.assertEqual(is_known, one.key in self.store.objects, "bytes")
         self.assertEqual(is_known, one.digest in self.sidecars.texts, "sidecar")
         return is_known
 
     def here(self) -> list[str]:
-        """Names of the paths that are here."""
+        """Return the names of the paths that are here."""
         everything = (*self.closure, self.tool)
         return [each.narinfo.store_path.name[:-4] for each in everything if self.is_here(each)]

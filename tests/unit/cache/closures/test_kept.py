@@ -1,4 +1,4 @@
-"""Pins and blocked paths lie in the store as well, so that a lost database loses neither."""
+"""Copies of pins and blocked paths in the store, so that a lost database loses neither."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class KeptTests(ClosuresCase):
         self.restart()
 
     def test_a_lost_database_loses_no_pin_and_no_block(self) -> None:
-        """Label and end come back; what is blocked is blocked before anything is recorded."""
+        """Label and end come back; paths are blocked before anything is recorded."""
         self.store_all(*self.closure, self.tool)
         self.pin(self.app, PinWish(label="bücher", expires_s=1e6, fetch=True))
         self.remove(self.tool, never_again=True)
@@ -43,7 +43,7 @@ class KeptTests(ClosuresCase):
         self.assertEqual((pin.paths, pin.missing), (1, 1))
 
     def test_the_database_of_the_object_has_the_last_word(self) -> None:
-        """A pin that was removed while the store could not be written stays removed."""
+        """A pin that was removed while the store accepted no writes stays removed."""
         self.store_all(self.libc)
         self.pin(self.libc)
         self.config.failing = StorageFull("read-only")
@@ -59,7 +59,7 @@ class KeptTests(ClosuresCase):
         self.assertEqual(self.config.values, {})
 
     def test_an_object_that_makes_no_sense_is_written_anew(self) -> None:
-        """It is said in the log, and keeps nobody from pinning."""
+        """The log says so, and clients can still pin."""
         for text in (b"", b"[]", b'{"catalog": 1, "pins": [{"hash": "x"}], "blocked": []}'):
             with self.assertRaises(Malformed):
                 Copy.parse(text)

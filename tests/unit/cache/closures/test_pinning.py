@@ -1,4 +1,4 @@
-"""Pins: the closure is recorded at once; missing paths are named, and fetched if wanted."""
+"""Pins: the closure is recorded immediately; missing paths are named, and fetched if wanted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.cache.closures.rig import ClosuresCase
 
 class PinTests(ClosuresCase):
     def test_the_whole_closure_is_held(self) -> None:
-        """Root and all paths that it leads to, each once; nothing is missing."""
+        """The root and all paths that it needs, each once; nothing is missing."""
         self.store_all(*self.closure, self.tool)
         sight = self.pin(self.app, PinWish(label="release", expires_s=60.0))
         self.assertEqual(self.held(self.app), {each.digest for each in self.closure})
@@ -31,7 +31,7 @@ class PinTests(ClosuresCase):
         self.assertEqual(totals, PinTotals(1, 3, sight.pin.size, 0))
 
     def test_no_object_is_kept_for_a_path(self) -> None:
-        """A collection of garbage would look at each of 100,000 objects."""
+        """Python's garbage collector would visit each of 100,000 objects."""
         self.store_all(self.app)
         facts = self.get(self.world.graph.among([self.app.digest]))[self.app.digest]
         digests = [f"{number:032}" for number in range(2000)]
@@ -55,13 +55,13 @@ class PinTests(ClosuresCase):
         self.assertLess(max(counts) - counts[0], 500)
 
     def test_a_narinfo_that_is_not_here_is_not_pinned(self) -> None:
-        """Without a wish to fetch no upstream is asked."""
+        """Unless the client wants a fetch, no upstream is asked."""
         self.refused(self.pinning.pin(self.app.digest, PinWish()), NotFound)
         self.assertEqual(self.origin.asked("narinfo"), [])
         self.assertEqual(self.get(self.pinning.pins()), [])
 
     def test_missing_paths_are_named(self) -> None:
-        """A narinfo that nobody asked for, and a NAR; both are held for the day that they come."""
+        """A narinfo that nobody asked for, and a NAR: both are held in case they come later."""
         self.store_all(self.app)
         self.learn(self.lib)
         sight = self.pin(self.app)
@@ -105,7 +105,7 @@ class PinTests(ClosuresCase):
         self.assertEqual(pin.missing, 0)
 
     def test_upkeep_looks_at_a_whole_pin_once_an_hour(self) -> None:
-        """Bytes may be lost: then the pin says that they are missing."""
+        """If bytes are lost, the pin says that they are missing."""
         self.store_all(*self.closure)
         self.pin(self.app)
         self.get(self.catalog.mark_missing(self.libc.key))
@@ -117,7 +117,7 @@ class PinTests(ClosuresCase):
         self.assertEqual(self.get(self.pinning.pins())[0].missing, 1)
 
     def test_a_pin_ends(self) -> None:
-        """At its time upkeep removes it, and all that it held."""
+        """When it has expired, upkeep removes it and its holds."""
         self.store_all(*self.closure)
         self.pin(self.app, PinWish(expires_s=100.0))
         self.clock.advance(99)
@@ -136,7 +136,7 @@ class PinTests(ClosuresCase):
         self.assertEqual(self.catalog.pinned, {})
 
     def test_senseless_wishes_are_refused(self) -> None:
-        """A label of two lines, one that is too long, an end in the past."""
+        """A label of two lines, a label that is too long, an end in the past."""
         self.store_all(self.libc)
         for wish in (PinWish(label="a\nb"), PinWish(label="x" * 201), PinWish(expires_s=0.0)):
             self.refused(self.pinning.pin(self.libc.digest, wish), Malformed)

@@ -1,4 +1,4 @@
-"""Removing paths and NARs: the record goes before the bytes, and what others need stays."""
+"""Removing paths and NARs: first the record, then the bytes; paths that others need stay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.cache.closures.rig import ClosuresCase, small
 
 class DeleteTests(ClosuresCase):
     def test_a_narinfo_goes_and_its_nar_stays(self) -> None:
-        """Other replicas are told; the next client has the narinfo fetched anew."""
+        """Other replicas get a notice; the next client's request fetches the narinfo anew."""
         self.store_all(self.libc)
         self.get(self.removing.delete_narinfo(self.libc.digest))
         self.assertNotIn(self.libc.digest, self.catalog.entries)
@@ -26,7 +26,7 @@ class DeleteTests(ClosuresCase):
         self.assertIs(self.get(self.narinfos.get(self.libc.digest)).outcome, Outcome.MISS)
 
     def test_answers_that_lie_ready_are_dropped(self) -> None:
-        """The web layer hears of the digest."""
+        """The web layer gets the hash part."""
         self.store_all(self.libc)
         self.learn(self.libc)
         forgotten: list[str] = []
@@ -42,7 +42,7 @@ class DeleteTests(ClosuresCase):
         self.refused(self.removing.delete_nar(self.libc.key), NotFound)
 
     def test_a_nar_goes_and_can_be_fetched_again(self) -> None:
-        """Row and origin stay, as after an eviction; the sidecar goes with the bytes."""
+        """Row and origin stay, as after an eviction; the sidecar is removed with the bytes."""
         self.store_all(self.libc)
         self.get(self.removing.delete_nar(self.libc.key))
         self.assertEqual(self.store.objects, {})
@@ -51,7 +51,7 @@ class DeleteTests(ClosuresCase):
         self.assertEqual(self.download(self.libc.key), self.libc.file)
 
     def test_all_representations_of_a_nar_go(self) -> None:
-        """Also one in another compression, under a name of its own."""
+        """Also a NAR in another compression, under a name of its own."""
         self.store_all(self.libc)
         plain = small("libc")
         other = self.catalog.records[self.libc.key]
@@ -63,13 +63,13 @@ class DeleteTests(ClosuresCase):
         self.assertEqual(self.store.objects, {})
 
     def test_bytes_without_a_row_go_too(self) -> None:
-        """Else the next client would have them taken over again."""
+        """Otherwise the next client's request would adopt them again."""
         self.store.put(self.libc.key, self.libc.file)
         self.get(self.removing.delete_nar(self.libc.key))
         self.assertEqual(self.store.objects, {})
 
     def test_a_nar_that_arrives_is_not_published(self) -> None:
-        """Its clients get every byte."""
+        """Its clients get all bytes."""
         self.learn(self.libc)
         self.origin.scripts.append(Script(hold=True))
         opening = self.open(self.libc.key)
@@ -92,7 +92,7 @@ class DeleteTests(ClosuresCase):
         self.get(self.removing.delete_nar(self.libc.key))
 
     def test_a_database_that_is_away_deletes_nothing(self) -> None:
-        """Bytes and sidecar stay where the row could not be removed."""
+        """Bytes and sidecar stay if the row could not be removed."""
         self.store_all(self.libc)
         self.removals.failing_writes = Unavailable("away")
         self.refused(self.removing.delete_nar(self.libc.key), Unavailable)
@@ -102,7 +102,7 @@ class DeleteTests(ClosuresCase):
 
 class RemoveTests(ClosuresCase):
     def test_one_path(self) -> None:
-        """Narinfo, NAR and sidecar go; its references stay."""
+        """Narinfo, NAR and sidecar are removed; its references stay."""
         self.store_all(*self.closure)
         report = self.remove(self.app)
         self.assertEqual(self.here(), ["lib", "libc"])
@@ -110,20 +110,20 @@ class RemoveTests(ClosuresCase):
         self.assertEqual((report.count, report.size), (1, len(self.app.file)))
 
     def test_a_closure_without_paths_that_others_need(self) -> None:
-        """`libc` stays for `tool`, `lib` goes."""
+        """`libc` stays for `tool`, `lib` is removed."""
         self.store_all(*self.closure, self.tool)
         report = self.remove(self.app, closure=True)
         self.assertEqual(self.here(), ["libc", "tool"])
         self.assertEqual((report.count, report.kept), (2, 1))
 
     def test_a_closure_that_nothing_else_needs(self) -> None:
-        """All of it goes."""
+        """All of it is removed."""
         self.store_all(*self.closure)
         self.assertEqual(self.remove(self.app, closure=True).count, 3)
         self.assertEqual(self.here(), [])
 
     def test_pinned_references_of_a_closure_stay(self) -> None:
-        """With all that they need; a pinned root is refused."""
+        """They stay with all that they need; a pinned root is refused."""
         self.store_all(*self.closure)
         self.pin(self.lib)
         self.assertEqual(self.remove(self.app, closure=True).kept, 2)
@@ -135,14 +135,14 @@ class RemoveTests(ClosuresCase):
         self.assertEqual(self.here(), ["libc"])
 
     def test_a_dry_run_changes_nothing(self) -> None:
-        """It says what would go."""
+        """It names the paths that would be removed."""
         self.store_all(*self.closure)
         report = self.remove(self.app, closure=True, dry_run=True)
         self.assertEqual((report.count, report.size), (3, sum(len(e.file) for e in self.closure)))
         self.assertEqual(self.here(), ["app", "lib", "libc"])
 
     def test_a_path_that_another_process_fetches_is_named(self) -> None:
-        """The others go."""
+        """The others are removed."""
         self.store_all(*self.closure)
         lease = self.get(self.leases.take(f"download:nar:{self.lib.key.file_name}"))
         report = self.remove(self.app, self.lib)
@@ -158,7 +158,7 @@ class RemoveTests(ClosuresCase):
         self.refused(self.removing.remove(wish), NotFound)
 
     def test_a_nar_of_two_paths_stays_for_the_other(self) -> None:
-        """Only the narinfo of the first goes."""
+        """Only the narinfo of the first is removed."""
         twin = small("libc").altered(store_path=self.tool.narinfo.store_path, references=())
         self.origin.add(twin)
         self.store_all(self.libc)
@@ -174,7 +174,7 @@ class NeverAgainTests(ClosuresCase):
         self.assertEqual(self.here(), [])
 
     def test_a_blocked_path_is_not_fetched_again(self) -> None:
-        """Neither narinfo nor NAR: no upstream is asked, and the 404 is certain."""
+        """Neither its narinfo nor its NAR: no upstream is asked, and the 404 is certain."""
         self.block()
         asked = len(self.origin.asked("narinfo")), len(self.origin.asked("nar"))
         for work in (self.narinfos.get(self.libc.digest), self.nars.open(self.libc.key)):
@@ -212,7 +212,7 @@ class NeverAgainTests(ClosuresCase):
         self.assertEqual(self.store.objects, {})
 
     def test_a_download_of_another_process_is_not_published(self) -> None:
-        """The transaction that would record it refuses, and the bytes go."""
+        """The transaction that would record it fails, and the bytes are removed."""
         self.learn(self.libc)
         self.origin.scripts.append(Script(hold=True))
         opening = self.open(self.libc.key)
@@ -225,7 +225,7 @@ class NeverAgainTests(ClosuresCase):
         self.assertEqual((self.store.objects, self.ended), ({}, {"unkept": 1}))
 
     def test_bytes_that_lie_in_the_store_are_not_taken_over(self) -> None:
-        """Also where a crash has left them."""
+        """Also bytes that a crash has left."""
         self.block()
         self.store.put(self.libc.key, self.libc.file)
         self.refused(self.nars.open(self.libc.key), NotFound)

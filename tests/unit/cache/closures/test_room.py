@@ -1,4 +1,4 @@
-"""A store full of pins says so, and passes through what has no room beside them."""
+"""A store full of pins reports that, and passes NARs through that have no room."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RoomTests(ClosuresCase):
         self.assertEqual(self.room.trouble, "")
 
     def test_a_store_full_of_pins(self) -> None:
-        """It is said, misses pass through, and the trouble ends with the pins."""
+        """The warning is shown, misses are passed through, and all ends with the pins."""
         self.store_all(*self.closure)
         self.pin(self.app)
         self.get(self.room.look())

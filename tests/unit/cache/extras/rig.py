@@ -90,7 +90,7 @@ class ExtrasCase(CoreCase):
         return data, found.outcome.value
 
     def store_nar(self, one: Sample) -> None:
-        """Have a path fetched and stored."""
+        """Let a path be fetched and stored."""
         self.origin.add(one)
         self.learn(one)
         self.assertEqual(one.file, self.download(one.key))

@@ -42,7 +42,7 @@ class LinkTests(ExtrasCase):
         return self.get(self.read(self.extras.debug_link(BUILD_ID)))
 
     def test_link_of_an_upstream_names_our_nar(self) -> None:
-        """An upstream's link is given with a URL of ours, and kept."""
+        """An upstream's link gets a URL of ours, and is kept."""
         one = packed(TREE)
         self.origin.add(one)
         url = f"https://elsewhere.example/x/{one.conventional.file_name}"
@@ -60,27 +60,27 @@ class LinkTests(ExtrasCase):
         self.assertEqual(link_to(f"../{one.url}"), self.link()[0])
 
     def test_link_to_nothing_is_not_given(self) -> None:
-        """A link whose NAR cannot be had is as good as none, and is not kept."""
+        """A link whose NAR no client can get is treated as absent, and is not kept."""
         one = packed(TREE)
         self.origin.texts[f"debuginfo/{BUILD_ID}"] = link_to(f"../{one.url}")
         self.refused(self.extras.debug_link(BUILD_ID), NotFound)
         self.assertEqual({}, self.kept.objects)
 
     def test_link_goes_with_its_nar(self) -> None:
-        """A kept link whose NAR no upstream has any more is forgotten."""
+        """A kept link is forgotten when no upstream has its NAR any more."""
         self.kept.objects[FETCHED] = link_to(f"../{packed(TREE).url}")
         self.refused(self.extras.debug_link(BUILD_ID), Absent)
         self.assertEqual({}, self.kept.objects)
 
     def test_link_stays_while_nobody_can_tell(self) -> None:
-        """An upstream that is away takes no link away."""
+        """No link is dropped because an upstream is away."""
         self.kept.objects[FETCHED] = link_to(f"../{packed(TREE).url}")
         self.origin.is_away = self.mirror.is_away = True
         self.refused(self.extras.debug_link(BUILD_ID), Unavailable)
         self.assertIn(FETCHED, self.kept.objects)
 
     def test_what_is_no_link_is_absent(self) -> None:
-        """Garbage, or an archive without a hash in its name, is as good as no link."""
+        """Garbage, or an archive without a hash in its name, is treated as absent."""
         half = link_to(f"../{packed(TREE).url}", "\\ud800")  # of a character in UTF-16
         for text in (b"garbage", b"{}", link_to("../nar/some-uuid"), link_to(""), half):
             self.origin.texts[f"debuginfo/{BUILD_ID}"] = text
@@ -107,7 +107,7 @@ class UploadedLinkTests(ExtrasCase):
         return self.get(self.extras.add_debug_link(BUILD_ID, text))
 
     def test_uploaded_link_counts_when_its_nar_is_here(self) -> None:
-        """Nix uploads the link first, then the NAR; until then the link is not shown."""
+        """Nix uploads the link first, then the NAR; the link is not shown before that."""
         one = packed(TREE)
         link = link_to(f"../{one.url}")
         self.assertTrue(self.add(link))
@@ -118,7 +118,7 @@ class UploadedLinkTests(ExtrasCase):
         self.assertEqual((link, "hit"), self.get(self.read(found)))
 
     def test_link_whose_nar_is_stored_stays(self) -> None:
-        """Another link is a conflict while the NAR of the first is here, else it replaces it."""
+        """Another link is a conflict while the first one's NAR is here; else it replaces it."""
         one, other = packed(TREE), packed({b"x": b"y"}, "other-1.0")
         self.assertTrue(self.add(link_to(f"../{other.url}")))
         self.assertTrue(self.add(link_to(f"../{one.url}")))
@@ -151,7 +151,7 @@ class IndexTests(ExtrasCase):
         self.assertEqual([], self.origin.asked("text"))
 
     def test_a_nar_that_is_verified_later(self) -> None:
-        """It is searched then; one whose name ends in -debug is searched at once."""
+        """It is searched then; a NAR whose name ends in -debug is searched immediately."""
         self.inner_look = Look.IF_CHEAP
         self.restart()
         one, other = packed(TREE, "hello-1.0"), packed({b"lib": LIB}, "hello-1.0-debug")
@@ -174,7 +174,7 @@ class IndexTests(ExtrasCase):
         self.check(one)
 
     def test_debug_output_that_is_no_nar_is_passed_over(self) -> None:
-        """A look that fails is logged and changes nothing."""
+        """A failed search is logged and changes nothing."""
         self.origin.texts.clear()
         self.store_nar(packed({b"x": b"y"}, "hello-1.0-debug"))
         self.assertNotIn(FETCHED, self.kept.objects)
@@ -187,7 +187,7 @@ class UploadedNarTests(UploadCase, ExtrasCase):
         return uploads
 
     def test_symbols_of_an_upload_are_known_by_any_name(self) -> None:
-        """It is read once: while it arrives, or later where that is dear. No listing is made."""
+        """It is read once: while it arrives, or later if that is expensive. No listing is made."""
         for is_eager, compression, announced in (
             (True, "none", True),
             (True, "zstd", False),
@@ -206,7 +206,7 @@ class UploadedNarTests(UploadCase, ExtrasCase):
             self.assertEqual(SYMBOLS, self.get(self.read(self.extras.symbols(BUILD_ID)))[0])
 
     def test_an_upload_without_symbols_has_no_links(self) -> None:
-        """Neither has one whose files only look like symbols."""
+        """The same holds for files that only look like symbols."""
         name = b"c" * 38
         trees: tuple[Tree, ...] = (
             {b"x": b"y"},
@@ -220,7 +220,7 @@ class UploadedNarTests(UploadCase, ExtrasCase):
             self.assertEqual({}, self.kept.objects)
 
     def test_a_client_brings_no_symbols_by_a_path_that_it_may_not_write(self) -> None:
-        """The NAR alone, which has no name, leads to nothing."""
+        """The NAR alone has no name, and leads to nothing."""
         one = packed(TREE, "hello-1.0", "zstd")
         self.put_nar(one)
         limited = Principal(
@@ -230,7 +230,7 @@ class UploadedNarTests(UploadCase, ExtrasCase):
         self.assertEqual({}, self.kept.objects)
 
     def test_links_that_cannot_be_kept_spoil_no_upload(self) -> None:
-        """A full store of extras keeps no NAR out."""
+        """A full store of extras does not refuse a NAR."""
         self.kept.full = StorageFull("full")
         self.put(packed(TREE, "hello-1.0", "zstd"))
         self.assertEqual({}, self.kept.objects)
@@ -247,7 +247,7 @@ class SymbolsTests(ExtrasCase):
         return self.get(self.read(self.extras.symbols(BUILD_ID)))[0]
 
     def test_symbols_come_out_of_a_nar_that_is_fetched_for_them(self) -> None:
-        """Of each compression; the NAR is stored by that."""
+        """In each compression; this also stores the NAR."""
         for compression in ("xz", "zstd", "none"):
             self.kept.objects.clear()
             one = self.of_upstream(compression=compression)
@@ -263,12 +263,12 @@ class SymbolsTests(ExtrasCase):
         self.assertEqual(b"", self.symbols())
 
     def test_nar_without_the_file_is_not_found(self) -> None:
-        """A link that lies leads to 404, not to other bytes."""
+        """A false link leads to 404, not to other bytes."""
         self.of_upstream({b"x": b"y"})
         self.refused(self.extras.symbols(BUILD_ID), NotFound)
 
     def test_nar_that_cannot_be_read_is_not_found(self) -> None:
-        """A compression that ncps cannot undo, or only with much memory, has no symbols."""
+        """A file that ncps cannot decompress, or only with much memory, gives no symbols."""
         one = self.of_upstream()
         key = NarKey(one.conventional.name, "lzip")
         self.origin.add(evolve(one, narinfo=evolve(one.narinfo, url=key.url, compression="lzip")))
@@ -280,14 +280,14 @@ class SymbolsTests(ExtrasCase):
         self.refused(self.extras.symbols(BUILD_ID), NotFound)
 
     def test_what_is_no_nar_is_corrupt(self) -> None:
-        """A file that is no NAR has no symbols."""
+        """A file without a NAR inside has no symbols."""
         one = sample("garbage")
         self.origin.add(one)
         self.origin.texts[f"debuginfo/{BUILD_ID}"] = link_to(f"../{one.url}")
         self.refused(self.extras.symbols(BUILD_ID), Corrupt)
 
     def test_clients_that_leave_give_their_places_back(self) -> None:
-        """A client that reads half of the file and leaves costs nothing afterwards."""
+        """After a client has read half of the file and left, nothing is left behind."""
         self.of_upstream()
         for _ in range(3 * debuginfo.AT_ONCE):
             found = self.get(self.extras.symbols(BUILD_ID))

@@ -32,7 +32,7 @@ class ListingCase(ExtrasCase):
 
 class MadeListingTests(ListingCase):
     def test_listing_is_made_from_the_stored_nar(self) -> None:
-        """Of each compression; it is kept by NarHash, and no upstream is asked for it."""
+        """From each compression; it is kept by NarHash, and no upstream is asked for it."""
         for compression in ("xz", "zstd", "none", "bzip2", "br"):
             self.kept.objects.clear()
             one = packed(SMALL, f"{compression}-1.0", compression)
@@ -55,7 +55,7 @@ class MadeListingTests(ListingCase):
         self.assertEqual(LISTING, self.get(self.read(local))[0])
 
     def test_nar_is_read_once_for_all_clients(self) -> None:
-        """Clients that ask at one time wait for one reading."""
+        """Clients that ask at the same time wait for one reading."""
         one = packed(SMALL)
         self.store_nar(one)
         opened = len(self.store.bodies)
@@ -68,7 +68,7 @@ class MadeListingTests(ListingCase):
         self.assertEqual(1, len(self.store.bodies) - opened)
 
     def waiting(self, count: int) -> list[Deferred[Any]]:
-        """Clients of one listing, which is being made."""
+        """Return clients of one listing that is being made."""
         self.one = packed(SMALL)
         self.store_nar(self.one)
         self.threads = self.held = HeldThreads()
@@ -76,7 +76,7 @@ class MadeListingTests(ListingCase):
         return [self.start(self.read(self.extras.listing(self.one.digest))) for _ in range(count)]
 
     def test_reading_ends_with_the_last_client(self) -> None:
-        """It goes on as long as one waits; then it keeps nothing, and the next one begins anew."""
+        """It continues while one client waits; else it keeps nothing, and the next restarts it."""
         first, second = self.waiting(2)
         first.cancel()
         self.failureResultOf(first, CancelledError)
@@ -92,7 +92,7 @@ class MadeListingTests(ListingCase):
         self.assertEqual(LISTING, self.successResultOf(third)[0])
 
     def test_reading_goes_on_for_a_client_that_was_told_to_come_again(self) -> None:
-        """Also if another one comes and leaves meanwhile."""
+        """Also if another client comes and leaves in between."""
         (first,) = self.waiting(1)
         self.clock.advance(listings.PATIENCE_S)
         self.failureResultOf(first, Unavailable)
@@ -117,13 +117,13 @@ class MadeListingTests(ListingCase):
         self.assertEqual({}, self.kept.objects)
 
     def test_what_is_no_nar_has_no_listing(self) -> None:
-        """Bytes that are no NAR are an error, not an empty listing."""
+        """Bytes without a NAR are an error, not an empty listing."""
         one = sample("garbage")
         self.store_nar(one)
         self.refused(self.extras.listing(one.digest), Corrupt)
 
     def test_long_listing_is_refused_and_not_made_again(self) -> None:
-        """A NAR of very many files costs one reading for each time that absence is remembered."""
+        """A NAR with very many files is read once for each time that the absence is remembered."""
         self.bounds = ExtraBounds(object_size=50, fetched_size=10**6, uploaded_size=0)
         one = packed(SMALL)
         self.restart()
@@ -134,7 +134,7 @@ class MadeListingTests(ListingCase):
         self.assertEqual(opened, len(self.store.bodies))
 
     def test_listing_that_takes_long_is_504(self) -> None:
-        """A client gets an answer within a minute; the listing is made in any case."""
+        """A client gets an answer within a minute; the listing is made nevertheless."""
         one = packed(SMALL)
         self.store_nar(one)
         held = HeldThreads()
@@ -159,7 +159,7 @@ class MadeListingTests(ListingCase):
 
 class ProxiedListingTests(ListingCase):
     def test_listing_of_an_upstream_is_passed_on(self) -> None:
-        """Where the NAR is not here the listing comes from an upstream, and is not kept."""
+        """If the NAR is not here, the listing comes from an upstream, and is not kept."""
         one = packed(SMALL)
         self.origin.add(one)
         self.mirror.texts[f"{one.digest}.ls"] = OTHER
@@ -178,7 +178,7 @@ class ProxiedListingTests(ListingCase):
         self.assertEqual(OTHER, self.listing(one)[0])
 
     def test_unknown_path_has_no_listing(self) -> None:
-        """A path that no upstream has, and a name that is none, have no listing."""
+        """A path that no upstream has, and an invalid hash part, have no listing."""
         self.refused(self.extras.listing("0" * 32), Absent)
         self.refused(self.extras.listing("0" * 32, is_local=True), NotFound)
         self.refused(self.extras.listing("e" * 32), Malformed)

@@ -39,7 +39,7 @@ class FetchedLogTests(ExtrasCase):
         self.assertEqual({ExtraKey("log", DRV): TEXT}, self.kept.objects)
 
     def test_clients_of_one_moment_share_a_request(self) -> None:
-        """Each upstream is asked once for all clients that want the same log now."""
+        """Each upstream is asked once for all clients that want the same log at the same time."""
         self.origin.texts[PATH] = TEXT
         self.origin.is_silent = True
         self.mirror.is_silent = True
@@ -51,7 +51,7 @@ class FetchedLogTests(ExtrasCase):
         self.assertEqual((TEXT, "coalesced"), self.successResultOf(second))
 
     def test_absence_is_remembered_and_an_upload_ends_it(self) -> None:
-        """No upstream has it: 404, for a while without a question; an upload is seen at once."""
+        """No upstream has it: 404, with no question for a while; an upload ends that."""
         self.assertIs(Outcome.MISS, self.refused(self.extras.log(DRV), Absent).outcome)
         self.assertIs(Outcome.NEGATIVE, self.refused(self.extras.log(DRV), Absent).outcome)
         self.assertEqual(1, len(self.origin.asked("text")))
@@ -59,14 +59,14 @@ class FetchedLogTests(ExtrasCase):
         self.assertEqual((TEXT, "hit"), self.get(self.read(self.extras.log(DRV))))
 
     def test_upstreams_that_fail_say_nothing(self) -> None:
-        """A log that no upstream could tell of is no absence, and is asked for again."""
+        """If no upstream can tell, the log is not absent, and is asked for again."""
         self.origin.texts[PATH] = Unavailable("status 500")
         self.refused(self.extras.log(DRV), Unavailable)
         self.origin.texts[PATH] = TEXT
         self.assertEqual((TEXT, "miss"), self.get(self.read(self.extras.log(DRV))))
 
     def test_large_log_is_not_taken(self) -> None:
-        """A log above the limit is as good as none at that upstream; the limit is counted."""
+        """For a log above the limit, the upstream counts as without it; the limit is counted."""
         self.origin.texts[PATH] = b"x" * 100_001
         self.refused(self.extras.log(DRV), Corrupt)
         self.assertEqual(1, self.reached["cache-extra-max-object-size"])
@@ -74,7 +74,7 @@ class FetchedLogTests(ExtrasCase):
         self.assertEqual("miss", self.get(self.read(self.extras.log(DRV)))[1])
 
     def test_log_that_cannot_be_kept_is_served(self) -> None:
-        """A full disk costs the second fetch, and not the first answer."""
+        """On a full disk the log is fetched a second time, but served the first time."""
         self.kept.full = StorageFull("no room")
         self.origin.texts[PATH] = TEXT
         for _ in range(2):
@@ -82,13 +82,13 @@ class FetchedLogTests(ExtrasCase):
         self.assertEqual({}, self.kept.objects)
 
     def test_store_that_is_away_is_no_absence(self) -> None:
-        """A store that cannot tell whether it has the log makes it Unavailable."""
+        """If the store cannot tell whether it has the log, the answer is Unavailable."""
         self.kept.failing = Unavailable("disk")
         self.refused(self.extras.log(DRV), Unavailable)
         self.assertEqual([], self.origin.asked("text"))
 
     def test_no_upstream_is_asked_for_an_upload(self) -> None:
-        """Below /upload a client learns what this cache has itself."""
+        """Below /upload a client learns whether this cache itself has the log."""
         self.origin.texts[PATH] = TEXT
         self.refused(self.extras.log(DRV, is_local=True), NotFound)
         self.assertEqual([], self.origin.asked("text"))
@@ -100,7 +100,7 @@ class FetchedLogTests(ExtrasCase):
         self.assertEqual([], self.origin.asked("text"))
 
     def test_names_that_are_no_derivations_are_malformed(self) -> None:
-        """Nothing is asked for a name that no log has."""
+        """No upstream is asked for an impossible name."""
         for name in ("", "x.drv", DRV[:-4], f"{digest_of(1)}-../x.drv", DRV + "/"):
             self.refused(self.extras.log(name), Malformed)
             self.refused(self.extras.add_log(name, b""), Malformed)
@@ -109,14 +109,14 @@ class FetchedLogTests(ExtrasCase):
 
 class UploadedLogTests(ExtrasCase):
     def test_empty_log_makes_way(self) -> None:
-        """A request without a body keeps no client from uploading the log."""
+        """After a request without a body, a client can still upload the log."""
         self.assertTrue(self.get(self.extras.add_log(DRV, b"")))
         self.assertFalse(self.get(self.extras.add_log(DRV, b"")))
         self.assertTrue(self.get(self.extras.add_log(DRV, TEXT)))
         self.assertEqual((TEXT, "hit"), self.get(self.read(self.extras.log(DRV))))
 
     def test_first_log_stays(self) -> None:
-        """The same bytes again are welcome, other bytes are a conflict."""
+        """The same bytes are accepted again; other bytes are a conflict."""
         self.assertTrue(self.get(self.extras.add_log(DRV, TEXT)))
         self.assertFalse(self.get(self.extras.add_log(DRV, TEXT)))
         self.refused(self.extras.add_log(DRV, TEXT + b"more"), Conflict)
@@ -131,7 +131,7 @@ class UploadedLogTests(ExtrasCase):
         self.assertEqual((TEXT, "hit"), self.get(self.read(self.extras.log(DRV))))
 
     def test_encoded_log_is_kept_as_text(self) -> None:
-        """An encoding on the wire is undone; an unknown or a broken one is refused."""
+        """A Content-Encoding is decoded; an unknown or a broken one is refused."""
         for number, name in enumerate(("br", "xz", "zstd", "gzip", "x-gzip", "bzip2", "identity")):
             drv = f"{digest_of(number)}-x.drv"
             data = TEXT
@@ -144,14 +144,14 @@ class UploadedLogTests(ExtrasCase):
         self.refused(self.extras.add_log(DRV, TEXT, "sdch"), UnknownEncoding)
 
     def test_bomb_is_refused(self) -> None:
-        """Few bytes that become more than the limit are refused before they are all decoded."""
+        """A few bytes that decode to more than the limit are refused before the end."""
         maker = encoder("zstd")
         bomb = maker.feed(bytes(50_000_000)) + maker.finish()
         self.refused(self.extras.add_log(DRV, bomb, "zstd"), TooLarge)
         self.assertEqual({}, self.kept.objects)
 
     def test_uploads_have_a_limit(self) -> None:
-        """Uploaded logs are never removed, so that further ones are refused at the limit."""
+        """Uploaded logs are never removed, so further ones are refused at the limit."""
         for number in range(3):
             self.get(self.extras.add_log(f"{digest_of(number)}-x.drv", b"x" * 100_000))
         self.refused(self.extras.add_log(DRV, b"x"), StorageFull)
@@ -162,7 +162,7 @@ class UploadedLogTests(ExtrasCase):
         self.assertFalse(self.get(self.extras.add_log(f"{digest_of(0)}-x.drv", b"x" * 100_000)))
 
     def test_two_uploads_at_once_are_one(self) -> None:
-        """Of two logs of one name that come at the same time, on two replicas, one is kept."""
+        """If two replicas get two logs of one name at the same time, one log is kept."""
         lease = self.get(self.leases.take(f"extra:log:{DRV}"))
         uploads = [self.start(self.extras.add_log(DRV, text)) for text in (b"one", b"two")]
         self.assertNoResult(uploads[0])
@@ -181,7 +181,7 @@ class BoundTests(ExtrasCase):
         return names
 
     def test_oldest_fetched_extras_go_first(self) -> None:
-        """Beyond the limit the oldest go, down to four fifths; uploaded ones stay."""
+        """Beyond the limit the oldest are removed, down to four fifths; uploaded ones stay."""
         self.get(self.extras.add_log(DRV, TEXT))
         names = self.fetch(range(20))
         self.assertLess(sum(map(len, self.kept.objects.values())), 1_000_000 + 2 * len(TEXT))
@@ -199,14 +199,14 @@ class BoundTests(ExtrasCase):
         self.assertLess(len(self.kept.objects), len(names))
 
     def test_count_fails_softly(self) -> None:
-        """A store that is away is counted later."""
+        """If the store is away, the count comes later."""
         self.kept.failing = Unavailable("disk")
         self.get(self.extras.kept.check())
 
 
 class AwayTests(ExtrasCase):
     def test_without_any_upstream_the_log_is_absent(self) -> None:
-        """Where all upstreams have been away for long, the setting says 404."""
+        """If all upstreams have been away for long, the setting says 404."""
         for upstream in self.scripted:
             upstream.is_away = True
         ask: Callable[[], Deferred[object]] = lambda: self.start(self.extras.log(DRV))  # noqa: E731

@@ -34,7 +34,7 @@ class NarsCase(CoreCase):
     def begun(
         self, key: NarKey, start: int = 0, stop: int | None = None, *, script: Script
     ) -> Client:
-        """A client that is there when the first head comes."""
+        """Return a client that is there when the first head arrives."""
         self.origin.scripts.appendleft(script)
         opening = self.open(key, start, stop)
         self.assertNoResult(opening)
@@ -48,7 +48,7 @@ class NarsCase(CoreCase):
         return record
 
     def assertStored(self, **earlier: int) -> None:
-        """The last download has stored the NAR.
+        """Check that the last download has stored the NAR.
 
         :param earlier: how many downloads had ended before, by outcome.
         """

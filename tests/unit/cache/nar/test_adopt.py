@@ -1,4 +1,4 @@
-"""Adoption: bytes that lie in the store already, as they are or recompressed."""
+"""Adoption: bytes that are in the store already, as they are or recompressed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AdoptionTests(CoreCase):
         self.origin.add(self.sample, self.plain)
 
     def test_bytes_named_by_their_hash_need_no_narinfo(self) -> None:
-        """Bytes that a crash left without a row, or another program stored, are served at once."""
+        """Bytes that a crash or another program left without a row are served directly."""
         self.store.put(self.named, self.sample.file)
         nar, client = self.successResultOf(self.open(self.named))
         self.assertEqual((Outcome.HIT, self.sample.file), (nar.outcome, client.data))
@@ -39,7 +39,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_bytes_that_are_stored_under_another_name_as_well(self) -> None:
-        """They are served under that name; the bytes under this name get their row, too."""
+        """They are served under the other name; this name gets its row, too."""
         self.store.put(self.named, self.sample.file)
         self.learn(self.sample)
         self.assertEqual(self.sample.file, self.download(self.key))
@@ -49,7 +49,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_other_bytes_under_such_a_name(self) -> None:
-        """Bytes for which nothing vouches are not served, and do no harm."""
+        """Bytes that nothing vouches for are not served, and do no harm."""
         self.learn(self.sample)
         self.download(self.key)
         self.store.put(self.named, b"wrong")
@@ -105,7 +105,7 @@ class AdoptionTests(CoreCase):
             self.store.objects.pop(self.named, None)
 
     def test_bytes_nobody_vouches_for_are_left_alone(self) -> None:
-        """A name may be one of several of a NAR: without a narinfo nothing is called wrong."""
+        """A NAR may have several names: without a narinfo, no bytes count as wrong."""
         variant = opaque_key("xz", self.sample.narinfo.nar_hash, 1)
         self.store.put(variant, self.sample.file)
         for _ in range(2):
@@ -117,7 +117,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual(4, len(self.store.bodies))
 
     def test_bytes_named_by_their_nar_need_no_narinfo(self) -> None:
-        """After the catalog was lost, the NAR inside has the hash in the name of the file."""
+        """If the catalog was lost, the name of the file is the hash of the NAR inside."""
         for one in (self.sample, self.plain, sample("zstd", SIZE, "zstd")):
             self.store.put(one.key, one.file)
             nar, client = self.successResultOf(self.open(one.key))
@@ -128,7 +128,7 @@ class AdoptionTests(CoreCase):
 
     def test_bytes_that_cannot_be_verified_are_left_alone(self) -> None:
         """A compression that we cannot read is no proof of wrong bytes."""
-        self.vetting = evolve(self.vetting, trusted=())  # else its narinfo is refused
+        self.vetting = evolve(self.vetting, trusted=())  # otherwise its narinfo is refused
         self.restart()
         odd = self.sample.altered(file_hash=None, compression="lzip")
         self.origin.add(odd)
@@ -151,7 +151,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual([], self.origin.log)
 
     def test_many_clients_verify_once(self) -> None:
-        """Clients at once share one reading of the bytes."""
+        """Concurrent clients share one reading of the bytes."""
         held = self.threads = HeldThreads()
         self.restart()
         self.store.put(self.named, self.sample.file)
@@ -162,7 +162,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual(1 + 5, len(self.store.bodies))
 
     def test_object_that_vanishes_while_it_is_looked_at(self) -> None:
-        """If the object is gone at any step before it is read, it is a miss."""
+        """If the object disappears before it is read, the request is a miss."""
         for last in (1, 2, 3):
             self.setUp()
             self.store.put(self.named, self.sample.file)
@@ -171,7 +171,7 @@ class AdoptionTests(CoreCase):
             self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_right_bytes_are_served_though_they_cannot_be_recorded(self) -> None:
-        """A database that takes no writes for a while keeps no client from stored bytes."""
+        """A database that accepts no writes for a while keeps no client from stored bytes."""
         self.store.put(self.named, self.sample.file)
 
         async def locked(*_args: object) -> None:
@@ -198,7 +198,7 @@ class AdoptionTests(CoreCase):
 
         self.patch(self.store, "stat", vanishing)
 
-    # Trees of the Go program: X.nar kept as X.nar.zst
+    # Trees of the Go program, which keep X.nar as X.nar.zst
 
     def recompressed(self, data: bytes | None = None) -> None:
         self.learn(self.plain)
@@ -219,7 +219,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual(len(self.store.objects[self.zst]), record.stored_size)
 
     def test_recompressed_nar_that_is_wrong(self) -> None:
-        """Wrong bytes in a foreign tree are left there, and the right ones fetched."""
+        """Wrong bytes in a foreign tree stay there, and the right ones are fetched."""
         for data in (compressed(b"other"), compressed(self.plain.nar)[:-5]):
             self.setUp()
             self.recompressed(data)

@@ -1,4 +1,4 @@
-"""At hand: narinfos whose upstream is away, and whose NAR is here under another name."""
+"""At hand: narinfos whose upstream is away, while the NAR is here under another name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AtHandTests(CoreCase):
         self.at_hand = AtHand(self.world, self.narinfos, self.nars)
 
     def lose_upstreams(self) -> None:
-        """Let all upstreams be away since a while ago."""
+        """Let all upstreams be away for some time."""
         for upstream, candidate in zip(self.scripted, self.upstreams.candidates, strict=True):
             upstream.is_away = True
             for _ in range(FAILURES):
@@ -46,7 +46,7 @@ class AtHandTests(CoreCase):
         return key
 
     def test_stored_under_the_name_of_the_upstream(self) -> None:
-        """A client that asked for the NAR by that name has had the NAR of our narinfo stored."""
+        """A client has asked for the NAR by that name, and so stored the NAR of our narinfo."""
         self.learn(self.sample)
         self.download(self.sample.conventional)
         self.lose_upstreams()
@@ -56,7 +56,7 @@ class AtHandTests(CoreCase):
         self.assertIsNotNone(self.catalog.records[self.sample.key].verified_at)
 
     def test_verified_under_the_name_of_the_upstream(self) -> None:
-        """A verified NAR gives its name to the narinfo, and no byte is read."""
+        """A verified NAR gives its name to the narinfo, without a reading of its bytes."""
         self.learn(self.sample)
         self.download(self.sample.conventional)
         there = self.catalog.records[self.sample.conventional]
@@ -69,7 +69,7 @@ class AtHandTests(CoreCase):
         self.assertNotIn(self.sample.key, self.store.objects)
 
     def test_stored_under_another_name_of_ours(self) -> None:
-        """Several files of one NAR have a name each; any file that is here will do."""
+        """Each file of one NAR has a name of its own; any file that is here will do."""
         self.learn(self.sample)
         self.download(self.sample.key)
         nar = self.catalog.records[self.sample.key]
@@ -83,7 +83,7 @@ class AtHandTests(CoreCase):
         self.assertEqual(self.sample.key, self.assert_served())
 
     def test_file_without_a_row(self) -> None:
-        """Right bytes that lie in the store are taken over, wrong ones are not shown."""
+        """Right bytes in the store are adopted; wrong ones are not shown."""
         self.learn(self.sample)
         self.lose_upstreams()
         self.store.put(self.sample.key, b"x" + self.sample.file[1:])
@@ -97,13 +97,13 @@ class AtHandTests(CoreCase):
         return error
 
     def test_nothing_here(self) -> None:
-        """A NAR that is not here stays absent, since no upstream can be asked."""
+        """A NAR that is not here stays absent, because no upstream can be asked."""
         self.learn(self.sample)
         self.lose_upstreams()
         self.assertIs(Outcome.AWAY, self.absent().outcome)
 
     def test_store_that_cannot_tell(self) -> None:
-        """If the store cannot tell, the verdict of the upstreams stands."""
+        """If the store cannot tell, the verdict on the upstreams stands."""
         self.learn(self.sample)
         self.download(self.sample.conventional)
         self.lose_upstreams()
@@ -111,7 +111,7 @@ class AtHandTests(CoreCase):
         self.assertIs(Outcome.AWAY, self.absent().outcome)
 
     def test_nothing_is_looked_for_that_upstreams_have_no_part_in(self) -> None:
-        """The NAR is not looked for a second time while an absence is remembered."""
+        """While an absence is remembered, nothing looks for the NAR a second time."""
 
         def looked(_: NarKey) -> NarRecord:
             self.fail("was looked for")

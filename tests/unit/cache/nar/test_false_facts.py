@@ -1,4 +1,4 @@
-"""URL, FileHash and FileSize are not signed: where they are false, the NAR inside decides."""
+"""URL, FileHash and FileSize are not signed: if they are false, the NAR inside decides."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FalseFactsCase(CoreCase):
         self.mirror.add(self.sample)
 
     def lie(self, **changes: Any) -> NarKey:
-        """Have the origin say something false of the file; return the key of the file here."""
+        """Let the origin say something false about the file; return the key of the file here."""
         self.origin.add(self.sample)
         self.origin.add(evolve(self.sample.altered(**changes), file=self.sample.file))
         return self.learned()
@@ -66,7 +66,7 @@ class FileHashTests(FalseFactsCase):
             self.assertEqual([], self.mirror.asked("nar"))
 
     def test_wrong_nar_is_wrong_all_the_same(self) -> None:
-        """No client gets all of a file that agrees neither with FileHash nor with NarHash."""
+        """No client gets a complete file that agrees with neither FileHash nor NarHash."""
         key = self.lie(file_hash=FALSE_HASH)
         self.mirror.nars.clear()
         self.origin.otherwise = Script(lie_at=1000)
@@ -74,7 +74,7 @@ class FileHashTests(FalseFactsCase):
         self.assertEqual({}, self.store.objects)
 
     def test_bytes_without_a_row_are_taken_over_all_the_same(self) -> None:
-        """Bytes that a crash left behind are judged like those that arrive: by their NAR."""
+        """Bytes that a crash left are judged by their NAR, like arriving ones."""
         key = self.lie(file_hash=FALSE_HASH)
         self.store.put(key, self.sample.file)
         self.assertEqual(self.sample.file, self.download(key))
@@ -82,7 +82,7 @@ class FileHashTests(FalseFactsCase):
         self.assertCorrected()
 
     def test_file_that_cannot_be_kept_is_not_looked_into(self) -> None:
-        """If the bytes were not kept, NarHash cannot overrule a false FileHash afterwards."""
+        """If the bytes were not kept, NarHash cannot overrule a false FileHash later."""
         self.inner_look = Look.IF_CHEAP
         self.restart()
         self.is_full = True
@@ -93,7 +93,7 @@ class FileHashTests(FalseFactsCase):
         self.failureResultOf(client.done, Corrupt)
 
     def test_upstream_with_the_truth_goes_on_for_the_liar(self) -> None:
-        """Another upstream's file is the same by the hash in its URL: cut bytes go on there."""
+        """Another upstream has the same file by the hash in its URL: it sends the rest."""
         key = self.lie(file_hash=FALSE_HASH)
         self.origin.scripts.extend(
             [Script(cut_at=100_000), Script(error=Unavailable("away")), Script(stall_at=0)]
@@ -105,7 +105,7 @@ class FileHashTests(FalseFactsCase):
 
 class UrlTests(FalseFactsCase):
     def test_url_that_leads_nowhere(self) -> None:
-        """The file comes from where its FileHash is known."""
+        """The file comes from an upstream that has its FileHash."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz")
         self.assertEqual(NarKey(self.sample.narinfo.nar_hash.nix32, "xz"), key)
         self.origin.nars.clear()
@@ -113,14 +113,14 @@ class UrlTests(FalseFactsCase):
         self.assertCorrected()
 
     def test_narinfo_of_a_file_that_is_nowhere(self) -> None:
-        """If all of a narinfo is false, the NAR comes from another upstream, in another file."""
+        """If a whole narinfo is false, another upstream sends the NAR in another file."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH, file_size=7)
         self.origin.nars.clear()
         self.assertEqual(self.sample.file, self.download(key))
         self.assertCorrected()
 
     def test_other_file_is_an_answer_only_after_the_first_failed_twice(self) -> None:
-        """An upstream that fails keeps no client from a NAR that another one has."""
+        """An upstream that fails keeps no client from a NAR that another upstream has."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.otherwise = Script(error=Unavailable("status 500"))
         opening = self.open(key)
@@ -131,7 +131,7 @@ class UrlTests(FalseFactsCase):
         self.assertEqual(self.sample.file, client.data)
 
     def test_url_that_no_narinfo_names_any_more(self) -> None:
-        """A client with the old narinfo of a path gets its NAR, though there is a new narinfo."""
+        """A client with an old narinfo gets its NAR, although there is a new narinfo."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.nars.clear()
         for _ in range(3):
@@ -152,7 +152,7 @@ class UrlTests(FalseFactsCase):
         self.assertEqual(self.sample.file, self.download(key))
 
     def test_url_that_no_path_is_known_of(self) -> None:
-        """Where no narinfo is left, others cannot be asked, so it is no absence."""
+        """Without any narinfo, other upstreams cannot be asked, so the NAR is not absent."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.nars.clear()
         self.get(self.catalog.forget_narinfo(self.sample.digest))
@@ -162,7 +162,7 @@ class UrlTests(FalseFactsCase):
         self.failureResultOf(opening, Unavailable)
 
     def test_same_opaque_url_is_the_same_file(self) -> None:
-        """Two narinfos with one URL that is no hash are of one file, even if they differ."""
+        """Two narinfos with one URL without a hash describe one file, even if they differ."""
         url = "https://cdn.example.org/x/uuid"
         self.sample = evolve(self.sample.altered(url=url), file=self.sample.file)
         self.mirror.add(self.sample)
@@ -172,7 +172,7 @@ class UrlTests(FalseFactsCase):
         self.assertCorrected()
 
     def test_other_file_that_is_wrong_as_well(self) -> None:
-        """The file that takes its place is judged like every other one."""
+        """The file that takes its place is judged like any other."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.nars.clear()
         self.mirror.otherwise = Script(lie_at=1000)
@@ -190,7 +190,7 @@ class UrlTests(FalseFactsCase):
             self.assertEqual(self.sample.file, self.download(right), compression)
 
     def test_url_of_another_paths_nar(self) -> None:
-        """A narinfo cannot take another path's name away, neither before it nor after it."""
+        """A narinfo cannot take the name of another path's NAR, neither before nor after it."""
         victim = sample("victim", 1000)
         self.origin.add(victim)
         self.mirror.add(victim)
@@ -238,7 +238,7 @@ class FileSizeTests(FalseFactsCase):
             self.assertCorrected()
 
     def test_wrong_length_of_one_answer_is_no_dispute(self) -> None:
-        """If another answer agrees with the narinfo, the first one was wrong."""
+        """If another answer agrees with the narinfo, the first answer was wrong."""
         self.origin.add(self.sample)
         key = self.learned()
         self.origin.scripts.append(Script(total=7))
@@ -246,7 +246,7 @@ class FileSizeTests(FalseFactsCase):
         self.assertEqual(1, len(self.mirror.asked("nar")))
 
     def test_head_does_not_repeat_it(self) -> None:
-        """HEAD says a size only where the narinfo and an upstream agree."""
+        """HEAD says a size only if the narinfo and an upstream agree."""
         key = self.lie(file_size=self.sizes()[0])
         self.assertEqual((None, Outcome.MISS), self.get(self.nars.stat(key)))
         self.download(key)
@@ -254,7 +254,7 @@ class FileSizeTests(FalseFactsCase):
         self.assertEqual((size, Outcome.HIT), self.get(self.nars.stat(key)))
 
     def test_it_is_not_final(self) -> None:
-        """A size that a narinfo says and no answer has confirmed is not the last word."""
+        """A size that a narinfo says, and no answer has confirmed, may still change."""
         self.origin.otherwise = self.mirror.otherwise = Script(total=0)
         self.origin.scripts.append(Script(total=0, stall_at=100_000))
         size, _ = self.sizes()
@@ -277,7 +277,7 @@ class FileSizeTests(FalseFactsCase):
 
 
 class LengthTests(CoreCase):
-    """Where no narinfo says a size, the first Content-Length is not the last word either."""
+    """If no narinfo says a size, the first Content-Length may still be wrong."""
 
     priorities = (10, 20, 30)
 
@@ -291,7 +291,7 @@ class LengthTests(CoreCase):
         self.key = bare.key
 
     def cut_short(self, origin: Script) -> Client:
-        """A client of a NAR that the origin breaks off and that the others are to finish."""
+        """Return the body of a NAR that the origin breaks off and the others can finish."""
         self.origin.scripts.append(origin)
         opening = self.open(self.key)
         self.clock.pump([1.0] * 5)
@@ -309,9 +309,9 @@ class LengthTests(CoreCase):
             self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_answer_that_gave_no_byte_has_said_no_size(self) -> None:
-        """After a web page, or an answer that is cut at once, the next upstream is enough."""
+        """After a web page, or an answer that is cut immediately, the next upstream is enough."""
         page = Corrupt("a web page instead of a NAR")
-        others = (Script(), Script(total=0))  # one of them does not say its size
+        others = (Script(), Script(total=0))  # one of these answers does not say its size
         for empty in (Script(total=41, end_at=0, failure=page), Script(total=41, cut_at=0)):
             for other in others:
                 self.setUp()
@@ -322,7 +322,7 @@ class LengthTests(CoreCase):
                 self.assertEqual([1, 1, 0], [len(u.asked("nar")) for u in self.scripted])
 
     def test_who_waits_for_such_an_answer_is_told_that_its_size_was_wrong(self) -> None:
-        """A client without a byte is told at once, and the download can begin anew."""
+        """A client without a byte gets the error immediately, and the download can restart."""
         page = Corrupt("a web page instead of a NAR")
         self.origin.scripts.append(Script(total=41, end_at=0, stall_at=0, failure=page))
         nar, client = self.successResultOf(self.open(self.key))
@@ -332,7 +332,7 @@ class LengthTests(CoreCase):
         self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_one_upstream_is_enough_beside_web_pages(self) -> None:
-        """Web pages of several sizes outvote no upstream."""
+        """Web pages of several sizes do not outvote an upstream."""
         page = Corrupt("a web page instead of a NAR")
         for number, upstream in enumerate((self.origin, self.mirror)):
             upstream.otherwise = Script(total=41 + number, end_at=0, failure=page)
@@ -340,7 +340,7 @@ class LengthTests(CoreCase):
         self.assertEqual([1, 1, 1], [len(u.asked("nar")) for u in self.scripted])
 
     def test_true_length_that_one_other_contradicts(self) -> None:
-        """An upstream that says that the file ends where it was cut cuts no client off."""
+        """An upstream that says that the file ends where it was cut does not cut off a client."""
         self.mirror.otherwise = Script(total=100_000, end_at=100_000)
         client = self.cut_short(Script(cut_at=100_000))
         self.successResultOf(client.done)

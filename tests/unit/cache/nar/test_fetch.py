@@ -22,14 +22,14 @@ from tests.unit.cache.rig import PATIENCE_S
 
 class ResumeTests(NarsCase):
     def test_cut_goes_on_at_the_same_upstream(self) -> None:
-        """A connection that breaks is continued from the byte there is; clients see no seam."""
+        """A broken connection is continued from the byte that is here; clients notice nothing."""
         self.script(Script(cut_at=100_000), Script(cut_at=200_000))
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual([0, 100_000, 200_000], self.asked())
         self.assertStored()
 
     def test_cut_after_the_last_byte_is_no_matter(self) -> None:
-        """All bytes are there if only the end of the connection was not clean."""
+        """All bytes are here; only the end of the connection was not clean."""
         self.script(Script(cut_at=len(self.sample.file)))
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual([0], self.asked())
@@ -46,7 +46,7 @@ class ResumeTests(NarsCase):
             self.assertStored()
 
     def test_stall_goes_on_at_the_same_upstream_then_at_the_next(self) -> None:
-        """A body that stalls is given up after its idle time, and continued elsewhere."""
+        """A stalled body is given up after its idle time, and continued elsewhere."""
         self.both()
         self.script(Script(stall_at=100_000), Script(stall_at=100_000))
         client = self.client(self.key)
@@ -60,19 +60,19 @@ class ResumeTests(NarsCase):
         self.assertEqual([100_000], self.asked(self.mirror))
 
     def test_range_ignored_is_skipped(self) -> None:
-        """An upstream that always sends from the start is read past the bytes that are here."""
+        """If an upstream always sends from the start, the bytes that are here are skipped."""
         self.script(Script(cut_at=100_001), Script(ignores_range=True, chunk=999))
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertStored()
 
     def test_polite_early_end_goes_on(self) -> None:
-        """A body that ends too early without an error is continued like one that broke."""
+        """A body that ends too early without an error is continued like a broken one."""
         self.script(Script(end_at=100_000))
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual([0, 100_000], self.asked())
 
     def test_shorter_file_is_another_file(self) -> None:
-        """An upstream whose file is too short is not asked again and again."""
+        """An upstream whose file is too short is not asked repeatedly."""
         self.both()
         self.script(Script(total=0, end_at=100_000), Script(error=Corrupt("ends before 100000")))
         self.assertEqual(self.sample.file, self.download(self.key))
@@ -87,14 +87,14 @@ class ResumeTests(NarsCase):
         self.assertStored()
 
     def test_wrong_total_everywhere_is_corrupt(self) -> None:
-        """If no upstream has the right file, it is an error, and the narinfo is asked for anew."""
+        """If no upstream has the right file, it is an error, and the narinfo is fetched anew."""
         self.origin.otherwise = Script(total=7)
         self.failureResultOf(self.open(self.key), Corrupt)
         self.assertEqual({}, self.catalog.entries)
         self.assertNotStored()
 
     def test_pause_in_the_middle_is_waited_out(self) -> None:
-        """The only upstream goes away in mid-file and comes back: clients see a pause."""
+        """The only upstream goes away in mid-file and comes back: clients only see a pause."""
         self.origin.otherwise = Script(error=Unavailable("refused"))
         client = self.begun(self.key, script=Script(hold=True, cut_at=100_000))
         self.clock.pump([1.0] * int(PATIENCE_S - 15))
@@ -105,7 +105,7 @@ class ResumeTests(NarsCase):
         self.assertEqual(self.sample.file, client.data)
 
     def test_patience_ends(self) -> None:
-        """If no byte comes for the time set, clients are broken off and the next one may try."""
+        """If no byte comes within the set time, clients are cut off, and a new request may try."""
         self.script(Script(cut_at=100_000))
         self.origin.is_away = False
         self.origin.otherwise = Script(error=Unavailable("refused"))
@@ -119,7 +119,7 @@ class ResumeTests(NarsCase):
         self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_progress_renews_the_patience(self) -> None:
-        """A download is not given up as long as bytes come now and then."""
+        """A download is not given up while bytes come from time to time."""
         step = 50_000
         self.origin.otherwise = Script(error=Unavailable("refused"))
         client = self.begun(self.key, script=Script(hold=True, cut_at=step))
@@ -133,7 +133,7 @@ class ResumeTests(NarsCase):
         self.successResultOf(client.done)
 
     def test_no_byte_at_all_is_told_soon(self) -> None:
-        """Before the first byte clients wait for a status: two rounds and no more."""
+        """Before the first byte clients wait for a status: there are only two rounds."""
         self.origin.otherwise = Script(error=Unavailable("refused"))
         opening = self.open(self.key)
         self.assertNoResult(opening)
@@ -142,14 +142,14 @@ class ResumeTests(NarsCase):
         self.assertEqual([0, 0], self.asked())
 
     def test_vanished_in_the_middle(self) -> None:
-        """An upstream that deletes the file under us cannot be waited for."""
-        self.script(*[Script(error=NotFound("404"))] * 2)  # the second after it was reminded
+        """If an upstream deletes the file during the download, it is not waited for."""
+        self.script(*[Script(error=NotFound("404"))] * 2)  # the second after its narinfo
         client = self.begun(self.key, script=Script(hold=True, cut_at=100_000))
         self.failureResultOf(client.done, NotFound)
         self.assertNotStored()
 
     def test_mirror_is_asked_for_the_very_same_file_only(self) -> None:
-        """A mirror with another compression of the NAR is no help in mid-file."""
+        """A mirror with another compression of the NAR cannot help in mid-file."""
         other = encoder("xz", 0)
         file = other.feed(self.sample.nar) + other.finish()
         url = NarKey(sha256_of(file).nix32, "xz").url
@@ -161,7 +161,7 @@ class ResumeTests(NarsCase):
         self.assertEqual([], self.asked(self.mirror))
 
     def test_other_file_of_the_same_nar_is_taken_from_its_start(self) -> None:
-        """Where only NarHash is known another file will do, from its first byte on."""
+        """If only NarHash is known, another file will do, from its first byte on."""
         bare = sample("bare", SIZE).altered(file_hash=None, file_size=None)
         maker = encoder("xz", 0)
         other = evolve(
@@ -181,7 +181,7 @@ class ResumeTests(NarsCase):
         self.assertEqual([0], self.asked(self.mirror))
 
     def test_database_trouble_is_not_the_mirrors(self) -> None:
-        """If our own database fails, no upstream counts as sick."""
+        """If our own database fails, no upstream counts as failing."""
         self.both()
         self.script(Script(stall_at=100_000), Script(error=Corrupt("416")))
         client = self.client(self.key)
@@ -199,7 +199,7 @@ class WrongBytesTests(NarsCase):
     inner_look = Look.IF_CHEAP
 
     def test_wrong_hash_of_the_only_source(self) -> None:
-        """Wrong bytes are never complete at a client and never stored; the next request tries."""
+        """Wrong bytes are never complete at a client and never stored; the next request is new."""
         client = self.begun(self.key, script=Script(hold=True, lie_at=10))
         self.failureResultOf(client.done, Corrupt)
         self.assertLess(len(client.data), len(self.sample.file))
@@ -209,12 +209,12 @@ class WrongBytesTests(NarsCase):
         self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_wrong_bytes_that_were_sent_are_said_to_be_wrong(self) -> None:
-        """A client that was cut off with wrong bytes is distinguished from all others."""
+        """A client that was cut off after wrong bytes gets an error of its own kind."""
         client = self.begun(self.key, script=Script(hold=True, lie_at=10))
         self.failureResultOf(client.done, WrongBytesSent)
 
     def test_wrong_hash_of_an_unknown_nar_is_tried_again(self) -> None:
-        """Wrong bytes are no absence: without a narinfo, too, the next request tries."""
+        """Wrong bytes are no absence: also without a narinfo, the next request tries again."""
         self.catalog = MemoryCatalog()
         self.restart()
         self.key = self.sample.conventional
@@ -247,7 +247,7 @@ class WrongBytesTests(NarsCase):
         self.assertStored(published=1)
 
     def test_lying_source_is_not_asked_again(self) -> None:
-        """A download does not ask a source again that alone has sent wrong bytes."""
+        """A download does not ask a source again if that alone has sent wrong bytes."""
         self.both()
         self.mirror.scripts.extend([Script(cut_at=0), Script(cut_at=0)])
         self.origin.otherwise = Script(lie_at=10)
@@ -257,7 +257,7 @@ class WrongBytesTests(NarsCase):
         self.assertEqual([0], self.asked())
 
     def test_mixed_lies_are_disentangled(self) -> None:
-        """If two sources gave the wrong bytes together, each is tried alone."""
+        """If two sources sent the wrong bytes together, each is tried alone."""
         self.both()
         size = len(self.sample.file)
         self.script(Script(error=Unavailable("x")))
@@ -269,7 +269,7 @@ class WrongBytesTests(NarsCase):
         self.assertStored()
 
     def test_endless_lies_end(self) -> None:
-        """Sources that send wrong bytes in turns are given up after some fresh starts."""
+        """Sources that send wrong bytes in turns are given up after some restarts."""
         self.both()
         lies = Script(lie_at=10, cut_at=100_000)
         self.script(*[Script(error=Unavailable("x")), lies] * 9)
@@ -291,14 +291,14 @@ class WrongBytesTests(NarsCase):
         self.assertStored()
 
     def test_body_whose_decoding_fails(self) -> None:
-        """A source with a broken wire encoding is left for the next, from the last good byte."""
+        """A source with a broken Content-Encoding is left for the next, from the last good byte."""
         self.both()
         self.script(Script(cut_at=None, end_at=100_000, failure=Corrupt("bad zstd")))
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual(([0], [100_000]), (self.asked(), self.asked(self.mirror)))
 
     def test_digest_that_notices_early(self) -> None:
-        """Bytes that cannot be decompressed are noticed in mid-file, and fetched elsewhere."""
+        """Bytes that cannot be decompressed are detected in mid-file, and fetched elsewhere."""
         self.sample = sample("z", SIZE, "zstd")
         self.key = self.sample.key
         self.origin.add(self.sample)
@@ -311,7 +311,7 @@ class WrongBytesTests(NarsCase):
         self.assertStored()
 
     def test_digest_that_notices_while_the_connection_breaks(self) -> None:
-        """The same when the source breaks off at that very moment."""
+        """The same if the source breaks off at that moment."""
         self.sample = sample("z", SIZE, "zstd")
         self.key = self.sample.key
         self.origin.add(self.sample)
@@ -356,7 +356,7 @@ class WrongBytesTests(NarsCase):
         self.failureResultOf(client.done, Unavailable)
 
     def test_unverifiable_file_is_refused(self) -> None:
-        """A file is not passed on if it has no FileHash and a compression that we cannot read."""
+        """A file is refused if it has no FileHash and a compression that ncps cannot read."""
         odd = sample("odd", SIZE).altered(file_hash=None, compression="lzip")
         self.origin.add(odd)
         self.refused(self.narinfos.get(odd.digest), NotFound)

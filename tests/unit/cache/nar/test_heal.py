@@ -40,7 +40,7 @@ class HealingTests(NarsCase):
         self.origin.log.clear()
 
     def test_missing_bytes_are_fetched_again(self) -> None:
-        """A file that was deleted under us is fetched again before any header is sent."""
+        """A file that somebody deleted is fetched again before any header is sent."""
         self.store.objects.clear()
         _, client = self.successResultOf(self.open(self.key, 5, 500))
         self.successResultOf(client.done)
@@ -65,7 +65,7 @@ class HealingTests(NarsCase):
         self.assertFalse(self.record().is_stored)
 
     def test_many_clients_heal_once(self) -> None:
-        """All clients that find the bytes missing share one new fetch."""
+        """All clients that find the bytes missing share one fetch."""
         self.store.objects.clear()
         self.script(Script(hold=True))
         opening = [self.open(self.key) for _ in range(3)]
@@ -119,7 +119,7 @@ class HealingTests(NarsCase):
         self.assertStored(published=1)
 
     def test_bytes_that_cannot_be_read_are_set_aside_and_fetched_again(self) -> None:
-        """Damage that is found while the bytes are read heals, too, once for all clients."""
+        """Damage that is found during a reading is healed, too, once for all clients."""
         opened = [self.get(self.nars.open(self.key)) for _ in range(2)]
         for nar in opened:
             self.assertTrue(self.get(nar.spoiled(Corrupt("Input/output error"))))
@@ -133,7 +133,7 @@ class HealingTests(NarsCase):
         self.assertStored(published=1)
 
     def test_healing_outlives_the_client_that_found_it(self) -> None:
-        """A client that a bad disk cuts off need not wait for the healing."""
+        """The healing continues without the client that a bad disk cuts off."""
         nar = self.get(self.nars.open(self.key))
         gate: Deferred[bool] = Deferred()
         quarantine = self.store.quarantine
@@ -150,7 +150,7 @@ class HealingTests(NarsCase):
         self.assertFalse(self.record().is_stored)
 
     def test_last_use_is_noted(self) -> None:
-        """The time when a NAR was last asked for is written to the catalog in time."""
+        """The time of a NAR's last use is written to the catalog."""
         self.clock.advance(500)
         self.download(self.key)
         self.get(self.uses.flush())

@@ -1,4 +1,4 @@
-"""Two upstreams have the same NAR in files that differ: one file is behind one URL."""
+"""Two upstreams have one NAR in files that differ: one file is behind one URL."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class OtherCompressorCase(CoreCase):
 
 
 class OtherCompressorTests(OtherCompressorCase):
-    """Tells the file of the two that is behind the URL."""
+    """Shows which of the two files is behind the URL."""
 
     def test_file_that_is_gone_for_good_is_replaced(self) -> None:
-        """A URL stays answerable: its NAR comes in the file that an upstream still has."""
+        """A URL can still be answered: its NAR comes in the file that an upstream has."""
         self.origin.nars.clear()
         self.assertEqual(self.other.file, self.download(self.sample.key))
         told = NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
@@ -91,7 +91,7 @@ class OtherCompressorTests(OtherCompressorCase):
         return client.data
 
     def test_bytes_that_were_stored_once_are_the_only_ones(self) -> None:
-        """After a loss, too, a URL stands for the bytes that it stood for (P5)."""
+        """Also after a loss, a URL stands for the bytes that it stood for (P5)."""
         self.download(self.sample.key)
         self.store.objects.clear()
         self.origin.nars.clear()
@@ -100,18 +100,18 @@ class OtherCompressorTests(OtherCompressorCase):
         self.assertEqual(self.sample.file, self.download(self.sample.key))
 
     def test_clients_that_have_some_of_the_other_file_go_on_in_it(self) -> None:
-        """A client that was cut in the file that came instead gets the rest of that file."""
+        """A client that was cut in the replacing file gets the rest of that file."""
         self.cut_in_the_other_file()
         self.assert_resumed()
 
     def test_they_go_on_in_it_in_the_next_life(self) -> None:
-        """The cache knows after a restart, too, which file came instead."""
+        """After a restart, the cache still knows the replacing file."""
         self.cut_in_the_other_file()
         self.restart()
         self.assert_resumed()
 
     def cut_in_the_other_file(self) -> None:
-        """Have a client cut in the middle of the file."""
+        """Let a client be cut in the middle of the file."""
         self.origin.nars.clear()
         self.mirror.scripts.append(Script(stall_at=100_000))
         _, client = self.successResultOf(self.open(self.sample.key))
@@ -122,7 +122,7 @@ class OtherCompressorTests(OtherCompressorCase):
         self.mirror.otherwise = Script()
 
     def assert_resumed(self) -> None:
-        """Check that a client that has a part gets the rest of the other file."""
+        """Check that a client with a part gets the rest of the other file."""
         part = self.start(self.nars.open(self.sample.key, is_part=True))
         self.clock.pump([1.0] * 5)
         nar = self.successResultOf(part)
@@ -133,7 +133,7 @@ class OtherCompressorTests(OtherCompressorCase):
         nar.close()
 
     def test_a_client_that_has_some_from_elsewhere_gets_nothing_else(self) -> None:
-        """A request for the rest, also beside others for the whole, is for the rest of that file.
+        """A request for the rest means that file, also beside requests for the whole.
 
         Another process, or an earlier life of this one, may have sent the first part. The others
         have no part, and get the NAR.
@@ -168,7 +168,7 @@ class OtherCompressorTests(OtherCompressorCase):
         self.assertEqual([], self.mirror.asked("nar"))
 
     def test_others_that_had_wrong_bytes_change_nothing_for_them(self) -> None:
-        """For a minute, wrong bytes at other clients do not send them the rest of another file."""
+        """For a minute after wrong bytes elsewhere, they do not get the rest of another file."""
         self.origin.scripts.append(Script(stall_at=100_000))
         _, client = self.successResultOf(self.open(self.sample.key))
         self.origin.otherwise = Script(error=Unavailable("reset"))
@@ -180,13 +180,13 @@ class OtherCompressorTests(OtherCompressorCase):
         self.failureResultOf(self.open(self.sample.key), Corrupt)
         self.assertEqual([], self.mirror.asked("nar"))
         self.clock.advance(RESUMED_S - 10)
-        self.get_wrong_bytes()  # which does not begin another minute
+        self.get_wrong_bytes()  # this does not begin another minute
         self.assertEqual([], self.mirror.asked("nar"))
         self.clock.advance(10)
         self.assertEqual(self.other.file, self.download(self.sample.key))
 
     def get_wrong_bytes(self) -> None:
-        """Have a client get the beginning of a file that is wrong at its end."""
+        """Let a client get the beginning of a file that is wrong at its end."""
         self.origin.scripts.append(Script(lie_at=len(self.sample.file) - 1, stall_at=100_000))
         _, client = self.successResultOf(self.open(self.sample.key))
         self.origin.release()

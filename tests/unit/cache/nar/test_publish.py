@@ -1,4 +1,4 @@
-"""A file that arrived is stored, or only passed on: too many downloads, full disks, old fences."""
+"""A file that arrived is stored, or only passed on: full disks, many downloads, old fences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AdmissionTests(NarsCase):
         return other.key
 
     def test_one_download_too_many_is_turned_away(self) -> None:
-        """Clients of another NAR come back later; those of one that arrives are served."""
+        """Clients of another NAR must come back later; those of an arriving one are served."""
         self.most_downloads = 1
         self.restart()
         other = self.second()
@@ -41,7 +41,7 @@ class AdmissionTests(NarsCase):
         self.assertEqual({"cache-download-max-count": 1}, self.reached)
 
     def test_download_waits_for_spools_to_be_published(self) -> None:
-        """A download without a place asks no upstream yet, and goes on when it gets one."""
+        """A download without a place asks no upstream yet, and continues when it gets one."""
         self.most_spooled = SIZE
         self.restart()
         other = self.second()
@@ -56,7 +56,7 @@ class AdmissionTests(NarsCase):
         self.assertEqual({"published": 2}, self.ended)
 
     def test_download_waits_in_vain_for_so_long(self) -> None:
-        """Its clients are told to come back later; the downloads before it go on."""
+        """Its clients must come back later; the downloads before it continue."""
         self.most_spooled = SIZE
         self.restart()
         other = self.second()
@@ -72,7 +72,7 @@ class AdmissionTests(NarsCase):
         self.download(other)
 
     def test_short_of_space_streams_through(self) -> None:
-        """If less is free than the reserve, clients get every byte, and nothing is kept."""
+        """If less space is free than the reserve, clients get all bytes, and nothing is kept."""
         self.free = len(self.sample.file) + 999
         client = self.begun(self.key, script=Script(hold=True))
         self.successResultOf(client.done)
@@ -85,7 +85,7 @@ class AdmissionTests(NarsCase):
         self.assertStored(unkept=1)
 
     def test_each_stored_nar_is_told(self) -> None:
-        """The eviction learns of a NAR that was stored, and of no other."""
+        """The eviction learns of each stored NAR, and of no other."""
         told: list[dict[str, float]] = []
         self.core.publication.watch(lambda: told.append(self.ended))
         self.free = 0
@@ -96,7 +96,7 @@ class AdmissionTests(NarsCase):
         self.assertEqual([{"unkept": 1, "published": 1}], told)
 
     def test_nar_larger_than_the_store_is_fetched_once_while_it_flows(self) -> None:
-        """Such a NAR is not kept; a client that comes while it arrives gets it from the start."""
+        """Such a NAR is not kept; clients that come during its download get it from the start."""
         self.admission._largest = 1000
         self.script(Script(stall_at=100_000))
         first = self.client(self.key)
@@ -111,7 +111,7 @@ class AdmissionTests(NarsCase):
         self.assertEqual({"cache-max-size": 1}, self.reached)
 
     def test_upstreams_busy_by_us_are_told_as_such(self) -> None:
-        """Waiting in vain for a place at an upstream does not harm its health."""
+        """If ncps waits in vain for a place at an upstream, the upstream's health is the same."""
         self.script(Script(error=Busy("waited")), Script(error=Busy("waited")))
         opening = self.open(self.key)
         self.clock.pump([1, 1, 1])
@@ -129,7 +129,7 @@ class FenceTests(NarsCase):
         self.get(self.catalog.mark_stored(self.record(), 10**18))
 
     def test_what_was_fetched_is_taken_over_at_once(self) -> None:
-        """If no later holder has stored it, its bytes get their row at once."""
+        """If no later holder has stored it, its bytes get their row immediately."""
         self.get(self.catalog.mark_missing(self.key))
         self.store.objects.clear()
         self.narinfos.changed(self.key)
@@ -150,7 +150,7 @@ class FenceTests(NarsCase):
 
 class FullDiskTests(NarsCase):
     def test_no_room_for_a_file_streams_through(self) -> None:
-        """A full disk does not keep clients from their bytes; nothing is marked as stored."""
+        """Also on a full disk clients get their bytes; nothing is marked as stored."""
         self.is_full = True
         client = self.begun(self.key, script=Script(hold=True))
         self.successResultOf(client.done)
@@ -159,7 +159,7 @@ class FullDiskTests(NarsCase):
         self.assertEqual({"unkept": 1}, self.ended)
 
     def test_disk_that_fills_up_on_the_way(self) -> None:
-        """The same if the disk is full in mid-file."""
+        """The same if the disk becomes full in mid-file."""
         self.patch(os, "pwrite", full_after(100_000))
         client = self.begun(self.key, script=Script(hold=True))
         self.successResultOf(client.done)
@@ -167,7 +167,7 @@ class FullDiskTests(NarsCase):
         self.assertNotStored()
 
     def test_store_full_on_publish(self) -> None:
-        """If only the publication fails, clients are done already and nothing is marked."""
+        """If only the publication fails, clients have their bytes already; nothing is marked."""
         for times, trouble in enumerate((StorageFull("quota"), Unavailable("EIO")), 1):
             self.store.failing = None
             self.script(Script(stall_at=100_000))
@@ -180,7 +180,7 @@ class FullDiskTests(NarsCase):
             self.assertNotStored()
 
     def test_catalog_that_fails_after_publication(self) -> None:
-        """Bytes without a row are no harm: the next request takes them over."""
+        """Bytes without a row do no harm: the next request adopts them."""
         self.script(Script(stall_at=100_000))
         client = self.client(self.key)
         self.catalog.failing_writes = Unavailable("locked")
@@ -193,7 +193,7 @@ class FullDiskTests(NarsCase):
         self.assertTrue(self.record().is_stored)
 
     def test_late_client_fetches_its_own(self) -> None:
-        """A client that comes after bytes have passed without being kept starts another fetch."""
+        """If the first bytes were not kept, a client that comes later starts another download."""
         big = sample("big", WINDOW_HIGH + 3_000_000, "none")
         self.origin.add(big)
         self.learn(big)
@@ -220,7 +220,7 @@ class FullDiskTests(NarsCase):
         self.assertEqual({"failed": 1}, self.ended)
 
     def test_threads_that_stop_end_the_download(self) -> None:
-        """A trouble of our own ends the download at once, and is not tried at other upstreams."""
+        """A fault of our own ends the download immediately; no other upstream is asked."""
         self.both()
 
         class Stopped:

@@ -1,4 +1,4 @@
-"""The quarantine: which wrong files it keeps, which go, and the cost of looking."""
+"""The quarantine: which wrong files it keeps, which it discards, and the cost of looking."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class QuarantineCase(SynchronousTestCase):
         self.use()
 
     def use(self, **changes: Any) -> Quarantine:
-        """Make the quarantine anew, with other bounds."""
+        """Make the quarantine again, with other bounds."""
         plain: dict[str, Any] = {"count": 3, "size": 1000, "age_s": HOUR}
         self.quarantine = Quarantine(
             fake_world(
@@ -68,12 +68,12 @@ class QuarantineCase(SynchronousTestCase):
 
     @property
     def set_aside(self) -> float:
-        """The number of files that went into the quarantine."""
+        """Number of files that were set aside."""
         return counted(self.metrics.quarantine_set_aside)
 
     @property
     def discarded(self) -> dict[str, float]:
-        """Files that were discarded or never set aside, by the bound."""
+        """Number of files that were discarded or never set aside, by the bound."""
         return series(self.metrics.quarantine_discarded)
 
     def tearDown(self) -> None:
@@ -88,16 +88,16 @@ class QuarantineCase(SynchronousTestCase):
         return value
 
     def put(self, number: int, data: bytes = b"wrong") -> bool:
-        """Find a stored file wrong."""
+        """Let a stored file be found wrong."""
         self.store.put(key_of(number), data)
         return self.get(self.quarantine.put(key_of(number)))
 
     def there(self, number: int, data: bytes = b"wrong", ago_s: float = 0.0) -> SetAside:
-        """Have a file there from before."""
+        """Let a file be there from before."""
         return self.store.put_aside(key_of(number), data, NOW - timedelta(seconds=ago_s))
 
     def look(self) -> None:
-        """Have the ticker's look taken."""
+        """Let the ticker take a look."""
         self.clock.advance(TROUBLE_S)
         self.get(self.quarantine.check())
 
@@ -115,13 +115,13 @@ class PutTests(QuarantineCase):
     """A file that is found wrong is set aside, or deleted."""
 
     def test_a_wrong_file_is_set_aside_and_counted(self) -> None:
-        """The file is there for the operator, and the gauges say so at once."""
+        """The file is there for the operator, and the gauges show it immediately."""
         self.assertTrue(self.put(1))
         self.assertEqual([(key_of(1), b"wrong")], self.store.quarantined)
         self.assertEqual((1, {}, [(1, 5)]), (self.set_aside, self.discarded, self.shown))
 
     def test_nothing_there_is_no_error(self) -> None:
-        """Another process may have removed it, at any moment."""
+        """Another process may have removed it at any moment."""
 
         async def gone(_: NarKey) -> bool:
             return False
@@ -137,7 +137,7 @@ class PutTests(QuarantineCase):
         self.assertEqual((0, {}, []), (self.set_aside, self.discarded, self.shown))
 
     def test_without_room_for_any_file_it_is_deleted(self) -> None:
-        """One line names the setting that refused it."""
+        """One log line names the setting that refused it."""
         for bound in ("count", "size", "age"):
             self.use(**{"age_s" if bound == "age" else bound: 0})
             with capturedLogs() as lines:
@@ -158,7 +158,7 @@ class PutTests(QuarantineCase):
         self.assertEqual({}, self.store.objects)
 
     def test_without_room_on_the_disk_it_is_deleted(self) -> None:
-        """A full bucket cannot copy; the wrong file must not stay under its name for that."""
+        """A full bucket cannot copy; nevertheless the wrong file must not stay under its name."""
 
         async def full(_: NarKey) -> bool:
             raise StorageFull("no room")
@@ -196,14 +196,14 @@ class PutTests(QuarantineCase):
 
 
 class ReplacedTests(QuarantineCase):
-    """Files that the store sets aside, since other bytes are published under their keys."""
+    """Files that the store sets aside, because other bytes are published under their keys."""
 
     def publish(self, number: int, data: bytes) -> None:
         sources = Path(self.mktemp())
         self.get(self.store.publish(key_of(number), spooled(sources, data)))
 
     def test_it_is_counted_and_bounded_like_any_other(self) -> None:
-        """The bounds hold for them, too, even if they keep nothing."""
+        """The bounds apply to them, too, even if they keep nothing."""
         for number in range(5):
             self.store.put(key_of(number), b"wrong")
             self.publish(number, b"right")
@@ -220,7 +220,7 @@ class LookTests(QuarantineCase):
     """A look discards the files beyond the bounds: one process at a time, and not too often."""
 
     def test_the_oldest_make_room(self) -> None:
-        """This happens when one more is set aside; one line and the gauges say so."""
+        """This happens when one more is set aside; a log line and the gauges show it."""
         for number in (1, 2, 3):
             self.there(number, ago_s=100.0 * number)
         with capturedLogs() as lines:
@@ -231,7 +231,7 @@ class LookTests(QuarantineCase):
         self.assertEqual((1, 5), (line["files"], line["freed"]))
 
     def test_age_is_looked_after_though_nothing_is_set_aside(self) -> None:
-        """The ticker looks after the age of files."""
+        """The ticker checks the age of the files."""
         self.there(1)
         self.look()
         self.assertEqual([(1, 5)], self.shown)
@@ -240,7 +240,7 @@ class LookTests(QuarantineCase):
         self.assertEqual((set(), {"age": 1}, (0, 0)), (self.left(), self.discarded, self.shown[-1]))
 
     def test_a_clock_that_is_set_makes_nothing_old(self) -> None:
-        """To set the time of day makes no file older."""
+        """Setting the time of day makes no file older."""
         self.there(1)
         for step in (HOUR, -HOUR, 48 * HOUR, -24 * HOUR):
             self.clock.ahead += step
@@ -251,14 +251,14 @@ class LookTests(QuarantineCase):
         self.assertEqual(set(), self.left())
 
     def test_nothing_to_do_is_said_nowhere(self) -> None:
-        """A look without anything to do writes no line to the log."""
+        """A look without anything to do writes no log line."""
         self.there(1)
         with capturedLogs() as lines:
             self.look()
         self.assertEqual([], lines)
 
     def test_many_bad_files_cost_few_looks(self) -> None:
-        """A thousand in a row are a look or two a second, and all within the bounds after."""
+        """A thousand files in a row cause a look or two a second; then the bounds are kept."""
         walks = 0
         walk = self.store.walk_quarantine
 
@@ -277,7 +277,7 @@ class LookTests(QuarantineCase):
         self.assertEqual((3, 15), self.shown[-1])
 
     def test_what_was_set_aside_while_somebody_looks_is_looked_at_after(self) -> None:
-        """The next look begins after this one, and sees that file."""
+        """The next look begins after this one, and finds that file."""
         gate: Deferred[None] = Deferred()
         discard = self.store.discard
         discarding: list[SetAside] = []
@@ -307,7 +307,7 @@ class LookTests(QuarantineCase):
         self.assertEqual((10, 50), self.shown[-1])
 
     def test_one_process_at_a_time_discards(self) -> None:
-        """Another one counts, and looks again while there are too many files."""
+        """Another process counts, and looks again while there are too many files."""
         for number in range(5):
             self.there(number, ago_s=number)
         lease = self.held()
@@ -320,7 +320,7 @@ class LookTests(QuarantineCase):
         self.assertEqual((3, (3, 15)), (len(self.left()), self.shown[-1]))
 
     def test_another_process_within_the_bounds_is_left_alone(self) -> None:
-        """A process that only counts does not look more often than the ticker."""
+        """A process that only counts looks no more often than the ticker."""
         self.there(1)
         lease = self.held()
         self.look()
@@ -346,7 +346,7 @@ class LookTests(QuarantineCase):
         self.assertEqual(2, len(lines))
 
     def test_what_cannot_be_discarded_keeps_no_other(self) -> None:
-        """The file is counted as there, and tried again at every look."""
+        """The file is counted as there, and each look tries it again."""
         stuck = [self.there(number, ago_s=HOUR + number) for number in (7, 8)]
         self.store.undiscardable = {each.mark for each in stuck}
         for number in range(5):
@@ -361,7 +361,7 @@ class LookTests(QuarantineCase):
         self.assertEqual((3, 15), self.shown[-1])
 
     def test_what_is_away_is_looked_for_later(self) -> None:
-        """While store or leases are away, each look writes one line, and not a storm of lines."""
+        """While store or leases are away, each look writes only one log line."""
         self.use(count=1)
         faults: list[tuple[Any, NcpsError]] = [
             (self.store, Unavailable("no store")),

@@ -24,7 +24,7 @@ class ReadyTests(NarsCase):
         self.changed.clear()
 
     def opened(self) -> ServedNar:
-        """The NAR as a client gets it who asks now."""
+        """Return the NAR as a client gets it that asks now."""
         return self.get(self.nars.open(self.key))
 
     def reopener(self) -> Reopen:
@@ -33,7 +33,7 @@ class ReadyTests(NarsCase):
         return reopen
 
     def content(self, reopen: Reopen) -> bytes | None:
-        """The contents of the file that is opened; None if none is."""
+        """Return the contents of the opened file; None if there is none."""
         file = reopen()
         if file is None:
             return None
@@ -44,13 +44,13 @@ class ReadyTests(NarsCase):
             os.close(file.fd)
 
     def test_stored_nar_is_ready_again_and_again(self) -> None:
-        """Its file is opened each time."""
+        """Each time its file is opened again."""
         reopen = self.reopener()
         for _ in range(2):
             self.assertEqual(self.sample.file, self.content(reopen))
 
     def test_uses_are_noted(self) -> None:
-        """A NAR that is sent again is as young as one that is asked for."""
+        """A NAR that is sent again counts as used, like one that is asked for."""
         times = []
         for _ in range(2):
             self.clock.advance(1000)
@@ -62,7 +62,7 @@ class ReadyTests(NarsCase):
         self.assertEqual(1000, times[1] - times[0])
 
     def test_bytes_that_are_gone_or_others_are_asked_for(self) -> None:
-        """Also if no notice has come."""
+        """Also if no notice has arrived."""
         reopen = self.reopener()
         data = self.store.objects.pop(self.key)
         self.assertIsNone(self.content(reopen))
@@ -74,7 +74,7 @@ class ReadyTests(NarsCase):
         self.assertEqual(data, self.content(reopen))
 
     def test_each_change_is_told(self) -> None:
-        """Here, by another process, and by one whose notices were lost."""
+        """Changes here, by another process, and by a process whose notices were lost."""
         self.narinfos.changed(self.key)
         self.board.heard(Notice("nar", self.key.file_name))
         self.board.heard(Notice("gap"))
@@ -94,7 +94,7 @@ class ReadyTests(NarsCase):
         self.assertIsNotNone(self.opened().reopener())
 
     def test_only_what_the_row_describes_in_full(self) -> None:
-        """No tag, another size or other bytes than those of the URL: each client asks."""
+        """Without a tag, with another size or with other bytes than the URL's, each client asks."""
         record = self.record()
         for other in (
             evolve(record, stored_tag=""),
@@ -107,7 +107,7 @@ class ReadyTests(NarsCase):
             self.assertIsNotNone(ready.reopener(ready.memory.changes, record))
 
     def test_nar_that_arrives_is_not_ready(self) -> None:
-        """While it is fetched again, clients follow the download."""
+        """While a NAR is fetched again, clients follow the download."""
         reopen = self.reopener()
         self.script(Script(stall_at=1000))
         data = self.store.objects.pop(self.key)
@@ -120,7 +120,7 @@ class ReadyTests(NarsCase):
         self.assertEqual(self.sample.file, self.content(self.reopener()))
 
     def test_hearsay_is_not_ready(self) -> None:
-        """Bytes from an upstream that is ours no more are looked into first."""
+        """Bytes from an upstream that is no longer ours are verified first."""
         ready = self.nars.ready
         reopen = ready.reopener(ready.memory.changes, evolve(self.record(), verified_at=None))
         assert reopen is not None
@@ -130,7 +130,7 @@ class ReadyTests(NarsCase):
         self.assertIsNotNone(self.content(reopen))
 
     def test_miss_is_not_ready(self) -> None:
-        """Only stored bytes are."""
+        """Only stored bytes are ready."""
         self.narinfos.changed(self.key)
         self.get(self.catalog.mark_missing(self.key))
         self.store.objects.clear()

@@ -1,4 +1,4 @@
-"""Relays: a process follows the holder of the lease, and takes its place when it is gone."""
+"""Relays: a process follows the holder of the lease, and takes its place if it disappears."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class RelayCase(CoreCase):
         self.peers.line.scripts.extend(scripts)
 
     def asked(self) -> list[int]:
-        """Offsets of the NAR asked of the upstream."""
+        """Offsets of the requests for the NAR to the upstream."""
         return [offset for _, offset in self.origin.asked("nar")]
 
     def relayed(self) -> list[int]:
-        """Offsets of the NAR asked of the other process."""
+        """Offsets of the requests for the NAR to the other process."""
         return [offset for _, offset in self.peers.line.asked("nar")]
 
     def publish(self) -> None:
@@ -74,11 +74,11 @@ class RelayCase(CoreCase):
         )
 
     def end(self) -> None:
-        """Let the other process give the lease back."""
+        """Let the other process release the lease."""
         self.get(self.lease.release())
 
     def turns(self, seconds: float) -> None:
-        """Let time pass, in small steps."""
+        """Let time pass in small steps."""
         for _ in range(int(seconds / TURN_S * 2) + 1):
             self.clock.advance(TURN_S / 2)
 
@@ -89,7 +89,7 @@ class RelayCase(CoreCase):
 
 class FollowTests(RelayCase):
     def test_bytes_come_from_who_fetches_them(self) -> None:
-        """The NAR streams from the other process; the upstream is not asked once more."""
+        """The NAR streams from the other process; the upstream gets no further request."""
         self.script(Script(stall_at=HALF))
         client = self.client(self.key)
         self.assertEqual(self.sample.file[:HALF], client.data)
@@ -114,7 +114,7 @@ class FollowTests(RelayCase):
         self.end()
 
     def test_clients_share_what_is_relayed(self) -> None:
-        """Many clients here are one client there, also one that wants a part."""
+        """Many clients here are one client there, also if one wants a part."""
         self.script(Script(stall_at=HALF))
         first = self.client(self.key)
         second = self.client(self.key, 1000)
@@ -127,7 +127,7 @@ class FollowTests(RelayCase):
         self.end()
 
     def test_end_waits_for_a_verdict_of_our_own(self) -> None:
-        """Bytes of another process are judged like those of an upstream."""
+        """This process judges the bytes of another process like those of an upstream."""
         self.script(Script(lie_at=1000, stall_at=HALF))
         client = self.client(self.key)
         self.peers.line.release()
@@ -139,7 +139,7 @@ class FollowTests(RelayCase):
         self.assertEqual({"published": 1}, self.ended)
 
     def test_nar_that_is_arriving_can_be_followed(self) -> None:
-        """Another process gets the file that arrives here; no byte is fetched for it alone."""
+        """Another process gets the file that arrives here, without a fetch for it alone."""
         self.refused(self.nars.arriving_nar(self.key), NotFound)
         self.end()
         self.origin.scripts.append(Script(stall_at=HALF))
@@ -157,7 +157,7 @@ class FollowTests(RelayCase):
 
 class TakeOverTests(RelayCase):
     def test_holder_dies_in_the_middle(self) -> None:
-        """Its bytes are not lost: the rest comes from the upstream, by Range."""
+        """The bytes here are kept: the rest comes from the upstream, by Range."""
         self.script(Script(cut_at=HALF), GONE)
         client = self.client(self.key)
         self.assertEqual(self.sample.file[:HALF], client.data)
@@ -172,7 +172,7 @@ class TakeOverTests(RelayCase):
         self.assertEqual(self.sample.file, self.store.objects[self.key])
 
     def test_connection_breaks_while_the_holder_lives(self) -> None:
-        """The holder is followed again, from the byte that is here."""
+        """The process follows the holder again, from the byte that is here."""
         self.script(Script(cut_at=HALF), GONE, Script(cut_at=HALF + 1000))
         client = self.client(self.key)
         self.turns(3)
@@ -195,7 +195,7 @@ class TakeOverTests(RelayCase):
         self.assertEqual([0], self.asked())
 
     def test_holder_that_is_never_reached_nor_gone(self) -> None:
-        """After a while clients are told to come back: no process fetches the NAR twice."""
+        """After a while clients must come back: no process fetches the NAR twice."""
         self.peers.failure = Unavailable("no route")
         opening = self.open(self.key)
         self.turns(PATIENCE_S - 5)
@@ -218,7 +218,7 @@ class TakeOverTests(RelayCase):
         self.end()
 
     def test_holder_that_opens_and_is_silent(self) -> None:
-        """A process that has the file and sends no head is not waited for either."""
+        """A process that has the file and sends no head is not waited for, either."""
         self.script(*[Script(hold=True)] * 9)
         opening = self.open(self.key)
         self.turns(PATIENCE_S + 5)
@@ -226,7 +226,7 @@ class TakeOverTests(RelayCase):
         self.end()
 
     def test_holder_without_address_is_waited_for(self) -> None:
-        """Where processes cannot reach each other, the catalog says when the NAR is there."""
+        """If processes cannot reach each other, the catalog shows when the NAR is stored."""
         self.get(self.lease.release())
         self.there = MemoryLeases("", beside=self.leases)
         self.lease = self.taken()
@@ -242,7 +242,7 @@ class TakeOverTests(RelayCase):
         self.assertEqual((Outcome.HIT, []), (hit.outcome, self.asked()))
 
     def test_holder_stores_it_while_we_are_cut_off(self) -> None:
-        """The rest of the NAR comes out of the store."""
+        """The rest of the NAR comes from the store."""
         self.script(Script(cut_at=HALF), GONE)
         client = self.client(self.key)
         self.peers.failure = NotFound("not arriving any more")
@@ -262,7 +262,7 @@ class TakeOverTests(RelayCase):
         self.assertEqual(({"published": 1}, []), (self.ended, self.asked()))
 
     def test_holder_never_ends(self) -> None:
-        """A file that was followed to its end was served; the wait to publish it has an end."""
+        """A completely followed file has been served; the wait to publish it ends."""
         client = self.client(self.key)
         self.assertWhole(client)
         self.clock.advance(SETTLE_S)
@@ -271,7 +271,7 @@ class TakeOverTests(RelayCase):
         self.end()
 
     def test_lease_lost_on_the_way(self) -> None:
-        """A process that lost the lease publishes only if its successor has not done it."""
+        """A process that lost the lease publishes only if its successor has not done so."""
         self.end()
         self.origin.scripts.append(Script(stall_at=HALF))
         client = self.client(self.key)
@@ -283,7 +283,7 @@ class TakeOverTests(RelayCase):
         self.assertIsNot(ours, self.leases.held.get(lease_of(self.key)))
 
     def test_successor_has_stored_it_meanwhile(self) -> None:
-        """A process that lost the lease without noticing does not overwrite its successor's row."""
+        """A process that lost the lease unnoticed does not overwrite its successor's row."""
         self.end()
         self.origin.scripts.append(Script(stall_at=HALF))
         client = self.client(self.key)
@@ -313,11 +313,11 @@ class SlowHolderTests(RelayCase):
         self.assertEqual(([HALF], {"published": 1}), (self.asked(), self.ended))
 
     def test_lease_of_a_trickling_holder_is_free(self) -> None:
-        """The file of a holder that sends a few bytes now and then is left, too."""
+        """The file of a holder that sends only a few bytes from time to time is left, too."""
         self.script(Script(trickles_from=HALF, chunk=100))
         client = self.client(self.key)
         self.end()
-        for _ in range(2 * int(LOOK_S)):  # the first seconds had a good beginning
+        for _ in range(2 * int(LOOK_S)):  # at first it sent fast
             self.turns(1)
             self.peers.line.release()
         self.assertWhole(client)
@@ -336,7 +336,7 @@ class SlowHolderTests(RelayCase):
         self.end()
 
     def test_leases_that_cannot_be_asked_change_nothing(self) -> None:
-        """The holder is followed while the backend cannot tell whether the lease is free."""
+        """The holder is followed while the backend cannot say whether the lease is free."""
         self.script(Script(stall_at=HALF))
         client = self.client(self.key)
         self.leases.failing = Unavailable("no leases")
@@ -348,7 +348,7 @@ class SlowHolderTests(RelayCase):
         self.end()
 
     def test_quick_holder_without_a_lease_is_followed(self) -> None:
-        """A process that still sends, and has given the lease back, is not disturbed."""
+        """A process that still sends, and has released the lease, is not disturbed."""
         self.script(Script(trickles_from=HALF, chunk=10_000))
         client = self.client(self.key)
         self.publish()
@@ -360,7 +360,7 @@ class SlowHolderTests(RelayCase):
         self.assertEqual(([], [0]), (self.asked(), self.relayed()))
 
     def test_endless_holder_is_left(self) -> None:
-        """More bytes than a narinfo allows are no NAR: this process fetches it anew."""
+        """A body longer than the narinfo allows is wrong: this process fetches the NAR anew."""
         record = self.catalog.records[self.key]
         assert record is not None
         self.catalog.records[self.key] = evolve(record, file_size=None)
@@ -378,7 +378,7 @@ class SlowHolderTests(RelayCase):
 
 class LeaselessTests(RelayCase):
     def test_leases_fail_before_the_first_byte(self) -> None:
-        """Without leases nothing is fetched: clients are told to come back, at once."""
+        """Without leases nothing is fetched: clients must come back, and learn that immediately."""
         self.leases.failing = Unavailable("no leases")
         self.failureResultOf(self.open(self.key), Unavailable)
         self.leases.failing = None

@@ -1,4 +1,4 @@
-"""NARs: one fetch for all clients, and NARs that are not here or that no upstream has."""
+"""NARs: one fetch for all clients; NARs that are not here, or that no upstream has."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class MissTests(NarsCase):
         hit.close()
 
     def test_sidecar_is_kept_beside_it(self) -> None:
-        """With the NAR its narinfo is put into the store, as the upstream gave it."""
+        """The NAR's narinfo is put into the store with it, as the upstream sent it."""
         self.download(self.key)
         text = self.sidecars.texts[self.sample.digest]
         self.assertIn(b"NcpsUpstream: http://a.example.org\n", text)
         self.assertTrue(text.startswith(self.sample.narinfo.render()))
 
     def test_zstd_is_verified_while_it_arrives(self) -> None:
-        """Where it costs little, NarHash is checked before anything is published."""
+        """If that is cheap, NarHash is checked before anything is published."""
         self.sample = sample("z", SIZE, "zstd")
         self.origin.add(self.sample)
         self.key = self.sample.key
@@ -91,7 +91,7 @@ class MissTests(NarsCase):
         self.assertEqual([0], self.asked())
 
     def test_all_clients_leave_and_it_is_stored_all_the_same(self) -> None:
-        """A download goes on when no client waits for it."""
+        """A download continues when no client waits for it."""
         self.script(Script(stall_at=100_000))
         clients = [self.client(self.key) for _ in range(2)]
         for client in clients:
@@ -100,7 +100,7 @@ class MissTests(NarsCase):
         self.assertStored()
 
     def test_slow_client_outlives_the_download(self) -> None:
-        """A client that reads slowly gets all, long after the file was renamed into the store."""
+        """A slow client gets all bytes, long after the file was renamed into the store."""
         _, client = self.successResultOf(self.open(self.key, hold=True))
         self.assertStored()
         while not client.done.called:
@@ -109,7 +109,7 @@ class MissTests(NarsCase):
         self.assertEqual(self.sample.file, client.data)
 
     def test_last_bytes_wait_for_the_verdict(self) -> None:
-        """No client has a whole file before its hash was found right."""
+        """No client gets the whole file before its hash was found right."""
         self.script(Script(stall_at=len(self.sample.file)))
         client = self.client(self.key)
         self.assertEqual(len(self.sample.file) - HOLD_BACK, len(client.data))
@@ -117,7 +117,7 @@ class MissTests(NarsCase):
         self.successResultOf(client.done)
 
     def test_uncompressed_may_be_compressed_on_the_wire(self) -> None:
-        """A Content-Encoding is welcome only for a NAR without compression."""
+        """A Content-Encoding is accepted only for a NAR without compression."""
         plain = sample("plain", 100_000, "none")
         self.origin.add(plain)
         self.learn(plain)
@@ -157,7 +157,7 @@ class MissTests(NarsCase):
         self.assertEqual(len(bare.file), self.get(nar.known_size()))
 
     def test_body_taken_after_the_end_comes_from_the_store(self) -> None:
-        """A client that opens the body late finds it, though the download has ended meanwhile."""
+        """A client that opens the body late gets it, although the download has ended."""
         self.script(Script(stall_at=100_000))
         opening = self.start(self.nars.open(self.key))
         nar = self.successResultOf(opening)
@@ -168,7 +168,7 @@ class MissTests(NarsCase):
         self.assertEqual(self.sample.file[5:10], client.data)
 
     def test_stored_by_a_peer_while_waiting_for_the_lease(self) -> None:
-        """If another replica was quicker, its NAR is served and nothing is fetched."""
+        """If another replica was faster, its NAR is served and nothing is fetched."""
         lease = self.get(self.leases.try_hold(lease_of(self.key)))
         assert lease is not None
         opening, sizing = self.open(self.key), self.start(self.nars.stat(self.key))
@@ -194,7 +194,7 @@ class MissTests(NarsCase):
         self.assertEqual({"failed": 1}, self.ended)
 
     def test_stop_cuts_what_is_under_way(self) -> None:
-        """At shutdown clients are broken off and nothing partial is stored."""
+        """At shutdown clients are cut off, and nothing partial is stored."""
         self.script(Script(stall_at=100_000))
         client = self.client(self.key)
         stopping = self.start(self.tasks.stop(5))
@@ -205,7 +205,7 @@ class MissTests(NarsCase):
         self.assertEqual({"cancelled": 1}, self.ended)
 
     def test_stop_while_waiting_for_the_head(self) -> None:
-        """Clients without a byte are told "later"."""
+        """Clients without a byte get an error that says to try later."""
         self.script(Script(hold=True))
         opening = self.open(self.key)
         stopping = self.start(self.tasks.stop(0))
@@ -225,7 +225,7 @@ class MissTests(NarsCase):
 
 
 class UnknownTests(NarsCase):
-    """NARs of which no narinfo is known."""
+    """NARs whose narinfo is not known."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -240,7 +240,7 @@ class UnknownTests(NarsCase):
         self.assertEqual([self.key.url], [url for url, _ in self.origin.asked("nar")])
 
     def test_absent_is_remembered(self) -> None:
-        """An absence is told, remembered for a while, and asked about again afterwards."""
+        """An absence is remembered for a while, and after that an upstream is asked again."""
         self.origin.nars.clear()
         with capturedLogs() as lines:
             self.failureResultOf(self.open(self.key), NotFound)
@@ -254,7 +254,7 @@ class UnknownTests(NarsCase):
         self.assertEqual([0, 0], self.asked())
 
     def test_narinfo_ends_the_absence(self) -> None:
-        """A narinfo that points at the NAR shows that an upstream has it after all."""
+        """A narinfo that names the NAR shows that an upstream has it nevertheless."""
         file = self.origin.nars.pop(self.sample.url)
         self.failureResultOf(self.open(self.key), NotFound)
         self.origin.nars[self.sample.url] = file
@@ -271,12 +271,12 @@ class UnknownTests(NarsCase):
         self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_name_that_is_no_hash(self) -> None:
-        """No NAR can have a name that spells no SHA-256, so no upstream is asked."""
+        """A name that is no SHA-256 belongs to no NAR, so no upstream is asked."""
         self.failureResultOf(self.open(NarKey("z" * 52, "xz")), NotFound)
         self.assertEqual([], self.asked())
 
     def test_narinfo_only_in_memory_is_as_good(self) -> None:
-        """If the narinfo could not be recorded, the NAR behind it is fetched all the same."""
+        """If the narinfo could not be recorded, its NAR is fetched nevertheless."""
         self.catalog.failing_writes = StorageFull("no space")
         url = "https://cdn.example.org/x/uuid"
         odd = self.sample.altered(url=url)
@@ -291,16 +291,16 @@ class UnknownTests(NarsCase):
 
 class AbsentTests(NarsCase):
     def test_nar_that_is_gone_takes_its_narinfo_along(self) -> None:
-        """No NAR behind a narinfo: 404, and the narinfo is no longer shown as a hit."""
+        """If no upstream has a narinfo's NAR: 404, and the narinfo is no longer a hit."""
         self.origin.nars.clear()
         self.failureResultOf(self.open(self.key), NotFound)
         self.assertEqual({}, self.catalog.entries)
         self.assertIsNone(self.memory.get(self.sample.digest))
         self.learn(self.sample)
-        self.assertEqual(3, len(self.origin.asked("narinfo")))  # once to remind it of the NAR
+        self.assertEqual(3, len(self.origin.asked("narinfo")))  # once after its narinfo
 
     def test_upstream_that_has_forgotten_its_nar_is_reminded(self) -> None:
-        """A cache like this one knows NARs by their narinfos: it is asked for one once more."""
+        """Another ncps knows NARs by their narinfos: it is asked once more after a narinfo."""
         for is_head in (True, False):
             self.setUp()
             self.origin.nars.clear()
@@ -331,7 +331,7 @@ class AbsentTests(NarsCase):
         self.assertEqual([(self.sample.url, 0)], self.origin.asked("stat"))
 
     def test_stat_of_what_nobody_has(self) -> None:
-        """HEAD is 404 or "later" by the same rules, and asks all upstreams."""
+        """HEAD gets 404 or 503 by the same rules, after all upstreams were asked."""
         self.origin.nars.clear()
         self.refused(self.nars.stat(self.key), NotFound)
         self.mirror.add(self.sample)
@@ -340,7 +340,7 @@ class AbsentTests(NarsCase):
         self.refused(self.nars.stat(self.key), Unavailable)
 
     def test_stat_of_a_size_that_is_signed(self) -> None:
-        """An uncompressed NAR has the size NarSize, before its bytes arrive and meanwhile."""
+        """An uncompressed NAR has the size NarSize, before and while its bytes arrive."""
         plain = sample("plain", SIZE, "none")
         self.origin.add(plain)
         self.learn(plain)
@@ -363,7 +363,7 @@ class AbsentTests(NarsCase):
         nar.close()
 
     def test_stat_of_unknown_size(self) -> None:
-        """An upstream's word for a size does not count: no bytes follow that could refute it."""
+        """A size that an upstream says does not count, because no bytes follow to check it."""
         bare = sample("bare", SIZE).altered(file_size=None)
         self.origin.add(bare)
         self.learn(bare)
@@ -372,7 +372,7 @@ class AbsentTests(NarsCase):
 
 class ManyTests(NarsCase):
     def test_ten_thousand_chunks_at_once(self) -> None:
-        """The stack stays flat, even if ten thousand chunks are there at once."""
+        """The stack stays flat, even if ten thousand chunks are there at the same time."""
         self.script(Script(chunk=30))
         self.assertEqual(self.sample.file, self.download(self.key))
 

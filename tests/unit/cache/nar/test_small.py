@@ -49,7 +49,7 @@ class SmallTests(NarsCase):
         return len(self.sample.file)
 
     def test_no_byte_before_the_verdict(self) -> None:
-        """A client gets its first byte when all bytes were found right; nothing touches a disk."""
+        """A client gets its first byte when all bytes were found right; nothing is on disk."""
         self.script(Script(stall_at=self.size - 1))
         client = self.client(self.key)
         self.assertEqual(b"", client.data)
@@ -60,7 +60,7 @@ class SmallTests(NarsCase):
         self.assertStored()
 
     def test_a_slow_upstream_is_passed_on(self) -> None:
-        """Bytes that have come after a quarter of a second go to the clients, but for the end."""
+        """After a quarter of a second, clients get the bytes so far, without the end."""
         self.script(Script(chunk=1000, trickles_from=200_000))
         client = self.client(self.key)
         self.assertEqual(b"", client.data)
@@ -73,14 +73,14 @@ class SmallTests(NarsCase):
         self.assertEqual(self.sample.file, client.data)
 
     def test_wrong_bytes_reach_nobody(self) -> None:
-        """The next upstream's bytes are all that a client sees, whole and as a success."""
+        """A client gets only the next upstream's bytes, complete and without an error."""
         self.both()
         self.script(Script(lie_at=1000))
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertStored()
 
     def test_wrong_bytes_everywhere(self) -> None:
-        """Where no upstream has right bytes, a client gets an error and no byte."""
+        """If no upstream has right bytes, a client gets an error and no byte."""
         self.origin.scripts.extend([Script(lie_at=1000)] * 10)
         self.failureResultOf(self.open(self.key), Corrupt)
         self.assertNotStored()
@@ -97,7 +97,7 @@ class SmallTests(NarsCase):
         self.assertEqual((1, 0), (len(self.asked()), len(self.files)))
 
     def test_served_from_memory_until_it_is_stored(self) -> None:
-        """A client that comes between the answer and the store gets the bytes in memory."""
+        """A client that comes between the answer and the store gets the bytes from memory."""
         self.core.publication.beat.interval_s = 1.0
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual({}, self.store.objects)
@@ -109,7 +109,7 @@ class SmallTests(NarsCase):
         self.assertEqual([0], self.asked())
 
     def test_neighbours_are_stored_together(self) -> None:
-        """NARs that came within a moment are stored in the same turn."""
+        """NARs that arrive close together are stored in the same turn."""
         self.core.publication.beat.interval_s = 1.0
         self.download(self.key)
         self.clock.advance(0.9)
@@ -118,7 +118,7 @@ class SmallTests(NarsCase):
         self.assertStored()
 
     def test_stopped_before_it_is_stored(self) -> None:
-        """A daemon that ends meanwhile leaves neither bytes nor a row; the next one fetches."""
+        """A daemon that ends before that leaves neither bytes nor a row; the next one fetches."""
         self.core.publication.beat.interval_s = 1.0
         self.download(self.key)
         stopping = self.start(self.tasks.stop(0))
@@ -131,7 +131,7 @@ class SmallTests(NarsCase):
         self.assertEqual([0, 0], self.asked())
 
     def test_a_full_disk_is_no_trouble(self) -> None:
-        """Bytes that cannot be stored are served all the same."""
+        """Bytes that cannot be stored are served nevertheless."""
 
         async def put_small(*_: object) -> Stat:
             raise StorageFull("disk full")
@@ -145,7 +145,7 @@ class SmallTests(NarsCase):
         self.assertEqual({"unkept": 1}, self.ended)
 
     def test_a_large_crowd_does_not_fill_the_memory(self) -> None:
-        """Without room in memory, a small NAR lies in a file, as a large one does."""
+        """Without room in memory, a small NAR is in a file, like a large one."""
         taken = self.budget.left
         self.budget.take(taken)
         self.assertEqual(self.sample.file, self.download(self.key))
@@ -153,7 +153,7 @@ class SmallTests(NarsCase):
         self.budget.give(taken)
 
     def test_a_reader_holds_memory_until_it_leaves(self) -> None:
-        """The bytes of a slow client count after they were stored, and are free when it ends."""
+        """The bytes of a slow client count after they were stored, until the client ends."""
         self.script(Script(stall_at=1000))
         _, client = self.successResultOf(self.open(self.key, hold=True))
         self.origin.release()
@@ -173,14 +173,14 @@ class SmallTests(NarsCase):
         self.assertEqual((0, 1 << 24), (self.admission.running, self.budget.left))
 
     def test_an_upstream_that_breaks_off(self) -> None:
-        """The bytes that came stay, and the next upstream is asked for the rest."""
+        """The received bytes stay, and the next upstream is asked for the rest."""
         self.both()
         self.script(Script(cut_at=100_000), Script(error=Unavailable("busy")))
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual(([0, 100_000], [100_000]), (self.asked(), self.asked(self.mirror)))
 
     def test_an_error_after_the_head_is_an_error(self) -> None:
-        """A NAR that breaks off for good within a moment ends in an error, without a byte of it."""
+        """A NAR that breaks off for good immediately ends in an error, without a byte of it."""
         self.script(Script(cut_at=1000), *[Script(error=Unavailable("busy"))] * 500)
         client = self.client(self.key)
         self.assertEqual(b"", client.data)
@@ -251,7 +251,7 @@ class SmallOtherFileTests(test_other_compressor.OtherCompressorCase):
     small_size = SMALL
 
     def test_clients_of_a_file_that_breaks_off_get_the_other_one(self) -> None:
-        """Each gets the whole of it, or its part, and nothing of the first file."""
+        """Each client gets the whole other file, or its part, and nothing of the first one."""
         self.origin.scripts.append(Script(hold=True, stall_at=100_000))
         opening = self.open(self.sample.key)
         self.origin.release()
@@ -260,12 +260,12 @@ class SmallOtherFileTests(test_other_compressor.OtherCompressorCase):
         self.origin.otherwise = Script(error=Unavailable("reset"))
         self.origin.release(Unavailable("reset"))
         self.clock.pump([1.0] * 5)
-        self.failureResultOf(client.done, Resized)  # the web layer begins anew: no head has left
+        self.failureResultOf(client.done, Resized)  # no head was sent
         self.assertEqual(b"", client.data)
         self.assertEqual(self.other.file, self.download(self.sample.key))
 
     def test_wrong_bytes_make_way_for_the_other_file(self) -> None:
-        """Nobody has had any of them."""
+        """No client has received any of them."""
         self.origin.otherwise = Script(lie_at=50_000)
         self.assertEqual(self.other.file, self.download(self.sample.key))
 
@@ -319,7 +319,7 @@ class SmallRelayTests(test_relay.RelayCase):
         self.assertEqual({"relayed": 1}, self.ended)
 
     def test_wrong_bytes_of_another_process_reach_nobody(self) -> None:
-        """They are fetched anew once the lease is free, for the same client."""
+        """They are fetched again when the lease is free, for the same client."""
         self.script(Script(lie_at=1000, stall_at=test_relay.HALF))
         client = self.client(self.key)
         self.peers.line.release()
@@ -330,7 +330,7 @@ class SmallRelayTests(test_relay.RelayCase):
         self.assertEqual({"published": 1}, self.ended)
 
     def test_holder_dies_in_the_middle(self) -> None:
-        """Its bytes are not lost: the rest comes from the upstream, by Range."""
+        """The bytes here are kept: the rest comes from the upstream, by Range."""
         self.script(Script(cut_at=test_relay.HALF), test_relay.GONE)
         client = self.client(self.key)
         self.peers.failure = Unavailable("connection refused")
@@ -343,7 +343,7 @@ class SmallRelayTests(test_relay.RelayCase):
         self.assertEqual(self.sample.file, self.store.objects[self.key])
 
     def test_what_arrives_here_is_given_to_another_process_when_it_is_right(self) -> None:
-        """It gets no byte that may be wrong, and costs no fetch of its own."""
+        """It gets no byte that may be wrong, and needs no fetch of its own."""
         self.end()
         self.origin.scripts.append(Script(stall_at=test_relay.HALF))
         client = self.client(self.key)

@@ -28,7 +28,7 @@ class DecodedBodyTests(CoreCase):
         return client
 
     def test_any_part(self) -> None:
-        """Every range of an encoded NAR comes exactly."""
+        """Each range of an encoded NAR has the right bytes."""
         for start, stop in (
             (0, None),
             (0, SIZE),
@@ -45,12 +45,12 @@ class DecodedBodyTests(CoreCase):
         self.assertIsNone(self.body.segment())
 
     def test_truncated_or_short_is_corrupt(self) -> None:
-        """A NAR of which bytes are missing is an error, not an early end."""
+        """A NAR with missing bytes is an error, not an early end."""
         self.failureResultOf(self.read(0, None, compressed(self.data)[:-9]).done, Corrupt)
         self.failureResultOf(self.read(0, SIZE + 1).done, Corrupt)
 
     def test_reactor_is_free_while_bytes_are_skipped(self) -> None:
-        """A range at the far end of a big NAR does not keep all other clients waiting."""
+        """A range at the far end of a large NAR does not make other clients wait."""
         held = HeldThreads()
         body = DecodedBody(MemoryBody(compressed(self.data)), held, "zstd", SIZE - 1, SIZE)
         client = Client(body)
@@ -79,7 +79,7 @@ class ElsewhereTests(CoreCase):
         return self.get(self.get(self.nars.open(self.key)).location())
 
     def test_stored_nar_has_a_location(self) -> None:
-        """One request finds out that it is there, and moves no byte of it."""
+        """One request finds out that the NAR is there, without moving a byte of it."""
         self.store.bodies.clear()
         self.assertEqual(f"https://s3.example/{self.key.file_name}", self.location())
         self.assertEqual([0], [body.size for body in self.store.bodies])
@@ -103,13 +103,13 @@ class ElsewhereTests(CoreCase):
             self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_store_that_cannot_tell_sends_nobody_away(self) -> None:
-        """If the store cannot tell, the client is told to come back."""
+        """If the store cannot tell, the client must come back."""
         nar = self.get(self.nars.open(self.key))
         self.store.failing = Unavailable("away")
         self.refused(nar.location(), Unavailable)
         self.store.failing = None
 
     def test_bytes_of_another_encoding_are_to_be_had_here(self) -> None:
-        """The bytes in the store are not those that the URL stands for."""
+        """The bytes in the store are not those of the URL."""
         record = evolve(self.catalog.records[self.key], encoding="zstd", compression="none")
         self.assertIs(None, self.get(locate_stored(self.store, record)))

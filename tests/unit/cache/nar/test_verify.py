@@ -1,4 +1,4 @@
-"""Stored NARs that are read once more: right, damaged, replaced, missing, or another NAR."""
+"""Stored NARs that are read again: right, damaged, replaced, missing, or another NAR."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class VerifierCase(CoreCase):
         self.origin.add(self.sample)
 
     def stored(self) -> NarRecord:
-        """Have the NAR stored, and return its row."""
+        """Let the NAR be stored; return its row."""
         self.learn(self.sample)
         self.download(self.key)
         return self.catalog.records[self.key]
 
     def asked(self) -> int:
-        """Number of NARs that the first upstream was asked for."""
+        """Number of requests for NARs to the first upstream."""
         return len(self.origin.asked("nar"))
 
 
@@ -51,7 +51,7 @@ class ReplacedTests(VerifierCase):
         self.assertEqual(2, self.asked())
 
     def test_the_same_bytes_once_more_are_served(self) -> None:
-        """A store that was restored costs one reading, and no download."""
+        """After the store was restored, the bytes are read once, and not downloaded."""
         record = self.stored()
         self.get(self.catalog.mark_stored(evolve(record, stored_tag="of before")))
         for _ in range(2):
@@ -69,7 +69,7 @@ class ReplacedTests(VerifierCase):
         self.assertEqual({"damaged": 1}, self.verified)
 
     def test_what_cannot_be_set_aside_is_replaced_all_the_same(self) -> None:
-        """If the quarantine fails, the right bytes replace the wrong ones in their place."""
+        """If the quarantine fails, the right bytes replace the wrong ones in place."""
         self.stored()
         self.store.put(self.key, bytes(len(self.sample.file)))
 
@@ -81,7 +81,7 @@ class ReplacedTests(VerifierCase):
         self.assertEqual(self.sample.file, self.store.objects[self.key])
 
     def test_a_store_that_cannot_be_read_says_nothing(self) -> None:
-        """A store that could not tell changes nothing."""
+        """A store that cannot tell changes nothing."""
         record = self.stored()
         self.store.failing = Unavailable("EIO")
         self.refused(self.verifier.verify(record), Unavailable)
@@ -89,7 +89,7 @@ class ReplacedTests(VerifierCase):
         self.assertEqual(record, self.catalog.records[self.key])
 
     def test_missing_bytes_are_noted(self) -> None:
-        """A row whose object is gone says so afterwards."""
+        """If an object is gone, the row says so afterwards."""
         record = self.stored()
         self.store.objects.clear()
         self.assertIsNone(self.get(self.verifier.verify(record)))
@@ -97,7 +97,7 @@ class ReplacedTests(VerifierCase):
         self.assertFalse(self.catalog.records[self.key].is_stored)
 
     def test_what_is_stored_meanwhile_is_left_alone(self) -> None:
-        """A finding about bytes that are gone does not count for the bytes that replaced them."""
+        """A finding about bytes that are gone does not apply to the bytes that replaced them."""
         record = self.stored()
         later = evolve(record, stored_tag="another", stored_at=self.catalog.made_at)
         self.get(self.catalog.mark_stored(later))
@@ -106,12 +106,12 @@ class ReplacedTests(VerifierCase):
 
 
 class EagerTests(VerifierCase):
-    """A file that is found to hold another NAR while it arrives."""
+    """A file is found to hold another NAR while it arrives."""
 
     inner_look = Look.ALWAYS
 
     def test_it_is_known_from_then_on(self) -> None:
-        """Its pair of hashes is not believed again; the right file comes from another upstream."""
+        """Its pair of hashes is not believed again; another upstream sends the right file."""
         wrong = sample("wrong", 1000)
         file = wrong.narinfo
         told = self.sample.altered(
@@ -147,7 +147,7 @@ class WrongNarTests(VerifierCase):
         self.origin.add(self.told)
 
     def found(self) -> None:
-        """Have the wrong file stored and looked into."""
+        """Let the wrong file be stored and verified."""
         self.assertEqual(self.wrong.file, self.download_of(self.told))
         self.assertIsNone(self.get(self.verifier.verify(self.catalog.records[self.key])))
         self.assertEqual({"wrong": 1}, self.verified)
@@ -157,7 +157,7 @@ class WrongNarTests(VerifierCase):
         return self.download(self.key)
 
     def test_it_is_set_aside_and_stays_known(self) -> None:
-        """Its narinfo is taken back, and not signed or served again, not even after a restart."""
+        """Its narinfo is withdrawn, and not signed or served again, also not after a restart."""
         self.found()
         self.assertEqual([(self.key, self.wrong.file)], self.store.quarantined)
         self.assertNotIn(self.key, self.catalog.records)
@@ -176,7 +176,7 @@ class WrongNarTests(VerifierCase):
         self.assertEqual(self.wrong.file, self.download_of(self.told))
 
     def test_another_upstream_has_the_right_one(self) -> None:
-        """A client that has the narinfo gets the NAR under the same URL, at once."""
+        """A client with the narinfo gets the NAR under the same URL, immediately."""
         self.mirror.add(self.sample)
         self.found()
         self.assertEqual(self.sample.file, self.download(self.key))
@@ -184,7 +184,7 @@ class WrongNarTests(VerifierCase):
         self.assertEqual((self.key.url, sha256_of(self.sample.file)), (told.url, told.file_hash))
 
     def test_a_narinfo_with_a_wrong_size_does_not_spoil_the_file_for_others(self) -> None:
-        """Where NarSize alone is wrong, NarHash and FileHash belong together."""
+        """If only NarSize is wrong, NarHash and FileHash belong together."""
         self.setUp()
         told = self.sample.altered(nar_size=len(self.sample.nar) + 1)
         self.origin.add(evolve(told, file=self.sample.file))
@@ -197,7 +197,7 @@ class WrongNarTests(VerifierCase):
         self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_a_file_with_a_name_of_its_own_stays(self) -> None:
-        """The file is right by that name, even if a narinfo said that another NAR is inside."""
+        """The file is right by that name, even if a narinfo promised another NAR inside."""
         key = self.wrong.conventional
         self.origin.add(self.wrong)
         self.download(key)

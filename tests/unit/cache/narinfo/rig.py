@@ -1,4 +1,4 @@
-"""A core with one path at an upstream, and questions to it."""
+"""A core with one path at an upstream, and requests for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invalidation: when one process changes something, the others stop showing the old state."""
+"""Invalidation: when one process changes something, the others no longer show the old state."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class NoticeTests(CoreCase):
         self.get(self.others.publish(notice))
 
     def absent(self) -> None:
-        """Have both names remembered as absent."""
+        """Let both names be remembered as absent."""
         self.refused(self.narinfos.get(self.sample.digest), NotFound)
         self.refused(self.nars.open(self.sample.key), NotFound)
         self.assertIn(self.sample.digest, self.negatives)
         self.assertIn(self.sample.key, self.negatives)
 
     def test_others_hear_what_is_there_now(self) -> None:
-        """A new narinfo is told, and its NAR, and when that is stored."""
+        """Notices tell of a new narinfo, of its NAR, and when that is stored."""
         self.origin.add(self.sample)
         self.learn(self.sample)
         digest, file_name = self.sample.digest, self.sample.key.file_name
@@ -40,7 +40,7 @@ class NoticeTests(CoreCase):
         self.assertIn(Notice("nar", file_name), self.heard)
 
     def test_nothing_is_told_where_no_other_process_is(self) -> None:
-        """Not even a task is begun for it."""
+        """Not even a task begins for it."""
         self.notices.is_alone = True
         self.origin.add(self.sample)
         self.learn(self.sample)
@@ -75,18 +75,18 @@ class NoticeTests(CoreCase):
         self.assertEqual(2, len(self.heard), "what is heard is not repeated")
 
     def test_gap_puts_everything_in_doubt(self) -> None:
-        """After a gap nothing is remembered as absent either."""
+        """After a gap, no absence is remembered, either."""
         self.absent()
         self.say(Notice("gap"))
         self.assertEqual(0, len(self.negatives))
 
     def test_nonsense_does_no_harm(self) -> None:
-        """A notice of something unknown does no harm."""
+        """A notice about something unknown does no harm."""
         self.say(Notice("nar", "../../etc"))
         self.say(Notice("narinfo", ""))
 
     def test_lost_notice_is_outlived(self) -> None:
-        """Held narinfos are read anew from time to time."""
+        """Held narinfos are read again at intervals."""
         self.origin.add(self.sample)
         self.learn(self.sample)
         self.get(self.narinfos.get(self.sample.digest))

@@ -28,7 +28,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.items = [item(one) for one in self.samples]
 
     def test_item_is_what_is_served(self) -> None:
-        """A held narinfo is the text itself and the facts that are needed to judge it."""
+        """A held narinfo is its text and the facts that are needed to judge it."""
         held = self.items[0]
         told = evolve(self.samples[0].narinfo, url=self.samples[0].key.url)
         self.assertEqual(told.render(), held.text)
@@ -38,7 +38,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.assertTrue(evolve(held, nar=evolve(held.nar, stored_at=NOW)).nar.is_stored)
 
     def test_put_get_drop(self) -> None:
-        """A held narinfo is found, by the path's hash and by its NAR, until it is dropped."""
+        """A held narinfo is found by its hash part and by its NAR, until it is dropped."""
         held = self.items[0]
         self.memory.put(held)
         self.memory.put(held)
@@ -60,7 +60,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         )
 
     def test_paths_that_share_a_nar_are_dropped_together(self) -> None:
-        """When a NAR's state changes, every narinfo of it is looked up anew."""
+        """When a NAR's state changes, each narinfo of it is read again."""
         first, other, third = self.items
         second = evolve(other, nar=first.nar)
         for one in (first, second, third):
@@ -74,7 +74,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         )
 
     def test_bound_in_bytes_least_recently_used_goes(self) -> None:
-        """Memory is bounded, and narinfos that are asked for often stay."""
+        """Memory is bounded, and frequently used narinfos stay."""
         size = len(self.items[0].text) + 670
         self.memory = NarInfoMemory(2 * size + 10)
         first, second, third = self.items
@@ -87,13 +87,13 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.assertLessEqual(self.memory._by_digest.size, 2 * size + 10)
 
     def test_no_room_holds_nothing(self) -> None:
-        """A memory of no size is none."""
+        """A memory of size 0 holds nothing."""
         memory = NarInfoMemory(0)
         memory.put(self.items[0])
         self.assertEqual(0, len(memory))
 
     def test_changes_are_counted(self) -> None:
-        """A reader of the catalog can tell whether a NAR changed meanwhile."""
+        """A reader of the catalog can see whether a NAR has changed since."""
         before = self.memory.changes
         self.memory.put(self.items[0])
         self.assertEqual(before, self.memory.changes)
@@ -101,7 +101,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.assertNotEqual(before, self.memory.changes)
 
     def test_one_that_is_too_large_drives_out_no_other_one(self) -> None:
-        """It is not held, and neither is an older one of its hash."""
+        """It is not held, and neither is an older narinfo of its hash part."""
         small, large = self.items[0], evolve(self.items[1], text=self.items[1].text * 10)
         memory = NarInfoMemory(len(small.text) + 700)
         memory.put(small)
@@ -110,7 +110,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.assertIs(small, memory.get(small.digest))
 
     def test_a_narinfo_that_is_held_no_more_is_told_of(self) -> None:
-        """The web layer learns when a held narinfo is gone or replaced."""
+        """The web layer learns when a held narinfo is dropped or replaced."""
         told: list[str] = []
         self.memory.forgotten = told.append
         first, second, third = self.items

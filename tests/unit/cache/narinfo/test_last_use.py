@@ -15,7 +15,7 @@ from tests.unit.cache.rig import CoreCase
 
 class UsesTests(CoreCase):
     def test_batches_and_bound(self) -> None:
-        """Times of use are written in batches, and a flood of names fills no memory."""
+        """Times of use are written in batches, and very many names do not fill the memory."""
         self.patch(state, "MAX_WAITING", 2)
         self.assertGreater(MAX_WAITING, 1000)
         uses = LastUse(self.clock, self.catalog)
@@ -49,7 +49,7 @@ class UsesTests(CoreCase):
         self.assertEqual([(2, 0), (2, 0), (1, 0), (0, 1)], pieces)
 
     def test_failure_loses_only_times(self) -> None:
-        """Times that cannot be written are forgotten, not collected for ever."""
+        """Times that cannot be written are forgotten, and do not accumulate."""
         uses = LastUse(self.clock, self.catalog)
         uses.narinfo("x")
         self.catalog.failing_writes = Unavailable("locked")

@@ -1,4 +1,4 @@
-"""Names of NARs: the bytes that they stand for, without regard to unsigned facts."""
+"""Names of NARs: which bytes they stand for, whatever the unsigned facts say."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZE = 200_000
 
 
 class NamesCase(CoreCase):
-    """P and Q, and an upstream with a well signed narinfo of P that has Q's URL and file."""
+    """P and Q, and an upstream whose well-signed narinfo of P has Q's URL and file."""
 
     compression = "xz"
 
@@ -31,21 +31,21 @@ class NamesCase(CoreCase):
         self.lie: Sample = evolve(lie, file=self.q.file)
 
     def told(self, path: Sample) -> NarInfo:
-        """The narinfo of a path as it is served."""
+        """Return the narinfo of a path as it is served."""
         return NarInfo.parse(self.get(self.narinfos.get(path.digest)).text)
 
     def named(self, path: Sample) -> NarKey:
-        """The name that a narinfo has for the NAR of a path."""
+        """Return the name of a path's NAR in its narinfo."""
         return NarKey.parse(self.told(path).url.removeprefix("nar/"))
 
     def inspected(self) -> None:
-        """Have everything that is stored looked into."""
+        """Let all stored NARs be verified."""
         for nar in list(self.catalog.records.values()):
             if nar.is_stored:
                 self.get(self.verifier.verify(nar))
 
     def fetched(self, key: NarKey) -> bytes | None:
-        """All bytes behind a name; None if they cannot be had."""
+        """Return all bytes behind a name; None if they are not available."""
         opening = self.open(key)
         self.clock.pump([0.5] * 5)
         result: list[bytes | None] = []
@@ -66,7 +66,7 @@ class NamesCase(CoreCase):
 
 class HearsayTests(NamesCase):
     def test_a_file_that_was_asked_for_by_its_name_takes_no_other_path_s_word(self) -> None:
-        """Q is stored, of which only the name is known; a narinfo of P cannot claim it."""
+        """Q is stored, and only its name is known; a narinfo of P cannot claim it."""
         self.origin.add(self.q)
         self.assertEqual(self.q.file, self.download(self.q.conventional))
         self.origin.narinfos[self.p.digest] = self.lie.narinfo
@@ -79,7 +79,7 @@ class HearsayTests(NamesCase):
         self.assertEqual(self.q.file, self.download(self.q.conventional))
 
     def test_bytes_of_the_own_nar_are_found_under_their_name(self) -> None:
-        """The NAR of a narinfo that tells the truth is taken from the file that is here."""
+        """The NAR of a true narinfo comes from the file that is here."""
         self.origin.add(self.q)
         self.download(self.q.conventional)
         key = self.named(self.q)
@@ -89,7 +89,7 @@ class HearsayTests(NamesCase):
         self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_bytes_of_another_nar_are_not(self) -> None:
-        """Such bytes are read, refused, and left to their own name; once, not at every request."""
+        """Such bytes are read once, refused, and left under their own name."""
         self.origin.add(self.q)
         self.download(self.q.conventional)
         self.origin.narinfos[self.p.digest] = self.lie.narinfo
@@ -103,7 +103,7 @@ class HearsayTests(NamesCase):
         self.assertEqual(self.q.file, self.download(self.q.conventional))
 
     def test_a_name_that_was_earned_is_used(self) -> None:
-        """Once a file was looked into, the narinfo of its NAR shows the file's own name."""
+        """After a file was verified, the narinfo of its NAR shows the file's own name."""
         self.origin.add(self.q)
         self.download(self.q.conventional)
         self.inspected()
@@ -114,7 +114,7 @@ class HearsayTests(NamesCase):
 
 class EarnedNameTests(NamesCase):
     def test_a_name_never_stands_for_another_path_s_nar(self) -> None:
-        """No client has asked for Q; P comes from a healthy upstream, under a name of its own."""
+        """No client has asked for Q; P comes from a healthy upstream, under its own name."""
         self.origin.narinfos[self.p.digest] = self.lie.narinfo
         self.mirror.add(self.p)
         self.fetched(self.named(self.p))
@@ -126,14 +126,14 @@ class EarnedNameTests(NamesCase):
         self.assertEqual(self.q.file, self.fetched(self.q.conventional))
 
     def test_a_file_with_another_hash_is_no_answer_to_a_name(self) -> None:
-        """An upstream that serves P's file under Q's URL is found out, known NarHash or not."""
+        """An upstream that serves P's file under Q's URL is detected, with or without NarHash."""
         self.origin.add(self.q)
         self.origin.nars[self.q.url] = self.p.file
         self.assertIsNone(self.fetched(self.q.conventional))
         self.assertEqual({}, self.store.objects)
 
     def test_a_lost_file_comes_back_as_it_was(self) -> None:
-        """Under an earned name only the same file is stored again, though its NAR is known."""
+        """Under an earned name only the same file is stored again, although its NAR is known."""
         self.origin.add(self.q)
         self.download(self.q.conventional)
         self.inspected()
@@ -146,7 +146,7 @@ class EarnedNameTests(NamesCase):
         self.assertEqual(self.q.file, self.fetched(self.q.conventional))
 
     def test_a_file_is_found_by_its_hash_under_another_name(self) -> None:
-        """A client that remembers the upstream's URL gets the file stored under a name of ours."""
+        """A client with the upstream's URL gets the file that is stored under a name of ours."""
         self.origin.add(self.q)
         self.learn(self.q)
         self.download(self.q.key)
@@ -158,13 +158,13 @@ class EarnedNameTests(NamesCase):
 
 
 class CheapEarnedNameTests(EarnedNameTests):
-    """The same where NarHash is checked while the bytes arrive."""
+    """The same if NarHash is checked while the bytes arrive."""
 
     compression = "zstd"
 
 
 class CheapHearsayTests(HearsayTests):
-    """The same where NarHash is checked while the bytes arrive."""
+    """The same if NarHash is checked while the bytes arrive."""
 
     compression = "zstd"
 
@@ -180,12 +180,12 @@ class OtherReplicaTests(NamesCase):
         self.restart()
 
     def become_another(self) -> None:
-        """Be the replica whose only upstream is the second one."""
+        """Act as the replica whose only upstream is the second one."""
         self.scripted[:] = [self.mirror]
         self.restart()
 
     def test_facts_of_its_upstream_bind_nobody(self) -> None:
-        """The facts of the other replica are forgotten here: our own upstream has another file."""
+        """This replica ignores the other one's facts: its own upstream has another file."""
         self.origin.narinfos[self.p.digest] = self.lie.narinfo
         key = self.named(self.p)
         self.become_another()
@@ -194,7 +194,7 @@ class OtherReplicaTests(NamesCase):
         self.assertIsNotNone(self.catalog.records[key].verified_at)
 
     def test_bytes_of_its_upstream_are_looked_into(self) -> None:
-        """Wrong bytes that the other replica stored are found before one is served here."""
+        """Wrong bytes that the other replica stored are detected before one is served here."""
         self.origin.add(self.lie)
         key = self.named(self.p)
         self.assertEqual(self.q.file, self.download(key))
@@ -204,7 +204,7 @@ class OtherReplicaTests(NamesCase):
         self.assertEqual([(key, self.q.file)], self.store.quarantined)
 
     def test_right_bytes_of_its_upstream_are_looked_into_once(self) -> None:
-        """A right file is served from then on as any other."""
+        """After that, a right file is served like any other."""
         self.origin.add(self.p)
         key = self.named(self.p)
         self.download(key)
@@ -215,7 +215,7 @@ class OtherReplicaTests(NamesCase):
         self.assertEqual([], self.mirror.asked("nar"))
 
     def test_a_narinfo_that_only_it_trusts_is_not_shown(self) -> None:
-        """A narinfo by another key is asked for anew, and absent if no trusted key vouches."""
+        """A narinfo by another key is asked for again; it is absent if no trusted key vouches."""
         self.origin.add(self.p)
         self.named(self.p)
         theirs = SecretKey.generate("theirs-1")
@@ -236,7 +236,7 @@ class OtherReplicaTests(NamesCase):
 
 class OwnKeyTests(NamesCase):
     def test_another_key_signs_what_was_recorded_before(self) -> None:
-        """The signature is by today's key, under the same name or another, and the only one."""
+        """The only signature of ours is by the present key, under the same name or another."""
         self.origin.add(self.p)
         first = self.told(self.p)
         self.assertTrue(verify_any([OWN_KEY.public], first.fingerprint(), first.signatures))
@@ -250,7 +250,7 @@ class OwnKeyTests(NamesCase):
             self.assertTrue(verify_any([key.public], told.fingerprint(), ours))
 
     def test_without_signing_no_signature_of_before_is_shown(self) -> None:
-        """Where signing was switched off, only the upstream's signature is shown."""
+        """If signing was switched off, only the upstream's signature is shown."""
         self.origin.add(self.p)
         self.told(self.p)
         self.vetting = evolve(self.vetting, own=None)

@@ -1,4 +1,4 @@
-"""Paths that only a content address vouches for: their bytes are read before they are answered."""
+"""Paths for which only a content address vouches: their bytes are read first."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class ProofCase(CoreCase):
         return NarInfo.parse(self.get(self.narinfos.get(one.digest)).text)
 
     def is_ours(self, narinfo: NarInfo) -> bool:
-        """Whether our signature vouches for it."""
+        """Return whether our signature vouches for it."""
         fingerprint, signatures = narinfo.fingerprint(), narinfo.signatures
         return verify_any([OWN_KEY.public], fingerprint, signatures) is not None
 
 
 class HonestTests(ProofCase):
     def test_hash_that_is_the_nar_hash_needs_no_bytes(self) -> None:
-        """`fixed:r:sha256:` vouches for all that we sign, so nothing is fetched for it."""
+        """`fixed:r:sha256:` vouches for all that we sign, so nothing is fetched."""
         one = tree_sample()
         self.origin.add(one)
         told = self.narinfo(one)
@@ -40,7 +40,7 @@ class HonestTests(ProofCase):
         self.assertEqual(one.file, self.download(one.key))
 
     def test_other_hashes_are_compared_with_the_bytes_first(self) -> None:
-        """Each kind, in each compression; the bytes are stored by that, and fetched once."""
+        """Each kind, in each compression; the bytes are fetched once, and stored."""
         samples = [
             *(file_sample(algorithm=name) for name in ("md5", "sha1", "sha256", "sha512")),
             *(tree_sample(algorithm=name) for name in ("md5", "sha1", "sha512")),
@@ -63,7 +63,7 @@ class HonestTests(ProofCase):
         self.assertEqual(len(asked), len(set(asked)))
 
     def test_nar_hash_is_checked_before_the_bytes_are_stored(self) -> None:
-        """Without that, another narinfo could be served with them."""
+        """Otherwise another narinfo could be served with them."""
         one = file_sample()
         self.origin.add(one)
         self.narinfo(one)
@@ -72,7 +72,7 @@ class HonestTests(ProofCase):
         self.assertIsNotNone(nar.verified_at)
 
     def test_file_without_a_size_or_hash(self) -> None:
-        """NarHash decides over the file then, as always."""
+        """Then NarHash decides about the file, as always."""
         one = file_sample()
         bare = evolve(one.narinfo, file_hash=None, file_size=None)
         self.origin.add(evolve(one, narinfo=bare))
@@ -97,7 +97,7 @@ class HonestTests(ProofCase):
         self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_bytes_that_are_stored_already_are_read(self) -> None:
-        """Bytes that came by their URL alone are read, and nothing is fetched again."""
+        """Bytes that were fetched by their URL alone are read, and not fetched again."""
         one = file_sample()
         self.origin.add(one)
         self.download(one.conventional)
@@ -105,7 +105,7 @@ class HonestTests(ProofCase):
         self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_full_disk_is_no_hindrance(self) -> None:
-        """Bytes that cannot be kept are read as they pass."""
+        """Bytes that cannot be kept are read while they arrive."""
         one = file_sample()
         self.origin.add(one)
         self.is_full = True
@@ -115,7 +115,7 @@ class HonestTests(ProofCase):
         self.assertTrue(self.is_ours(NarInfo.parse(self.successResultOf(asked).text)))
 
     def test_without_keys_it_passes_as_it_is(self) -> None:
-        """Clients judge such a narinfo themselves, so nothing is read for them."""
+        """Clients judge such a narinfo themselves, so no bytes are read for them."""
         self.vetting = evolve(self.vetting, trusted=())
         self.restart()
         one = file_sample()
@@ -132,7 +132,7 @@ class LyingTests(ProofCase):
         self.assertEqual({}, self.sidecars.texts)
 
     def test_false_nar_hash_is_refused_and_nothing_is_stored(self) -> None:
-        """The path follows from the CA, the bytes have its hash, and NarHash is a lie."""
+        """The path follows from the CA, and the bytes have its hash; but NarHash is false."""
         one, other = file_sample(), sample("other")
         lie = evolve(one.narinfo, nar_hash=other.narinfo.nar_hash)
         self.origin.add(evolve(one, narinfo=lie))
@@ -143,7 +143,7 @@ class LyingTests(ProofCase):
         self.refuse(one, "NarSize", Corrupt)
 
     def test_other_bytes_are_refused_and_left_alone(self) -> None:
-        """NarHash and FileHash are those of another NAR: right by its name, not this path."""
+        """NarHash and FileHash are those of another NAR: right by its name, but not this path."""
         one, other = file_sample(), sample("other")
         told = other.narinfo
         lie = evolve(
@@ -161,7 +161,7 @@ class LyingTests(ProofCase):
         self.assertEqual([], self.store.quarantined)
 
     def test_another_upstream_has_its_turn(self) -> None:
-        """An upstream that is honest about the path answers for it, now and next time."""
+        """An upstream with a true narinfo answers for it, now and next time."""
         one, other = file_sample(), file_sample("other")
         lie = evolve(one.narinfo, nar_hash=other.narinfo.nar_hash)
         self.origin.add(evolve(one, narinfo=lie))
@@ -170,7 +170,7 @@ class LyingTests(ProofCase):
         self.assertEqual(one.file, self.download(one.key))
 
     def test_signed_narinfo_of_another_upstream_has_its_turn(self) -> None:
-        """A key may vouch for the other narinfo, in place of its content address."""
+        """A key may vouch for the other narinfo, instead of its content address."""
         one = file_sample()
         lie = evolve(one.narinfo, nar_size=one.narinfo.nar_size + 8)
         self.origin.add(evolve(one, narinfo=lie))
@@ -178,7 +178,7 @@ class LyingTests(ProofCase):
         self.assertEqual(2, len(self.narinfo(one).signatures))
 
     def test_address_of_another_path_is_refused(self) -> None:
-        """An address that names the very NarHash is refused, too: Nix refuses it as well."""
+        """Also an address that is the right NarHash is refused, as by Nix."""
         for one in (tree_sample(), file_sample()):
             lie = evolve(
                 one, narinfo=evolve(one.narinfo, ca=f"fixed:r:{sample('x').narinfo.nar_hash}")
@@ -191,7 +191,7 @@ class LyingTests(ProofCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_tree_with_another_nar_hash_is_refused_at_once(self) -> None:
-        """Where the hash must be NarHash, nothing need be fetched to see that it is not."""
+        """If the hash must be NarHash, the difference is visible without a fetch."""
         one = tree_sample()
         self.origin.add(
             evolve(one, narinfo=evolve(one.narinfo, nar_hash=sample().narinfo.nar_hash))
@@ -200,7 +200,7 @@ class LyingTests(ProofCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_what_cannot_be_read_is_refused_at_once(self) -> None:
-        """NARs that are too large for it, and compressions that we do not know."""
+        """NARs that are too large to read, and unknown compressions."""
         one = file_sample()
         self.origin.add(evolve(one, narinfo=evolve(one.narinfo, compression="lzip")))
         self.refuse(one, "cannot decompress a NAR in lzip")
@@ -210,7 +210,7 @@ class LyingTests(ProofCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_lie_is_not_fetched_and_read_again_and_again(self) -> None:
-        """A narinfo that was found wrong is refused for a while without another look."""
+        """A narinfo that was found wrong is refused for a while without another reading."""
         one, other = file_sample(), file_sample("other")
         told = other.narinfo
         lie = evolve(told, store_path=one.narinfo.store_path, ca=one.narinfo.ca)
@@ -224,7 +224,7 @@ class LyingTests(ProofCase):
         self.refuse(one, "the contents have the hash", Corrupt)
 
     def test_url_of_another_nar_is_not_believed(self) -> None:
-        """A URL that belongs to another path's NAR is left to it; the NAR gets its own name."""
+        """A URL that belongs to another path's NAR stays with it; the NAR gets its own name."""
         one, other = file_sample(), sample("other")
         self.origin.add(other)
         self.learn(other)
@@ -240,7 +240,7 @@ class LyingTests(ProofCase):
 
 class TroubleTests(ProofCase):
     def test_nar_that_cannot_be_had_now_is_not_absent(self) -> None:
-        """The narinfo is neither answered nor remembered as absent."""
+        """The narinfo is not served, and not remembered as absent."""
         one = file_sample()
         self.origin.add(one)
         self.origin.scripts.extend([Script(error=Unavailable("status 503"))] * 10)
@@ -258,7 +258,7 @@ class TroubleTests(ProofCase):
         self.assertIsInstance(self.refused(self.narinfos.get(one.digest), NotFound), Absent)
 
     def test_slow_nar_is_waited_for_until_a_deadline(self) -> None:
-        """The download goes on, and a client that comes again finds it done."""
+        """The download continues, and a client that comes again finds it done."""
         one = file_sample(compression="none")
         self.origin.add(one)
         self.origin.scripts.append(Script(stall_at=70_000))
@@ -272,7 +272,7 @@ class TroubleTests(ProofCase):
         self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_failing_download_of_a_path_that_is_being_proved(self) -> None:
-        """A client that waits for its bytes keeps no other from asking for its narinfo anew."""
+        """A client that waits for its bytes does not keep others from asking for its narinfo."""
         one = file_sample()
         self.origin.add(one)
         self.narinfo(one)
@@ -289,7 +289,7 @@ class TroubleTests(ProofCase):
         self.failureResultOf(asked, NotFound)
 
     def test_bytes_changed_on_the_way_do_no_harm(self) -> None:
-        """The download begins anew, as for any NAR."""
+        """The download restarts, as for any NAR."""
         one = file_sample()
         self.origin.add(one)
         self.mirror.add(one)

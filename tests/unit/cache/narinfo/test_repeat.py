@@ -1,4 +1,4 @@
-"""Narinfos that may be shown again without a question to the core."""
+"""Narinfos that may be shown again without a call of the core."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class RepeatTests(NarInfosCase):
         return may_repeat()
 
     def test_only_a_hit_that_is_held_may_be_repeated(self) -> None:
-        """The first answer is a miss; without memory no change would be told."""
+        """The first answer is a miss; without memory, nothing would report a change."""
         self.assertIsNone(self.served().may_repeat)
         self.assertTrue(self.may_repeat())
         self.narinfos._memory = NarInfoMemory(0)
         self.assertIsNone(self.served().may_repeat)
 
     def test_answer_for_a_stored_nar_lasts(self) -> None:
-        """It is shown also while the upstreams are away, as the narinfo itself."""
+        """It is shown also while the upstreams are away, like the narinfo itself."""
         self.served()
         self.store_it()
         self.assertEqual([self.digest], self.forgotten)
@@ -39,7 +39,7 @@ class RepeatTests(NarInfosCase):
         self.assertTrue(self.may_repeat())
 
     def test_answer_for_a_nar_that_is_not_stored_depends_on_its_upstream(self) -> None:
-        """P1: it may be shown only while its NAR can be had."""
+        """P1: it may be shown only while clients can get its NAR."""
         self.served()
         may_repeat = self.served().may_repeat
         assert may_repeat is not None
@@ -51,7 +51,7 @@ class RepeatTests(NarInfosCase):
         self.assertFalse(may_repeat())
 
     def test_lost_and_withdrawn_are_forgotten(self) -> None:
-        """To take a narinfo back takes back the answers that were made of it."""
+        """Withdrawing a narinfo also drops the answers made from it."""
         self.served()
         self.store_it()
         self.served()
@@ -66,7 +66,7 @@ class RepeatTests(NarInfosCase):
         self.assertEqual([self.digest], self.forgotten)
 
     def test_repeated_answers_are_uses(self) -> None:
-        """Eviction and the memory see repeated answers as uses."""
+        """For eviction and memory, repeated answers are uses."""
         self.served()
         self.get(self.uses.flush())
         self.clock.advance(100)

@@ -1,4 +1,4 @@
-"""A rotation: the former key signs for a time, and what it has signed stays signed."""
+"""A rotation: the former key signs for a time, and its signatures stay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RotatedKeyTests(NamesCase):
         self.restart()
 
     def assert_signed(self, *keys: SecretKey) -> None:
-        """See that these keys sign the narinfo, and each of ours only once."""
+        """Check that these keys have signed the narinfo, and each of ours only once."""
         told = self.told(self.p)
         ours = [s for s in told.signatures if s.name != UPSTREAM_KEY.name]
         self.assertEqual(sorted(key.name for key in keys), sorted(s.name for s in ours))
@@ -34,20 +34,20 @@ class RotatedKeyTests(NamesCase):
             self.assertTrue(verify_any([key.public], told.fingerprint(), ours), key.name)
 
     def test_what_is_fetched_after_a_rotation(self) -> None:
-        """Both keys sign it, so that no client has to change at that moment."""
+        """Both keys sign it, so that no client must change at that moment."""
         self.rotate()
         self.assert_signed(OWN_KEY, self.new)
         self.restart()
         self.assert_signed(OWN_KEY, self.new)
 
     def test_what_is_fetched_after_the_overlap(self) -> None:
-        """The new key alone signs it."""
+        """Only the new key signs it."""
         self.rotate()
         self.time = self.former.until
         self.assert_signed(self.new)
 
     def test_what_was_fetched_before(self) -> None:
-        """Its signature stays, also after the overlap, and the new one comes beside it."""
+        """Its signature stays, also after the overlap, and the new one is added."""
         self.assert_signed(OWN_KEY)
         self.rotate()
         self.assert_signed(OWN_KEY, self.new)
@@ -56,7 +56,7 @@ class RotatedKeyTests(NamesCase):
         self.assert_signed(OWN_KEY, self.new)
 
     def test_a_replica_that_does_not_know_yet(self) -> None:
-        """It signs with its own key alone, and what it records, the others sign, too."""
+        """It signs only with its own key; the others add theirs to its records."""
         self.rotate()
         self.told(self.p)
         former = evolve(self.vetting, own=OWN_KEY, name=OWN_KEY.name, former=())
@@ -68,7 +68,7 @@ class RotatedKeyTests(NamesCase):
         self.assert_signed(OWN_KEY, self.new)
 
     def test_sidecars_have_no_signature_of_ours(self) -> None:
-        """Beside the NAR lies what the upstream said."""
+        """The sidecar has the upstream's text."""
         self.rotate()
         self.told(self.p)
         self.fetched(self.named(self.p))

@@ -21,10 +21,10 @@ from tests.fakes.leases import MemoryLeases
 from tests.fakes.upstream import ScriptedUpstream
 
 UPSTREAM_S = 0.1
-"""Seconds that an origin takes to answer."""
+"""Seconds that an origin takes for an answer."""
 
 SOON_S = 2.0
-"""Seconds within which all must have an answer; a cache waits 6 s for the head of one."""
+"""Seconds within which all must have an answer; a cache waits 6 s for a head."""
 
 
 class Node(ScriptedUpstream):
@@ -46,7 +46,7 @@ class Node(ScriptedUpstream):
         self.upstreams = Upstreams(self.clock, self.tasks, upstreams, Metrics())
 
     async def asked_by(self, name: str, digest: str) -> str:
-        """Answer another cache over a wire that takes a millisecond."""
+        """Answer another cache, after the millisecond of a network."""
         header = trail.via(name)
         await deferLater(self.clock, 0.001)
         with trail.following(trail.read_via(header, self.name)):
@@ -94,7 +94,7 @@ class SearchesCase(SynchronousTestCase):
 
 class RingTests(SearchesCase):
     def mesh(self, size: int, *homes: int, has: str = "") -> tuple[list[Node], list[Node]]:
-        """Caches that have all others for upstreams; those at `homes` an origin each as well."""
+        """Make caches that have all others for upstreams; those at `homes` also have an origin."""
         nodes = [self.node(f"ncps-{number:04x}") for number in range(size)]
         origins = []
         for number, node in enumerate(nodes):
@@ -106,7 +106,7 @@ class RingTests(SearchesCase):
         return nodes, origins
 
     def ring(self, size: int, *homes: int, has: str = "") -> tuple[list[Node], list[Node]]:
-        """The same with one other cache for an upstream."""
+        """Make caches of which each has one other for an upstream."""
         nodes, origins = self.mesh(size, *homes, has=has)
         for number, node in enumerate(nodes):
             others = [c.upstream for c in node.upstreams.candidates if c.upstream in origins]
@@ -118,7 +118,7 @@ class RingTests(SearchesCase):
             self.assertFalse(self.failureResultOf(one, NotFound).value.is_certain)
 
     def test_absent_within_an_upstreams_time(self) -> None:
-        """A path that no origin has is 404 at each cache, one or all at once, in any order."""
+        """A path that no origin has is 404 at each cache, asked alone or together, in any order."""
         for make, size in ((self.ring, 2), (self.ring, 3), (self.mesh, 3), (self.mesh, 5)):
             for everybody in (False, True):
                 nodes, _ = make(size, *range(size))
@@ -127,7 +127,7 @@ class RingTests(SearchesCase):
                 self.assert_absent(asking)
 
     def test_every_order_of_arrival(self) -> None:
-        """Three caches in a mesh, asked one shortly after the other."""
+        """Three caches in a mesh are asked shortly after each other."""
         for order in permutations(range(3)):
             for pause in (0.0005, 0.0015, 0.05):
                 nodes, _ = self.mesh(3, 0, 1, 2)
@@ -139,7 +139,7 @@ class RingTests(SearchesCase):
                 self.assert_absent(asking)
 
     def test_what_one_origin_has_is_found(self) -> None:
-        """Any cache may have the origin; one cache is asked, or all at once."""
+        """Any cache may have the origin; one cache is asked, or all at the same time."""
         for make, size in ((self.ring, 2), (self.ring, 4), (self.mesh, 5)):
             for home in range(size):
                 for everybody in (False, True):
@@ -149,7 +149,7 @@ class RingTests(SearchesCase):
                     self.assertEqual(["x"] * len(asking), [self.successResultOf(a) for a in asking])
 
     def test_a_search_goes_to_each_cache_once(self) -> None:
-        """A mesh of eight is no flood: each asks its origin once."""
+        """A mesh of eight causes no flood: each asks its origin once."""
         nodes, origins = self.mesh(8, *range(8))
         asking = self.ask(nodes[0])
         self.pass_by(20 * UPSTREAM_S)
@@ -158,7 +158,7 @@ class RingTests(SearchesCase):
         self.assertLessEqual(sum(node.times for node in nodes), 8 * 8)
 
     def test_come_round(self) -> None:
-        """A question that has come round asks no upstream, and the answer says why at once."""
+        """A question of this cache itself asks no upstream; the answer says why, immediately."""
         [node, _], [origin] = self.ring(2, 0)
         with trail.following(Trail((node.name, "ncps-0001"), has_come_round=True)):
             [asking] = self.ask(node)
@@ -168,7 +168,7 @@ class RingTests(SearchesCase):
 
 
 class JoiningTests(SearchesCase):
-    """Caches that are no ring: one behind the other."""
+    """Caches in a chain, without a ring."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -185,13 +185,13 @@ class JoiningTests(SearchesCase):
         self.assertEqual(fetches, self.origin.times)
 
     def test_one_fetch(self) -> None:
-        """Clients of its own, and several caches, cause one fetch."""
+        """Clients of its own and several caches cause one fetch."""
         first = self.asking("ncps-7777")
         others = [self.asking(), self.asking("ncps-1111"), self.asking("ncps-9999")]
         self.assert_found(first, *others, self.asking("ncps-7777"), fetches=1)
 
     def test_slow_origin(self) -> None:
-        """A search that may be waiting for the cache that asks is waited for a moment only."""
+        """A cache waits only briefly for a search that may be waiting for it."""
         self.patch(self.origin, "has", None)
         slow = Deferred[None]()
 
@@ -207,7 +207,7 @@ class JoiningTests(SearchesCase):
         self.assert_found(*asking, fetches=2)
 
     def test_retry_joins_the_search_that_is_running(self) -> None:
-        """A cache that has given up and asks again finds its own search."""
+        """A cache that gave up and asks again finds its own search."""
         first = self.asking("ncps-7777")
         first.addErrback(lambda _: None)
         self.pass_by(0.05)
@@ -215,7 +215,7 @@ class JoiningTests(SearchesCase):
         self.assert_found(self.asking("ncps-7777"), fetches=1)
 
     def test_other_way_of_a_question(self) -> None:
-        """A second way ends at once, at any age of the first; another question is asked."""
+        """A second way of a question ends immediately; another question is asked."""
         slow = Deferred[None]()
 
         async def search(_: str) -> str:

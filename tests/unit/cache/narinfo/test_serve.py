@@ -1,4 +1,4 @@
-"""Narinfos: fetched once, verified, signed, recorded, shown only while their NAR can be had."""
+"""Narinfos: fetched once, verified, signed, recorded, shown only with a NAR to get."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class FetchTests(NarInfosCase):
         self.assertEqual(1, self.asked())
 
     def test_hit_from_the_catalog_after_a_restart(self) -> None:
-        """A recorded narinfo is served by the next process, too."""
+        """The next process also serves a recorded narinfo."""
         text = self.served().text
         self.restart()
         self.assertEqual((text, Outcome.HIT), (self.served().text, self.served().outcome))
         self.assertEqual(1, self.asked())
 
     def test_clients_at_once_share_one_fetch(self) -> None:
-        """A hundred clients with one question are one question to the upstream."""
+        """A hundred clients with one question cause one question to the upstream."""
         self.origin.is_silent = True
         asking = [self.ask() for _ in range(100)]
         asking[0].cancel()
@@ -50,7 +50,7 @@ class FetchTests(NarInfosCase):
         self.assertEqual(1, self.asked())
 
     def test_last_use_is_noted(self) -> None:
-        """When a narinfo was last asked for is written down in time."""
+        """The time of a narinfo's last use is written to the catalog."""
         self.served()
         self.clock.advance(100)
         self.served()
@@ -58,7 +58,7 @@ class FetchTests(NarInfosCase):
         self.assertEqual(utc_now(self.clock), self.catalog.entries[self.digest].last_used_at)
 
     def test_peer_was_quicker(self) -> None:
-        """If another replica recorded it while the lease was waited for, nothing is fetched."""
+        """If another replica recorded it during the wait for the lease, nothing is fetched."""
         self.served()
         entries, records = dict(self.catalog.entries), dict(self.catalog.records)
         keys = dict(self.catalog._key_of)
@@ -72,7 +72,7 @@ class FetchTests(NarInfosCase):
         self.assertEqual(0, self.asked())
 
     def test_silent_first_upstream_costs_less_than_200_ms(self) -> None:
-        """A dead upstream in front of a live one hardly delays the answer."""
+        """A dead upstream before a working one hardly delays the answer."""
         self.mirror.add(self.sample)
         self.origin.is_silent = True
         asking = self.ask()
@@ -82,7 +82,7 @@ class FetchTests(NarInfosCase):
         self.origin.release()
 
     def test_bad_answers_are_passed_by(self) -> None:
-        """A web page, another path, a bad signature, a server error: the next one is asked."""
+        """A web page, another path, a bad signature, a server error: the next upstream is asked."""
         other = sample("other", 100).narinfo
         forged = signed(self.sample.narinfo, SecretKey.generate("stranger-1"))
         bads: list[NarInfo | NcpsError] = [
@@ -99,7 +99,7 @@ class FetchTests(NarInfosCase):
             self.assertEqual("b.example.org", self.served().upstream)
 
     def test_record_follows_the_upstream(self) -> None:
-        """The record of a NAR that is not stored has the facts of the last narinfo."""
+        """The record of a NAR that is not stored has the facts of the latest narinfo."""
         self.served()
         self.clock.advance(REFRESH_S)
         moved = self.sample.altered(url=f"https://cdn/{self.sample.url}?t=1")
@@ -114,7 +114,7 @@ class SetClockTests(NarInfosCase):
     new_clock = SetClock
 
     def test_narinfo_from_the_future_is_asked_for_again(self) -> None:
-        """A narinfo fetched while the clock was a year ahead is not fresh for a year."""
+        """A narinfo fetched while the clock was a year ahead does not stay fresh for a year."""
         assert isinstance(self.clock, SetClock)
         self.clock.ahead += 365 * 86400.0
         self.served()
@@ -142,7 +142,7 @@ class VerdictTests(NarInfosCase):
         return type(error)
 
     def test_table(self) -> None:
-        """Only sure absence everywhere is 404 and remembered; all else may be tried again."""
+        """Only a sure absence everywhere is 404 and remembered; all else may be tried again."""
         absent, bad = NotFound("404"), Corrupt("html")
         away, late = Unavailable("refused"), Unavailable("late", timed_out=True)
         for first, second, expected in (
@@ -157,7 +157,7 @@ class VerdictTests(NarInfosCase):
             self.assertIs(expected, self.outcome(first, second))
 
     def test_what_nobody_vouches_for_is_absent_but_not_remembered(self) -> None:
-        """A stranger's signature ends no build, and does not outlive its mending."""
+        """After a stranger's signature a client can go on, and may ask again."""
         self.origin.narinfos[self.digest] = signed(
             self.sample.narinfo, SecretKey.generate("stranger-1")
         )
@@ -168,7 +168,7 @@ class VerdictTests(NarInfosCase):
         self.served()
 
     def test_sick_upstream_does_not_outvote_one_that_denies(self) -> None:
-        """503 while it was well a moment ago, then 404; it is not remembered."""
+        """503 while it worked a moment ago, then 404; the absence is not remembered."""
         self.origin.is_away = True
         self.failureResultOf(self.ask(), Unavailable)
         self.lose_say()
@@ -179,7 +179,7 @@ class VerdictTests(NarInfosCase):
         self.served()
 
     def lose_say(self) -> None:
-        """Let time go by in which no upstream answers."""
+        """Let time pass in which no upstream answers."""
         for _ in range(FAILURES):
             self.start(self.narinfos.get("0" * 32)).addErrback(lambda _: None)
         self.clock.advance(AWAY_S)
@@ -217,7 +217,7 @@ class VerdictTests(NarInfosCase):
         self.assertEqual((1, 0), (self.asked(), len(self.negatives)))
 
     def test_absence_is_asked_about_again_in_time(self) -> None:
-        """A path that is absent now may be there in a while."""
+        """A path that is absent now may exist later."""
         self.origin.narinfos.clear()
         error = self.failureResultOf(self.ask(), Absent).value
         self.assertIs(Outcome.MISS, error.outcome)
@@ -228,7 +228,7 @@ class VerdictTests(NarInfosCase):
         self.served()
 
     def test_known_narinfo_beats_a_remembered_absence(self) -> None:
-        """A remembered absence does not hide a narinfo that is recorded meanwhile."""
+        """A remembered absence does not hide a narinfo that was recorded since."""
         self.negatives.add(self.digest)
         self.failureResultOf(self.ask(), Absent)
         text = self.text_of_another_process()
@@ -255,7 +255,7 @@ class ShowingTests(NarInfosCase):
         self.assertEqual(Outcome.HIT, self.served().outcome)
 
     def test_nar_that_cannot_be_had_is_no_hit(self) -> None:
-        """A narinfo whose NAR is not stored is not shown while its upstream is away."""
+        """A narinfo is not shown while its NAR is not stored and its upstream is away."""
         self.served()
         self.sicken(0)
         self.mirror.is_away = True
@@ -281,7 +281,7 @@ class ShowingTests(NarInfosCase):
         self.failureResultOf(self.ask(), NotFound)
 
     def test_evicted_nar_is_shown_only_while_an_upstream_has_it(self) -> None:
-        """An old narinfo is asked for again when its bytes are gone, and soon again."""
+        """A narinfo is fetched again when its NAR was evicted, and soon again after that."""
         self.served()
         self.store_it()
         self.clock.advance(EVICTED_REFRESH_S)
@@ -298,7 +298,7 @@ class ShowingTests(NarInfosCase):
         self.failureResultOf(self.ask(), NotFound)
 
     def test_arriving_nar_is_shown(self) -> None:
-        """While the NAR is on its way its narinfo holds."""
+        """While the NAR arrives, its narinfo is shown."""
         from tests.fakes.upstream import Script
 
         self.served()
@@ -319,7 +319,7 @@ class ShowingTests(NarInfosCase):
         self.assertEqual(Outcome.HIT, self.served().outcome)
 
     def test_read_that_was_overtaken_is_not_held(self) -> None:
-        """A row that was read before a NAR's state changed is not kept in memory after it."""
+        """A row that was read before a NAR's state changed is not kept in memory after that."""
         self.served()
         self.restart()
         row = self.catalog.narinfo
@@ -336,7 +336,7 @@ class ShowingTests(NarInfosCase):
 
 class TroubleTests(NarInfosCase):
     def test_catalog_that_cannot_be_written(self) -> None:
-        """A narinfo that cannot be recorded is served all the same, and held in memory."""
+        """A narinfo that cannot be recorded is served nevertheless, and held in memory."""
         for trouble in (Unavailable("locked"), StorageFull("disk full")):
             self.setUp()
             self.catalog.failing_writes = trouble

@@ -22,7 +22,7 @@ from tests.unit.cache.narinfo.rig import NarInfosCase
 
 class SharedNarTests(NarInfosCase):
     def test_second_narinfo_of_a_stored_nar_gets_its_sidecar(self) -> None:
-        """A path whose NAR is stored already is recorded beside it at once."""
+        """A path whose NAR is stored already gets a sidecar immediately."""
         self.served()
         self.store_it()
         other = sample("other", 10)
@@ -32,7 +32,7 @@ class SharedNarTests(NarInfosCase):
         self.assertIn(other.digest, self.sidecars.texts)
 
     def test_withdrawn_narinfos_are_gone_everywhere(self) -> None:
-        """A narinfo that turned out wrong is shown no more, by no process."""
+        """A narinfo that was found wrong is no longer shown by any process."""
         self.served()
         self.store_it()
         self.get(self.narinfos.withdraw(self.sample.key))
@@ -53,14 +53,14 @@ class SharedNarTests(NarInfosCase):
         self.assertIsNone(self.memory.get(self.digest))
 
     def opaque(self, file: bytes) -> NarInfo:
-        """The same NAR under a URL that names no hash, with a file of its own."""
+        """Return the same NAR under a URL without a hash, with another file."""
         altered = self.sample.altered(
             url="https://cdn/some/uuid", file_hash=sha256_of(file), file_size=len(file)
         )
         return altered.narinfo
 
     def test_other_file_of_a_stored_nar_is_described_as_stored(self) -> None:
-        """If an upstream compresses anew, clients are told of the bytes that they will get."""
+        """If an upstream compresses again, the narinfo describes the file that clients get."""
         key = NarKey(self.sample.narinfo.nar_hash.nix32, "xz")
         self.origin.narinfos[self.digest] = self.opaque(self.sample.file)
         self.served()
@@ -92,7 +92,7 @@ class SharedNarTests(NarInfosCase):
         self.assertEqual(sha256_of(b"other bytes"), told.file_hash)
 
     def test_narinfo_that_points_at_another_paths_nar(self) -> None:
-        """Where a URL is known for another NAR's, the path's own is named by its NarHash."""
+        """If a URL is known for another NAR, the path's own NAR is named by its NarHash."""
         self.served()
         self.store_it()
         other = sample("other", 10)
@@ -104,7 +104,7 @@ class SharedNarTests(NarInfosCase):
         self.assertTrue(self.catalog.records[self.sample.key].is_stored)
 
     def test_upstreams_that_disagree_about_the_nar(self) -> None:
-        """Of two NarHashes of one path the stored and verified one holds; both are noted."""
+        """Of two NarHashes of one path the stored and verified one wins; both are noted."""
         self.served()
         different = self.sample.altered(nar_hash=sha256_of(b"different"))
         self.origin.narinfos[self.digest] = different.narinfo
@@ -115,7 +115,7 @@ class SharedNarTests(NarInfosCase):
         )
 
     def test_stored_and_verified_one_holds(self) -> None:
-        """If the NAR came to be stored while another upstream was asked, its narinfo holds."""
+        """If the NAR was stored while another upstream was asked, its narinfo wins."""
         self.served()
         first = self.catalog.narinfo
         self.memory.drop(self.digest)
@@ -135,7 +135,7 @@ class SharedNarTests(NarInfosCase):
         self.assertIsNotNone(self.get(first(self.digest)))
 
     def test_what_holds_is_judged_in_a_thread(self) -> None:
-        """A narinfo with many references is judged in a thread: its signatures cost much time."""
+        """A narinfo with many references is judged in a thread, because signatures are slow."""
         places: list[bool] = []
         judge = NarInfoVerifier.vouched
 
@@ -157,7 +157,7 @@ class SharedNarTests(NarInfosCase):
         return self.get(self.narinfos.same_nar(self.upstreams.candidates[1], nar))
 
     def test_same_nar_at_another_upstream(self) -> None:
-        """Another upstream's NAR is the same by its NarHash and compression, its file aside."""
+        """Another upstream has the same NAR by NarHash and compression, whatever its file."""
         self.served()
         record = self.catalog.records[self.sample.key]
         self.assertIsNone(self.same(record))

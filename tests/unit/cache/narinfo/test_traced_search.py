@@ -1,4 +1,4 @@
-"""Searches as a trace shows them: one span each, links of those that join, hedges."""
+"""Searches in a trace: one span for each, links of joining requests, hedges."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class VettingTests(SynchronousTestCase):
         return self.vetting.vet(narinfo, digest=self.sample.digest, upstream="http://u", now=NOW)
 
     def test_good_narinfo_is_signed_and_recorded(self) -> None:
-        """A narinfo that a trusted key vouches for gets our signature beside the upstream's."""
+        """A narinfo for which a trusted key vouches gets our signature beside the upstream's."""
         vetted = self.vet(self.narinfo)
         entry, nar = vetted.entry, vetted.nar
         self.assertTrue(entry.is_verified)
@@ -64,13 +64,13 @@ class VettingTests(SynchronousTestCase):
         )
 
     def test_url_is_rewritten_and_remembered(self) -> None:
-        """Clients see our name of the NAR; where it came from is kept."""
+        """Clients see our name of the NAR; the record keeps where it came from."""
         vetted = self.vet(evolve(self.narinfo, url="https://cdn/some/uuid?token=1"))
         self.assertEqual(NarKey(self.narinfo.nar_hash.nix32, "xz").url, vetted.entry.narinfo.url)
         self.assertEqual("https://cdn/some/uuid?token=1", vetted.nar.origin_url)
 
     def test_many_references_are_judged_in_a_thread(self) -> None:
-        """Few are judged at once, as there is nothing to gain by waiting."""
+        """Those with few references are judged in the reactor's thread: that is fast."""
         threads = HeldThreads()
         vetting = evolve(self.vetting, workers=threads)
 
@@ -87,7 +87,7 @@ class VettingTests(SynchronousTestCase):
         self.assertEqual(self.vet(many), self.successResultOf(judging))
 
     def test_what_is_recorded_with_many_references_is_judged_in_a_thread(self) -> None:
-        """To sign it anew takes as long as to judge it the first time."""
+        """Signing it again takes as long as judging it the first time."""
         threads = HeldThreads()
         vetting = evolve(self.vetting, workers=threads)
         paths = [StorePath(f"{n:032d}", "x") for n in range(LONG + 1)]
@@ -105,17 +105,17 @@ class VettingTests(SynchronousTestCase):
         self.assertEqual(few.entry, self.successResultOf(at_once))
 
     def test_names_of_signatures_come_first(self) -> None:
-        """Nothing dear is done for a narinfo that no configured key is said to have signed."""
+        """A narinfo without a signature under a configured name costs nothing expensive."""
         forged = evolve(self.narinfo, signatures=[SecretKey.generate("x-1").sign(b"y")])
         with mock.patch.object(NarInfo, "fingerprint", side_effect=AssertionError("too dear")):
             self.assertRaises(Unusable, self.vet, forged)
 
     def test_other_path_counts_as_none(self) -> None:
-        """A narinfo of another path is refused, though it is well signed."""
+        """A narinfo of another path is refused, although it is well signed."""
         self.assertRaises(Unusable, self.vet, sample("other", 10).narinfo)
 
     def test_bad_or_foreign_signature_counts_as_none(self) -> None:
-        """No signature, a stranger's and a forged one count alike."""
+        """A missing, a stranger's and a forged signature have the same effect."""
         forged = evolve(self.narinfo, nar_size=self.narinfo.nar_size + 1)
         stranger = signed(self.narinfo, SecretKey.generate("stranger-1"))
         impostor = signed(self.narinfo, SecretKey.generate(UPSTREAM_KEY.name))
@@ -128,7 +128,7 @@ class VettingTests(SynchronousTestCase):
             self.assertRaises(Unusable, self.vet, evolve(self.narinfo, url=url))
 
     def test_flood_of_signatures_costs_little(self) -> None:
-        """Forty thousand forged signatures under a trusted name are not all tried."""
+        """Not all of forty thousand forged signatures under a trusted name are checked."""
         forged = tuple(Signature(UPSTREAM_KEY.name, n.to_bytes(64, "big")) for n in range(20_000))
         flooded = evolve(self.narinfo, signatures=forged + self.narinfo.signatures)
         self.assertRaises(Unusable, self.vet, flooded)
@@ -138,14 +138,14 @@ class VettingTests(SynchronousTestCase):
         self.assertTrue(self.vet(known).entry.is_verified)
 
     def test_without_keys_nothing_is_verified_or_signed(self) -> None:
-        """Where no key is configured narinfos pass as they are."""
+        """If no key is configured, narinfos are served as they are."""
         self.vetting = evolve(self.vetting, trusted=())
         vetted = self.vet(evolve(self.narinfo, signatures=()))
         self.assertFalse(vetted.entry.is_verified)
         self.assertEqual((), vetted.entry.narinfo.signatures)
 
     def test_own_signature_is_made_anew_or_not_at_all(self) -> None:
-        """An old signature in our name is replaced; without signing all stay as they were."""
+        """An old signature in our name is replaced; without signing, all stay as they were."""
         old = Signature(OWN_KEY.name, b"x" * 64)
         marked = evolve(self.narinfo, signatures=(old, *self.narinfo.signatures))
         self.assertEqual(2, len(self.vet(marked).entry.narinfo.signatures))
@@ -154,14 +154,14 @@ class VettingTests(SynchronousTestCase):
         self.assertEqual(marked.signatures, self.vet(marked).entry.narinfo.signatures)
 
     def test_sidecar_gives_back_what_the_upstream_said(self) -> None:
-        """From the text beside a NAR the upstream's own narinfo can be read again."""
+        """The upstream's own narinfo can be parsed from the sidecar."""
         told = evolve(self.narinfo, url="https://cdn/some/uuid")
         text = render_sidecar(self.vet(told).entry, {OWN_KEY.name})
         self.assertEqual((told, "http://u"), parse_sidecar(text))
         self.assertEqual(told, NarInfo.parse(text))
 
     def test_sidecars_of_others(self) -> None:
-        """A plain narinfo is a sidecar without upstream, and other text is none."""
+        """A plain narinfo is a sidecar without an upstream; other text is none."""
         text = self.narinfo.render()
         self.assertEqual((self.narinfo, ""), parse_sidecar(text))
         entry = evolve(self.vet(self.narinfo).entry, upstream_url="", upstream="")
@@ -187,7 +187,7 @@ class ContentAddressTests(SynchronousTestCase):
         return self.vet(narinfo).entry.narinfo.ca
 
     def test_right_one_is_told(self) -> None:
-        """In Nix's spelling, whether a key or the CA vouches for the rest."""
+        """It is in Nix's spelling, if a key or the CA vouches for the rest."""
         for one in (tree_sample(), tree_sample(algorithm="sha1"), file_sample()):
             ca = one.narinfo.ca
             self.assertEqual(ca, self.told(one.narinfo))
@@ -216,7 +216,7 @@ class ContentAddressTests(SynchronousTestCase):
             self.assertTrue(self.vet(evolve(narinfo, ca=ca)).entry.is_verified)
 
     def test_one_that_the_contents_do_not_have_is_left_out(self) -> None:
-        """A CA is left out if a key vouches for another NarHash than it names."""
+        """A CA is left out if a key vouches for another NarHash."""
         one = tree_sample()
         other = signed(evolve(one.narinfo, nar_hash=sample().narinfo.nar_hash))
         self.assertIsNone(self.told(other))
@@ -250,7 +250,7 @@ class ContentAddressTests(SynchronousTestCase):
             self.assertTrue(verify_any([OWN_KEY.public], fingerprint, signatures))
 
     def test_strangers_and_forgers_beside_it_do_not_matter(self) -> None:
-        """A content address vouches with any signatures, and with none."""
+        """A content address vouches with any signatures, and without."""
         one = tree_sample()
         for key in (SecretKey.generate("stranger-1"), SecretKey.generate(UPSTREAM_KEY.name)):
             vetted = self.vet(signed(one.narinfo, key))
@@ -259,7 +259,7 @@ class ContentAddressTests(SynchronousTestCase):
             self.assertEqual([key.name, OWN_KEY.name], names)
 
     def test_it_stays_with_its_new_name(self) -> None:
-        """A narinfo that has to be proved has to be proved under another URL, too."""
+        """A narinfo that must be proved must also be proved under another URL."""
         vetted = self.vet(file_sample().narinfo)
         self.assertIsNotNone(vetted.unproven)
         self.assertEqual(vetted.unproven, vetted.named(vetted.nar.key).unproven)

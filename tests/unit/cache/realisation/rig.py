@@ -23,13 +23,13 @@ STRANGER_KEY = SecretKey.generate("stranger-1")
 
 
 def signed(made: Realisation, *keys: SecretKey) -> Realisation:
-    """The realisation with the signatures of these keys alone, of all that it says."""
+    """Return the realisation, completely signed by these keys alone."""
     message = made.fingerprints[0]
     return evolve(made, signatures=tuple(key.sign(message) for key in keys))
 
 
 def unsigned(number: int, **changes: Any) -> Realisation:
-    """The numbered realisation, signed by nobody."""
+    """Return the numbered realisation, unsigned."""
     return realisation(number, signatures=(), **changes)
 
 
@@ -45,7 +45,7 @@ class RealisationsCase(CoreCase):
         self.realisations = self.with_keys()
 
     def with_keys(self, *uploaders: SecretKey, requires_key: bool = False) -> PulledRealisations:
-        """The part under test, with these keys for uploads."""
+        """Return the part under test, with these keys for uploads."""
         public = [key.public for key in uploaders]
         verifier = RealisationVerifier(self.vetting, public, requires_key=requires_key)
         return PulledRealisations(self.world, self.core.state, verifier, is_absent_when_away=True)
@@ -54,7 +54,7 @@ class RealisationsCase(CoreCase):
         return self.get(self.realisations.get(key, is_local=is_local))
 
     def told(self, key: RealisationKey) -> Realisation:
-        """The answer to a client."""
+        """Return the answer to a client."""
         return Realisation.parse(self.served(key).text, key)
 
     def absent(self, key: RealisationKey, *, is_local: bool = False) -> Outcome:
@@ -69,14 +69,14 @@ class RealisationsCase(CoreCase):
         return sum(len(upstream.asked("realisation")) for upstream in self.scripted)
 
     def is_ours(self, made: Realisation) -> bool:
-        """Whether every text that a client may check has our signature."""
+        """Whether each text that a client may check has our signature."""
         return all(
             verify_any([OWN_KEY.public], message, made.signatures) is not None
             for message in made.fingerprints
         )
 
     def have(self, *numbers: int) -> None:
-        """Have an upstream that signs these."""
+        """Make an upstream that signs these."""
         for number in numbers:
             made = signed(realisation(number), UPSTREAM_KEY)
             self.origin.realisations[made.key] = made

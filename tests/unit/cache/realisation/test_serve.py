@@ -83,7 +83,7 @@ class FetchTests(RealisationsCase):
         self.assertEqual("b.example.org", self.served(one.key).upstream)
 
     def test_the_go_program_as_an_upstream(self) -> None:
-        """It signs whole paths: its key vouches for that, and our signature is one for Nix."""
+        """It signs whole paths: its key vouches for these, and our signature is one for Nix."""
         made = realisation(1, signatures=())
         whole, base = made.texts_of_go
         for message in (whole, base):
@@ -96,7 +96,7 @@ class FetchTests(RealisationsCase):
             self.assertTrue(self.is_ours(told))
 
     def test_dependencies_that_no_key_vouches_for_are_left_out(self) -> None:
-        """A signature of Nix 2.34 says nothing of them, and ours must not either."""
+        """A signature of Nix 2.34 does not cover them, and so ours must not, either."""
         made = realisation(2)
         bare = signed(made.without_dependencies(), UPSTREAM_KEY)
         self.origin.realisations[made.key] = evolve(made, signatures=bare.signatures)
@@ -105,7 +105,7 @@ class FetchTests(RealisationsCase):
         self.assertTrue(self.is_ours(told))
 
     def test_without_keys_they_pass_as_they_are(self) -> None:
-        """Then nothing can be checked, and nothing is signed."""
+        """Then nothing can be verified, and nothing is signed."""
         self.vetting.trusted.replace(())
         made = unsigned(1)
         self.origin.realisations[made.key] = made
@@ -113,7 +113,7 @@ class FetchTests(RealisationsCase):
         self.assertEqual(made, self.told(made.key))
 
     def test_an_absence_is_remembered_until_it_ends(self) -> None:
-        """Every upstream has denied it: they are asked again after a while, or after an upload."""
+        """Each upstream has denied it: they are asked again after a while, or after an upload."""
         key = realisation_key(1)
         self.assertEqual(Outcome.MISS, self.absent(key))
         self.assertEqual(Outcome.NEGATIVE, self.absent(key))
@@ -123,7 +123,7 @@ class FetchTests(RealisationsCase):
         self.assertEqual(Outcome.MISS, self.served(key).outcome)
 
     def test_could_not_tell_is_no_absence(self) -> None:
-        """A failing upstream makes it 503, and nothing is remembered; one long away is left out."""
+        """A failing upstream causes 503, and nothing is remembered; one long away is left out."""
         key = realisation_key(1)
         self.origin.realisations[key] = Unavailable("status 500")
         self.refused(self.realisations.get(key), Unavailable)
@@ -138,7 +138,7 @@ class FetchTests(RealisationsCase):
         self.assertNotIn(key, self.negatives)
 
     def test_below_upload_no_upstream_is_asked(self) -> None:
-        """A client that looks there whether to upload learns what is here."""
+        """A client that checks there before an upload learns whether it is here."""
         self.have(1)
         key = realisation_key(1)
         self.assertEqual(Outcome.MISS, self.absent(key, is_local=True))
@@ -156,7 +156,7 @@ class FetchTests(RealisationsCase):
 
 class RecordTests(RealisationsCase):
     def test_what_cannot_be_recorded_is_served(self) -> None:
-        """A full database keeps no client from its answer; one that is away could not tell."""
+        """On a full database the client gets its answer; if the database is away, it is unknown."""
         self.have(1)
         for error in (StorageFull("full"), Unavailable("locked")):
             self.rows.failing_writes = error
@@ -165,7 +165,7 @@ class RecordTests(RealisationsCase):
         self.refused(self.realisations.get(realisation_key(1)), Unavailable)
 
     def test_a_key_that_is_trusted_no_more_vouches_for_nothing(self) -> None:
-        """The upstreams are asked again, and one that a trusted key has signed replaces it."""
+        """The upstreams are asked again, and one with a trusted key's signature replaces it."""
         self.have(1)
         key = realisation_key(1)
         self.served(key)
@@ -177,7 +177,7 @@ class RecordTests(RealisationsCase):
         self.assertEqual(str(STRANGER_KEY.public), self.rows.entries[key].verified_by)
 
     def test_a_new_key_of_ours_signs_what_is_recorded(self) -> None:
-        """The signature of the former one goes."""
+        """The former key's signature is removed."""
         self.have(2)
         key = realisation_key(2)
         self.served(key)
@@ -188,7 +188,7 @@ class RecordTests(RealisationsCase):
         self.assertEqual(3, len(names))
 
     def test_the_unused_are_forgotten(self) -> None:
-        """Only what can be fetched again, and only if no client has asked for it lately."""
+        """Only fetched ones, and only if no client has asked for them for a long time."""
         self.have(1, 2)
         for number in (1, 2):
             self.served(realisation_key(number))

@@ -1,4 +1,4 @@
-"""Realisations that clients upload: whom they replace, and how they come back."""
+"""Realisations that clients upload: which ones they replace, and how they are restored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.unit.cache.realisation.rig import (
 
 class UploadTests(RealisationsCase):
     def test_uploads_of_both_families_are_served_at_once(self) -> None:
-        """Signed by us, no upstream asked, though the absence was remembered."""
+        """With our signature, and without a question, although an absence was remembered."""
         for number in (1, 2):
             key = realisation_key(number)
             self.assertEqual(Outcome.MISS, self.absent(key))
@@ -44,7 +44,7 @@ class UploadTests(RealisationsCase):
             self.assertIn(Notice("realisation", key.path), self.notices.published)
 
     def test_others_forget_the_absence(self) -> None:
-        """A notice of another process, and one that makes no sense."""
+        """This covers a notice of another process, and an invalid notice."""
         key = realisation_key(1)
         self.absent(key)
         self.notices.tell(Notice("realisation", "nonsense"))
@@ -53,7 +53,7 @@ class UploadTests(RealisationsCase):
         self.assertNotIn(key, self.negatives)
 
     def test_what_another_process_took_is_served_at_once(self) -> None:
-        """Also before its notice has come: what is kept counts before what is remembered."""
+        """Also before its notice arrives: a kept realisation counts before a remembered absence."""
         key = realisation_key(1)
         self.absent(key)
         self.upload(unsigned(1))
@@ -61,7 +61,7 @@ class UploadTests(RealisationsCase):
         self.assertEqual(Outcome.HIT, self.served(key).outcome)
 
     def test_the_same_again_changes_nothing(self) -> None:
-        """Signatures of both are kept; ours comes once for each text."""
+        """The signatures of both are kept; ours appears once for each text."""
         made = realisation(2)
         self.upload(signed(made, BUILDER_KEY))
         self.assertEqual(RealisationUpload.SAME, self.upload(unsigned(2)))
@@ -69,12 +69,12 @@ class UploadTests(RealisationsCase):
         names = sorted(s.name for s in self.told(made.key).signatures)
         expected = [BUILDER_KEY.public.name, *2 * [OWN_KEY.public.name], STRANGER_KEY.public.name]
         self.assertEqual(sorted(expected), names)
-        before = dict(self.rows.entries)  # our own signature, brought back, vouches for nothing
+        before = dict(self.rows.entries)  # our own signature, sent back, vouches for nothing
         self.assertEqual(RealisationUpload.SAME, self.upload(self.told(made.key)))
         self.assertEqual(before, self.rows.entries)
 
     def test_another_key_in_the_text_is_refused(self) -> None:
-        """And so is all that is no realisation; nothing is kept."""
+        """All other texts are refused, too; nothing is kept."""
         for text in (b"", b"{}", b"[]", realisation(4).render()):
             self.refused(self.realisations.accept(realisation_key(2), text, WRITER), Malformed)
         told = json.loads(unsigned(3).render())
@@ -102,7 +102,7 @@ class UploadTests(RealisationsCase):
         self.assertEqual(str(BUILDER_KEY.public), self.rows.entries[made.key].verified_by)
 
     def test_many_signatures_are_cut(self) -> None:
-        """Nobody fills the database with signatures; the known ones stay."""
+        """No client can fill the database with signatures; those by known keys stay."""
         made = signed(realisation(1), BUILDER_KEY)
         many = [evolve(made.signatures[0], name=f"a-{number}") for number in range(500)]
         self.realisations = self.with_keys(BUILDER_KEY)
@@ -112,7 +112,7 @@ class UploadTests(RealisationsCase):
         self.assertIn(made.signatures[0], told.signatures)
 
     def test_a_client_for_some_paths_writes_no_others(self) -> None:
-        """Its paths are those that realisations name, under derivations of the same name."""
+        """Its paths are those that the realisations name, under derivations of the same name."""
         one, two = unsigned(1), unsigned(2)
         only = evolve(WRITER, paths=re.compile(f".*-{path_of(1).name}|.*-{path_of(2).name}"))
         drv = RealisationKey(f"{path_of(1).base}.drv", "lib")
@@ -126,7 +126,7 @@ class UploadTests(RealisationsCase):
         self.assertTrue(self.get(self.realisations.forget(one.key, only)))
 
     def test_a_client_for_some_paths_removes_no_copy_of_others(self) -> None:
-        """After a lost database only the copy tells which path it is about."""
+        """After a lost database only the copy names the path."""
         only = evolve(WRITER, paths=re.compile(f".*-{path_of(1).name}"))
         for number in (1, 3):
             self.upload(unsigned(number))
@@ -144,14 +144,14 @@ class OtherResultTests(RealisationsCase):
     """A derivation was built again, and its output has another path."""
 
     def test_the_first_result_stands(self) -> None:
-        """An upload of equal standing is answered without an error, so that `nix copy` goes on."""
+        """An upload with an equal voucher gets no error, so that `nix copy` continues."""
         one, two = unsigned(1), unsigned(1, out_path=path_of(50))
         self.upload(one)
         self.assertEqual(RealisationUpload.LEFT, self.upload(two))
         self.assertTrue(self.told(one.key).says_as(one))
 
     def test_a_path_that_nobody_has_any_more_gives_way(self) -> None:
-        """If this cache knows the new path and not the old one, the new one is of more use."""
+        """If this cache knows the new path and not the old one, the new one is more useful."""
         known = sample("known", 100)
         self.origin.add(known)
         self.learn(known)
@@ -163,7 +163,7 @@ class OtherResultTests(RealisationsCase):
         self.assertTrue(parse_copy(self.copies.texts[one.key.digest]).says_as(two))
 
     def test_nothing_that_a_key_vouches_for_is_replaced_by_less(self) -> None:
-        """Not by an upload without a trusted signature: 409."""
+        """An upload without a trusted signature does not replace it: 409."""
         self.have(1)
         key = realisation_key(1)
         self.served(key)
@@ -184,7 +184,7 @@ class OtherResultTests(RealisationsCase):
         self.assertTrue(parse_copy(self.copies.texts[one.key.digest]).says_as(two))
 
     def test_dependencies_come_from_the_one_with_more_behind_it(self) -> None:
-        """An upload cannot put other dependencies under a signature of ours."""
+        """An upload cannot get our signature for other dependencies."""
         self.have(2)
         made = realisation(2)
         self.served(made.key)
@@ -212,7 +212,7 @@ class FaultTests(RealisationsCase):
         self.assertTrue(parse_copy(self.copies.texts[made.key.digest]).says_as(made))
 
     def test_a_write_that_another_process_overtakes_begins_anew(self) -> None:
-        """Its signature is not lost; if that happens again and again, the client gets an error."""
+        """Its signature is not lost; if that happens too often, the client gets an error."""
         made = realisation(1)
         put, calls = self.rows.put, 0
 
@@ -238,7 +238,7 @@ class FaultTests(RealisationsCase):
         self.assertEqual(1 + ATTEMPTS, calls)
 
     def test_forgetting_takes_row_and_copy(self) -> None:
-        """Then it is absent, and may be uploaded as something else."""
+        """After that it is absent, and another one may be uploaded."""
         made = unsigned(1)
         self.upload(made)
         self.assertTrue(self.get(self.realisations.forget(made.key, WRITER)))
@@ -247,7 +247,7 @@ class FaultTests(RealisationsCase):
         self.assertEqual(RealisationUpload.CREATED, self.upload(unsigned(1, out_path=path_of(50))))
 
     def test_a_deletion_that_dies_does_not_come_back(self) -> None:
-        """The copy goes before the row: a rebuild finds nothing of it."""
+        """The copy is deleted before the row: a rebuild finds nothing of it."""
         made = unsigned(1)
         self.upload(made)
         self.rows.failing_writes = Unavailable("the process dies here")
@@ -275,7 +275,7 @@ class FaultTests(RealisationsCase):
         self.assertEqual(({}, {}), (self.rows.entries, self.copies.texts))
 
     def test_an_upload_before_the_last_copy_goes(self) -> None:
-        """It was acknowledged, so it has its copy, also if the deletion takes that away."""
+        """It was acknowledged, so it has its copy, also if the deletion removes that first."""
         made = unsigned(1)
         self.upload(made)
         delete, told = self.copies.delete, list[RealisationUpload]()
@@ -295,7 +295,7 @@ class FaultTests(RealisationsCase):
 
 class RoomTests(RealisationsCase):
     def test_uploads_have_a_bound(self) -> None:
-        """In number and in size; what is known may be uploaded again, and a deletion makes room."""
+        """The number and the size; known ones may be uploaded again, and a deletion frees room."""
         self.patch(room, "MOST", 2)
         for number in (1, 2):
             self.upload(unsigned(number))
@@ -314,7 +314,7 @@ class RoomTests(RealisationsCase):
         self.refused(self.realisations.accept(fourth.key, fourth.render(), WRITER), StorageFull)
 
     def test_what_grows_or_was_fetched_needs_room_too(self) -> None:
-        """A client cannot go beyond the bound by small texts that it makes large later."""
+        """A client cannot exceed the bound by small texts that it makes large later."""
         one, two = unsigned(1), unsigned(2)
         self.upload(one)
         self.have(2)
@@ -328,7 +328,7 @@ class RoomTests(RealisationsCase):
         self.assertEqual(RealisationUpload.SAME, self.upload(one))
 
     def test_what_others_have_taken_counts(self) -> None:
-        """The rows are counted again now and then."""
+        """The rows are counted again at intervals."""
         self.patch(room, "MOST", 2)
         self.upload(unsigned(1))
         entry = next(iter(self.rows.entries.values()))
@@ -344,7 +344,7 @@ class LostDatabaseTests(RealisationsCase):
         return self.get(restore(self.world, self.realisations))
 
     def test_uploads_come_back_from_the_store(self) -> None:
-        """Text and standing are as before; a second run changes nothing."""
+        """Text and voucher are as before; a second run changes nothing."""
         for number in (1, 2):
             self.upload(unsigned(number))
         before = {number: self.served(realisation_key(number)).text for number in (1, 2)}
@@ -358,7 +358,7 @@ class LostDatabaseTests(RealisationsCase):
             self.assertTrue(self.rows.entries[realisation_key(number)].is_uploaded)
 
     def test_the_store_is_not_believed(self) -> None:
-        """A copy that is damaged, of another name, or signed by nobody known, is left alone."""
+        """A copy that is damaged, has another name or no known signature, is left alone."""
         self.upload(unsigned(1))
         self.upload(unsigned(3))
         texts = self.copies.texts
@@ -373,7 +373,7 @@ class LostDatabaseTests(RealisationsCase):
         self.assertEqual([realisation_key(3)], list(self.rows.entries))
 
     def test_a_row_holds_against_a_copy(self) -> None:
-        """A copy may be older than what is known by now."""
+        """A copy may be older than the row."""
         self.upload(unsigned(1))
         self.rows.entries.clear()
         self.have(1)
@@ -384,7 +384,7 @@ class LostDatabaseTests(RealisationsCase):
         self.assertTrue(self.told(newer.key).says_as(newer))
 
     def test_a_copy_is_a_text_for_people_too(self) -> None:
-        """The path, and the realisation as it is served."""
+        """It has the path, and the realisation as it is served."""
         self.upload(unsigned(1))
         text = self.copies.texts[realisation_key(1).digest]
         path, body, rest = text.split(b"\n")

@@ -22,7 +22,7 @@ HOUR = 3600.0
 
 
 class Meddled(MemoryCatalog):
-    """A catalog that lets a test do something just before rows are marked."""
+    """A catalog that calls a function of the test just before it marks rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Meddled(MemoryCatalog):
 
 
 class EvictionCase(CoreCase):
-    """A store that may hold ten NARs of a hundred bytes, and is to be left with eight."""
+    """A store that may hold ten NARs of a hundred bytes; a run reduces it to eight."""
 
     bounds = Bounds(high=10 * SIZE, low=8 * SIZE, grace_s=GRACE_S)
 
@@ -55,11 +55,11 @@ class EvictionCase(CoreCase):
 
     @property
     def runs(self) -> float:
-        """How many runs have ended."""
+        """Number of runs that have ended."""
         return counted(self.metrics.lru_runs)
 
     def assertRemoved(self, *, nars: int, freed: int) -> None:
-        """One run has removed this many NARs and bytes, as the metrics say."""
+        """Check in the metrics that one run has removed this many NARs and bytes."""
         metrics = self.metrics
         found = counted(metrics.lru_nars), counted(metrics.lru_freed)
         self.assertEqual((1, (nars, freed)), (self.runs, found))
@@ -68,7 +68,7 @@ class EvictionCase(CoreCase):
         return datetime.fromtimestamp(self.clock.seconds() - ago_s, UTC)
 
     def keep(self, number: int, *, ago_s: float | None = None, size: int = SIZE) -> NarRecord:
-        """Have a NAR stored, the higher its number the longer ago."""
+        """Store a NAR; the higher its number, the longer ago."""
         moment = self.at(10_000.0 + number if ago_s is None else ago_s)
         times = {"stored_at": moment, "verified_at": moment, "last_used_at": moment}
         record = stored(number, stored_size=size, **times)
@@ -79,7 +79,7 @@ class EvictionCase(CoreCase):
         return record
 
     def is_stored(self, number: int) -> bool:
-        """Whether a NAR is there, after row, bytes and sidecar were found to agree."""
+        """Check that row, bytes and sidecar agree; return whether the NAR is there."""
         record = self.catalog.records.get(key_of(number))
         there = record is not None and record.is_stored
         self.assertEqual(there, key_of(number) in self.store.objects, f"bytes of {number}")

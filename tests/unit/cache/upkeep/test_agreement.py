@@ -1,4 +1,4 @@
-"""Agreement: replicas that contradict each other say so, and no others do."""
+"""Agreement: only replicas that contradict each other report that."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class AgreementCase(SynchronousTestCase):
         return Agreement(self.replicas, self.config, identity, is_alone=is_alone)
 
     def look(self, *others: Replica) -> str:
-        """Let 15 s pass and all renew their entries; return the trouble that this replica sees."""
+        """Let 15 s pass in which all renew their entries; return the trouble of this replica."""
         self.replicas.advance(15)
         for other in others:
             self.replicas.tell(other)
@@ -86,7 +86,7 @@ class AgreementTests(AgreementCase):
         self.assertEqual({"here", "there"}, set(self.replicas.rows))
 
     def test_begins_and_ends(self) -> None:
-        """One line when it begins, one when it ends, and readiness in between."""
+        """One log line at its begin, one at its end, and readiness in between."""
         wrong = evolve(THERE, secret="f00d")
         for _ in range(3):
             self.assertIn("cluster-secret", self.look(wrong))
@@ -99,7 +99,7 @@ class AgreementTests(AgreementCase):
         self.assertEqual([], self.lines)
 
     def test_the_other_is_gone(self) -> None:
-        """A replica that stopped does not count any more; one that was killed, after a minute."""
+        """A stopped replica no longer counts; a killed one counts for a minute."""
         wrong = evolve(THERE, secret="f00d")
         self.look(wrong)
         del self.replicas.rows["there"]
@@ -110,7 +110,7 @@ class AgreementTests(AgreementCase):
         self.assertEqual("", self.look())
 
     def test_a_former_life(self) -> None:
-        """An entry from before this replica began is no alarm; a later one is."""
+        """An entry from before this replica began causes no alarm; a later one does."""
         former = evolve(THERE, url=HERE.url, secret="f00d")
         self.replicas.tell(former)
         self.agreement = self.agreement_of(HERE)
@@ -118,7 +118,7 @@ class AgreementTests(AgreementCase):
         self.assertIn("cluster-advertise-url", self.look(former))
 
     def test_a_database_that_is_away(self) -> None:
-        """It tells nothing: neither that something is wrong nor that a trouble is over."""
+        """Then nothing changes: no trouble begins or ends."""
         wrong = evolve(THERE, secret="f00d")
         self.replicas.failing = Unavailable("away")
         self.assertEqual("", self.look(wrong))
@@ -135,7 +135,7 @@ class AgreementTests(AgreementCase):
         self.assertEqual(SHOWN + 3, len(self.said(LogLevel.error)))
 
     def test_leaves(self) -> None:
-        """A replica that stops leaves the roll; a database that is away does not hinder it."""
+        """A replica that stops leaves the roll; a database that is away does not delay it."""
         self.look()
         self.successResultOf(Deferred.fromCoroutine(self.agreement.leave()))
         self.assertEqual({}, self.replicas.rows)
@@ -143,7 +143,7 @@ class AgreementTests(AgreementCase):
         self.successResultOf(Deferred.fromCoroutine(self.agreement.leave()))
 
     def test_alone(self) -> None:
-        """A daemon that shares its database with none writes nothing on the roll."""
+        """A daemon that shares its database with no other writes nothing on the roll."""
         self.agreement = self.agreement_of(HERE, is_alone=True)
         self.look(evolve(THERE, secret=HERE.secret))
         self.assertNotIn("here", self.replicas.rows)
@@ -159,14 +159,14 @@ class AgreementTests(AgreementCase):
 
 class KeyTests(AgreementCase):
     def test_two_keys(self) -> None:
-        """The line names two replicas that sign with different keys, and both keys."""
+        """The line names two replicas with different keys, and both keys."""
         other = str(SecretKey.generate("x").public)
         trouble = self.look(evolve(THERE, public_key=other))
         for part in (KEY, other, "http://b:2", "config/cache.key", "cache-secret-key-path"):
             self.assertIn(part, trouble)
 
     def test_the_catalog_knows_another(self) -> None:
-        """The others learn of a key, too, that a replica accepted which is gone."""
+        """A replica accepted a key and ended: the others learn of its key, too."""
         self.replicas.key = str(SecretKey.generate("x").public)
         trouble = self.look()
         for part in (KEY, self.replicas.key, "restart"):
@@ -175,7 +175,7 @@ class KeyTests(AgreementCase):
         self.assertEqual("", self.look())
 
     def test_the_store_lost_it(self) -> None:
-        """An emptied or changed store is a trouble while its key can still be restored."""
+        """An emptied or changed store is reported while its key can still be restored."""
         kept = self.config.values.pop(NAME)
         self.assertIn("no signing key", self.look())
         other = SecretKey.generate("x")
@@ -189,7 +189,7 @@ class KeyTests(AgreementCase):
 
 
 class RotationTests(AgreementCase):
-    """A rotation is told, and is no contradiction while replicas take the new key in turn."""
+    """A rotation is reported, and is no contradiction while replicas take the new key in turn."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -209,7 +209,7 @@ class RotationTests(AgreementCase):
         )
 
     def test_this_replica_has_the_former_key(self) -> None:
-        """It says that it is to be reloaded, once, and contradicts nobody."""
+        """It says once that it needs a reload, and contradicts no other."""
         for _ in range(2):
             self.assertEqual("", self.look(THERE))
             self.assertIn(f"rotated to {self.new.public}", self.agreement.difference)
@@ -220,7 +220,7 @@ class RotationTests(AgreementCase):
         self.assertEqual([], self.said(LogLevel.error))
 
     def test_the_other_has_the_former_key(self) -> None:
-        """It will be reloaded, too: no trouble, though another difference is one."""
+        """It will be reloaded, too: no trouble, although another difference is one."""
         self.agreement.adopt(self.adopted())
         self.replicas.key = str(self.new.public)
         self.assertEqual("", self.look(THERE))
@@ -230,7 +230,7 @@ class RotationTests(AgreementCase):
         self.assertIn(other, self.look(evolve(THERE, public_key=other)))
 
     def test_after_a_reload(self) -> None:
-        """The note goes when this replica has taken the new key."""
+        """The note ends when this replica has the new key."""
         self.look(THERE)
         self.agreement.adopt(self.adopted())
         self.replicas.key = str(self.new.public)
@@ -239,25 +239,25 @@ class RotationTests(AgreementCase):
         self.assertEqual(str(self.new.public), self.replicas.rows["here"].replica.public_key)
 
     def test_a_damaged_list(self) -> None:
-        """It is the trouble that it was before: the store keeps another key."""
+        """The trouble is the same as without the list: the store keeps another key."""
         del self.config.values[FORMER]
         self.assertIn("keeps another signing key", self.look())
 
 
 class ContradictionTests(AgreementCase):
     def wrong(self, mine: dict[str, Any], theirs: dict[str, Any]) -> str:
-        """The sentences on two replicas with these facts."""
+        """Return the sentences on two replicas with these facts."""
         self.replicas.rows = {}
         self.agreement = self.agreement_of(evolve(HERE, **mine))
         return self.look(evolve(THERE, **theirs))
 
     def test_one_address(self) -> None:
-        """Two replicas must not have one address; both may have none."""
+        """Two replicas must not have the same address; both may have none."""
         self.assertIn("cluster-advertise-url=http://a:1", self.wrong({}, {"url": HERE.url}))
         self.assertEqual("", self.wrong({"url": ""}, {"url": ""}))
 
     def test_secrets(self) -> None:
-        """A replica without a secret takes no part, and contradicts no other."""
+        """A replica without a secret contradicts no other."""
         self.assertIn("cluster-secret", self.wrong({}, {"secret": "f00d"}))
         self.assertEqual("", self.wrong({}, {"secret": ""}))
 
@@ -273,7 +273,7 @@ class ContradictionTests(AgreementCase):
         self.assertEqual("", self.wrong(same, same))
 
     def test_numbers_of_servers(self) -> None:
-        """A majority of three Redis servers is none of one; Sentinels may be any of a group."""
+        """A majority of three Redis servers is no majority of one; any Sentinels may be named."""
         three = {"redis": "a:1, b:1, c:1"}
         trouble = self.wrong({}, three)
         for part in ("cache-redis-addrs", "redis:6379 and a:1, b:1, c:1", "the same servers"):
@@ -309,7 +309,7 @@ class ContradictionTests(AgreementCase):
                 self.assertIn(part, trouble)
 
     def test_what_may_be_meant(self) -> None:
-        """Other upstream keys and other names of Redis are told, and are no trouble."""
+        """Other upstream keys and other names of Redis are reported, and are no trouble."""
         for theirs, word in (
             ({"trusted": "4567: b-1"}, "cache-upstream-public-key"),
             ({"redis": "10.0.0.1:6379"}, "cache-redis-addrs"),
@@ -320,7 +320,7 @@ class ContradictionTests(AgreementCase):
         self.assertEqual([], self.said(LogLevel.error))
 
     def test_older_programs(self) -> None:
-        """A fact that a replica does not tell contradicts nothing."""
+        """A fact that a replica's entry lacks contradicts nothing."""
         self.replicas.rows = {}
         self.assertEqual("", self.look(Replica(id="old", host="c", pid=3)))
         self.assertEqual("", self.agreement.difference)

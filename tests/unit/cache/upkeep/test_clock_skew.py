@@ -1,4 +1,4 @@
-"""Skew: a machine with a wrong time of day says so."""
+"""Skew: a machine with a wrong clock says so."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class SkewTests(SynchronousTestCase):
         return self.skew.trouble
 
     def test_clocks_that_agree(self) -> None:
-        """Some seconds, and answers that are long on their way, are no trouble."""
+        """Some seconds, and slow answers, are no trouble."""
         for ahead_s, takes_s in ((0.0, 0.0), (5.0, 0.0), (-5.0, 0.0), (0.0, 30.0), (-5.0, 30.0)):
             self.catalog.clock_ahead_s, self.catalog.takes_s = ahead_s, takes_s
             self.assertEqual("", self.look())
         self.assertEqual([], self.lines)
 
     def test_a_minute_ahead_or_behind(self) -> None:
-        """One line tells which clock is wrong and how to mend it; another tells the end."""
+        """One log line says which clock is wrong and what to do; another reports the end."""
         self.catalog.clock_ahead_s = 60.0
         self.assertIn("60 s behind that of the database", self.look())
         self.assertIn("NTP", self.look())
@@ -71,7 +71,7 @@ class SkewTests(SynchronousTestCase):
         self.assertEqual(2, len(self.lines))
 
     def test_a_database_that_is_away(self) -> None:
-        """A database that is away tells nothing new about its clock."""
+        """If the database is away, nothing new is known about its clock."""
         self.catalog.failing = Unavailable("away")
         self.assertEqual("", self.look())
         self.catalog.failing = None

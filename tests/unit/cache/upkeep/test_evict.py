@@ -1,4 +1,4 @@
-"""Eviction: which NARs go, which stay, and the store after a run that was cut off."""
+"""Eviction: which NARs are removed, which stay, and what an interrupted run leaves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.cache.upkeep.rig import GRACE_S, HOUR, SIZE, TRUSTED, EvictionCa
 
 class EvictionTests(EvictionCase):
     def test_a_store_within_its_size_is_left_alone(self) -> None:
-        """As many bytes as are allowed are not too many; nothing is even leased."""
+        """Exactly the allowed number of bytes is not too much; not even a lease is taken."""
         for number in range(10):
             self.keep(number)
         self.check()
@@ -27,7 +27,7 @@ class EvictionTests(EvictionCase):
         self.assertEqual(self.runs, 0)
 
     def test_the_oldest_go_until_the_low_mark(self) -> None:
-        """One byte too many makes the oldest go, and no more than needed."""
+        """One byte too many removes the oldest NARs, and no more than necessary."""
         for number in range(11):
             self.keep(number)
         with capturedLogs() as lines:
@@ -59,7 +59,7 @@ class EvictionTests(EvictionCase):
         self.assertEqual(5, sum(key_of(number) in self.store.objects for number in range(9)))
 
     def test_a_schedule_makes_room_in_advance(self) -> None:
-        """A scheduled run goes down to the low mark though the limit is not reached."""
+        """A scheduled run reduces the store to the low mark, also below the limit."""
         for number in range(9):
             self.keep(number)
         self.get(self.eviction.run())
@@ -68,7 +68,7 @@ class EvictionTests(EvictionCase):
         self.assertEqual(self.runs, 1)
 
     def test_many_are_removed_in_batches(self) -> None:
-        """A run takes several batches and readings, if it needs them."""
+        """A run takes several batches and queries, if it needs them."""
         self.patch(evict, "SCAN", 7)
         self.patch(evict, "BATCH", 3)
         for number in range(30):
@@ -78,7 +78,7 @@ class EvictionTests(EvictionCase):
         self.assertEqual(self.runs, 1)
 
     def test_what_was_removed_is_fetched_again_from_its_origin(self) -> None:
-        """An evicted NAR is served by its old URL, from the upstream it came from."""
+        """An evicted NAR is served at its old URL, from the upstream it came from."""
         hello = sample("hello", 900)
         self.origin.add(hello)
         self.learn(hello)
@@ -111,7 +111,7 @@ class EvictionTests(EvictionCase):
 
 
 def swinging() -> SetClock:
-    """A clock whose time of day can be set, and is right to begin with."""
+    """A clock whose time of day can be set, and is right at first."""
     clock = SetClock()
     clock.ahead = 0.0
     return clock
@@ -124,7 +124,7 @@ class SetClockTests(EvictionCase):
     clock: SetClock
 
     def test_set_forward_what_is_in_use_stays(self) -> None:
-        """An hour more on the clock does not make a NAR idle that was wanted a moment ago."""
+        """After the clock was set an hour forward, a NAR used a moment ago is not idle."""
         for number in range(12):
             self.keep(number, ago_s=GRACE_S / 2)
         self.clock.ahead = HOUR
@@ -135,7 +135,7 @@ class SetClockTests(EvictionCase):
         self.assertEqual(len(self.left()), 8)
 
     def test_order_of_uses_outlives_a_step(self) -> None:
-        """A NAR that was used after the clock was set forward is younger than those before."""
+        """A NAR that was used after that is younger than those before."""
         for number in range(11):
             self.keep(number)
         self.uses.nar(key_of(9))
@@ -147,7 +147,7 @@ class SetClockTests(EvictionCase):
         self.assertEqual(self.left(), [0, 1, 2, 3, 4, 5, 9, 10])
 
     def test_set_back_the_store_still_shrinks(self) -> None:
-        """NARs with a time in the future stay longest; the others go as ever."""
+        """NARs with a time in the future stay longest; the others are removed as always."""
         for number in range(11):
             self.keep(number)
         self.uses.nar(key_of(10))
@@ -175,7 +175,7 @@ class StayingTests(EvictionCase):
         self.assertEqual(self.left(), [0, 1, 2, 3, 4, 5, 9, 10])
 
     def test_what_was_wanted_a_moment_ago_stays(self) -> None:
-        """Within the grace period nothing goes, even if the store is too full."""
+        """Within the grace period nothing is removed, even if the store is too full."""
         for number in range(12):
             self.keep(number, ago_s=GRACE_S - number)
         self.check()
@@ -185,7 +185,7 @@ class StayingTests(EvictionCase):
         self.assertEqual(len(self.left()), 10)
 
     def test_a_use_between_reading_and_marking_counts(self) -> None:
-        """A NAR that is used after the candidates were read stays, and others go."""
+        """A NAR that is used after the candidates were read stays, and others are removed."""
         for number in range(11):
             self.keep(number)
         self.meddled.meddle.append(
@@ -197,7 +197,7 @@ class StayingTests(EvictionCase):
         self.assertEqual([1], [line["passed"] for line in lines])
 
     def test_a_use_noted_in_memory_meanwhile_counts(self) -> None:
-        """Even a use that is noted while leases are being taken keeps a NAR."""
+        """A use that is noted while leases are taken keeps a NAR, too."""
         for number in range(11):
             self.keep(number)
         take = self.leases.try_hold
@@ -211,7 +211,7 @@ class StayingTests(EvictionCase):
         self.assertIn(10, self.left())
 
     def test_what_is_arriving_stays(self) -> None:
-        """A NAR that this process is fetching is passed over."""
+        """A NAR that this process fetches is passed over."""
         for number in range(11):
             self.keep(number)
         self.on_their_way.add(key_of(9))
@@ -219,7 +219,7 @@ class StayingTests(EvictionCase):
         self.assertEqual(self.left(), [0, 1, 2, 3, 4, 5, 6, 9])
 
     def test_what_another_process_has_leased_stays(self) -> None:
-        """A NAR that another process fetches or takes over is passed over."""
+        """A NAR that another process fetches or adopts is passed over."""
         for number in range(11):
             self.keep(number)
         lease = self.get(self.leases.try_hold(lease_of(key_of(10))))
@@ -229,7 +229,7 @@ class StayingTests(EvictionCase):
         self.get(lease.release())
 
     def test_a_shared_nar_stays_with_any_of_its_narinfos(self) -> None:
-        """One narinfo in use keeps the NAR for all of its narinfos; else it goes with all."""
+        """One narinfo in use keeps the NAR for all its narinfos; without one, it is removed."""
         for number in range(11):
             self.keep(number)
         other = entry(50, narinfo=narinfo(50, url=key_of(10).url), verified_by=TRUSTED)
@@ -250,7 +250,7 @@ class StayingTests(EvictionCase):
 
 
 class ObjectTests(EvictionCase):
-    """Bytes that lie under another name."""
+    """Bytes that are stored under another name."""
 
     def recompressed(self, number: int) -> NarRecord:
         key = NarKey(key_of(number).name, "")
@@ -276,7 +276,7 @@ class ObjectTests(EvictionCase):
         self.assertEqual(counted(self.metrics.lru_freed), 3 * SIZE)
 
     def test_an_object_of_two_nars_goes_with_the_last(self) -> None:
-        """Bytes that belong to another NAR, too, stay, and are not counted as freed."""
+        """Bytes that also belong to another NAR stay, and are not counted as freed."""
         plain = self.recompressed(1)
         packed = NarKey(key_of(1).name, "zst")
         newer = stored(1, key=packed, encoding="xz", stored_size=SIZE, stored_at=self.at(0))
@@ -298,7 +298,7 @@ class ObjectTests(EvictionCase):
         self.assertRemoved(nars=3, freed=2 * SIZE)
 
     def test_a_row_written_in_between_does_not_outlive_its_bytes(self) -> None:
-        """No row is wrong after a process without a lease has stored a NAR before the bytes go."""
+        """No row is wrong if a process without a lease stores a NAR just before the removal."""
         for number in range(11):
             self.keep(number)
         delete = self.store.delete

@@ -1,4 +1,4 @@
-"""The times when an eviction runs, and evictions that fail."""
+"""When an eviction runs, and evictions that fail."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.unit.cache.upkeep.rig import SIZE, EvictionCase
 
 
 class TroubleTests(EvictionCase):
-    """Two runs at once, lost leases, and parts that are away."""
+    """Two runs at the same time, lost leases, and parts that are away."""
 
     def fill(self) -> None:
         for number in range(11):
             self.keep(number)
 
     def test_another_process_is_at_it(self) -> None:
-        """Nothing is done while another process has the lease; later it is."""
+        """Nothing happens while another process has the lease; it does later."""
         self.fill()
         lease = self.get(self.leases.try_hold(LEASE))
         assert lease is not None
@@ -32,7 +32,7 @@ class TroubleTests(EvictionCase):
         self.assertEqual(len(self.left()), 8)
 
     def test_a_lost_lease_stops_the_run(self) -> None:
-        """After the batch in which the lease was lost nothing more is removed."""
+        """After the batch in which the lease was lost, nothing more is removed."""
         self.patch(evict, "BATCH", 1)
         self.fill()
         self.meddled.meddle.append(lambda: setattr(self.leases.held[LEASE], "lost", True))
@@ -41,7 +41,7 @@ class TroubleTests(EvictionCase):
         self.assertEqual(self.leases.held, {})
 
     def test_a_store_that_is_away_stops_the_run(self) -> None:
-        """Rows go before bytes: no row without bytes is left, and nothing more is marked."""
+        """Rows change before bytes are removed: no row lacks bytes, and no more are marked."""
         self.patch(evict, "BATCH", 2)
         self.fill()
         self.store.failing = Unavailable("away")
@@ -71,7 +71,7 @@ class TroubleTests(EvictionCase):
         self.assertEqual(len(self.left()), 11)
 
     def test_bytes_being_removed_are_not_taken_over(self) -> None:
-        """Bytes that are being removed are not taken over meanwhile."""
+        """Bytes that are being removed are not adopted."""
         self.keep(1)
         self.get(self.catalog.mark_missing(key_of(1)))
         lease = self.get(self.leases.try_hold(lease_of(key_of(1))))
@@ -90,7 +90,7 @@ class TriggerTests(EvictionCase):
             self.eviction.stored()
 
     def test_the_write_that_passes_the_limit_makes_room(self) -> None:
-        """Every write is followed by a look at the size, and the eleventh NAR by a run."""
+        """Each write is followed by a look at the size, and the eleventh NAR by a run."""
         self.stores(*range(10))
         self.assertEqual(self.runs, 0)
         self.stores(10)
@@ -98,7 +98,7 @@ class TriggerTests(EvictionCase):
         self.assertEqual(len(self.left()), 8)
 
     def test_writes_during_a_run_are_looked_at_once_after_it(self) -> None:
-        """After many writes during a run one more look follows, and one run at a time."""
+        """After many writes during a run, one more look follows, and one run at a time."""
         self.stores(*range(10))
 
         def more() -> None:
@@ -112,7 +112,7 @@ class TriggerTests(EvictionCase):
         self.assertRemoved(nars=8, freed=8 * SIZE)
 
     def test_runs_that_achieve_nothing_are_not_repeated_at_once(self) -> None:
-        """While all NARs are in use, writes do not cause search after search in the database."""
+        """While all NARs are in use, writes do not cause repeated searches in the database."""
         self.stores(*range(11), ago_s=0)
         self.assertEqual(self.runs, 1)
         self.stores(*range(11, 15), ago_s=0)
@@ -130,7 +130,7 @@ class TriggerTests(EvictionCase):
         self.assertEqual(self.runs, 1)
 
     def test_stopping_in_the_middle_leaves_no_row_without_bytes(self) -> None:
-        """After a run that was cancelled while an object goes, each row has its bytes."""
+        """If a run is cancelled while it removes an object, each row has its bytes."""
         self.stores(*range(10))
 
         async def hanging(key: NarKey) -> bool:

@@ -1,4 +1,4 @@
-"""Eviction while NARs go on arriving: the limit holds, and no run rests too early."""
+"""Eviction while NARs arrive: the limit holds, and no run ends too early."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HIGH, LOW = 100, 90
 
 
 class BusyStore(MemoryNarStore):
-    """A store that gets other NARs while one is being removed."""
+    """A store that gets other NARs while it removes one."""
 
     def __init__(self, case: EvictionUnderLoadTests) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class BusyStore(MemoryNarStore):
 
 
 class EvictionUnderLoadTests(CoreCase):
-    """A store of ten NARs that may hold ten, and gets more meanwhile."""
+    """A store that may hold ten NARs, has ten, and gets more during a run."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -66,7 +66,7 @@ class EvictionUnderLoadTests(CoreCase):
         return self.get(self.catalog.stored_bytes())
 
     def test_what_arrives_during_a_run_is_counted_in_that_run(self) -> None:
-        """A run removes as much as comes meanwhile, until the mark is reached."""
+        """A run also removes as much as arrives during it, until the mark is reached."""
         self.fill(12)
         self.busy.arriving = 15
         self.get(self.eviction().check())
@@ -74,7 +74,7 @@ class EvictionUnderLoadTests(CoreCase):
         self.assertEqual(self.made, 27)
 
     def test_the_next_write_is_heeded_after_a_run_under_load(self) -> None:
-        """A NAR that comes when the mark is reached does not look like a failure."""
+        """If a NAR arrives when the mark is reached, the run does not count as failed."""
         self.fill(12)
         eviction = self.eviction()
         count, reached = self.catalog.stored_bytes, 0
@@ -83,7 +83,7 @@ class EvictionUnderLoadTests(CoreCase):
             nonlocal reached
             size = await count()
             reached += size <= LOW
-            if reached == 2:  # the run has looked for the last time
+            if reached == 2:  # the run has made its last query
                 reached += 1
                 self.clock.advance(1)
                 await self.store_one()
@@ -99,14 +99,14 @@ class EvictionUnderLoadTests(CoreCase):
         self.assertEqual(self.size(), LOW)
 
     def test_after_a_run_that_found_nothing_writes_are_not_heeded_for_a_while(self) -> None:
-        """While NARs may not go yet, not every write looks for them."""
+        """While no NAR may be removed yet, most writes start no search."""
         self.fill(12)
         eviction = self.eviction(grace_s=60.0)
         eviction.stored()
         self.assertEqual(self.size(), 12 * SIZE)
         self.clock.advance(REST_S - 1)
         looked = self.catalog.idle
-        self.patch(self.catalog, "idle", None)  # fails if it is asked
+        self.patch(self.catalog, "idle", None)  # the query fails
         eviction.stored()
         self.patch(self.catalog, "idle", looked)
         self.clock.advance(timedelta(seconds=60).total_seconds())

@@ -1,4 +1,4 @@
-"""Identity: one key, made once, never damaged or replaced in silence."""
+"""Identity: one key, made once, never damaged or replaced unnoticed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class IdentityCase(CoreCase):
         return found
 
     def refusal(self, wish: KeyWish = HERE, own: Replica | None = OWN) -> str:
-        """The message of the refusal, after a check that nothing was written."""
+        """Check that nothing was written; return the message of the refusal."""
         before = dict(self.config.values), self.replicas.key, dict(self.replicas.rows)
         found = self.failureResultOf(self.start(self.deciding(wish, own)), Refused)
         self.assertEqual(
@@ -69,7 +69,7 @@ class IdentityCase(CoreCase):
 
 class IdentityTests(IdentityCase):
     def test_key_is_made_once(self) -> None:
-        """The key made at the first start is the key for ever, and the catalog knows it."""
+        """The first start makes the key, which stays, and the catalog knows it."""
         first = self.identity()
         self.assertEqual("here", first.key.public.name)
         self.assertEqual(first.key.public, self.identity().key.public)
@@ -85,13 +85,13 @@ class IdentityTests(IdentityCase):
         )
 
     def test_imported_key_counts_and_is_kept(self) -> None:
-        """A key from a file is used, and kept unless there is one."""
+        """A key from a file is used, and stored unless there is one."""
         self.assertEqual(OWN_KEY.public, self.identity(evolve(HERE, imported=OWN_KEY)).key.public)
         self.assertEqual(OWN_KEY.public, self.identity().key.public)
         self.assertEqual([], self.warnings)
 
     def test_the_operators_key_takes_the_place_of_the_known_one(self) -> None:
-        """Another imported key is taken, with one line; the catalog knows it from then on."""
+        """Another imported key is used, with one log line; then the catalog knows it."""
         self.identity()
         former = self.replicas.key
         self.former = {OWN.id}
@@ -109,7 +109,7 @@ class IdentityTests(IdentityCase):
         self.assertIn("although the store keeps", line)
 
     def test_replicas_at_once_agree(self) -> None:
-        """One key wins if two first starts happen at once."""
+        """If two first starts happen at the same time, one key wins."""
         made = self.config.create
 
         async def racing(name: str, value: bytes) -> bytes:
@@ -123,7 +123,7 @@ class IdentityTests(IdentityCase):
         self.assertEqual(OWN_KEY.public, self.identity().key.public)
 
     def test_another_that_is_quicker_is_seen(self) -> None:
-        """If the catalog learns a key while we decide, that key takes part in the decision."""
+        """If the catalog gets a key while we decide, the decision uses that key."""
         claim = self.replicas.claim
 
         async def late(*args: Any, **kwargs: Any) -> bool | None:
@@ -155,7 +155,7 @@ class IdentityTests(IdentityCase):
             self.assertEqual(value, self.config.values[NAME])
 
     def test_cluster_is_named_once(self) -> None:
-        """All processes that share a store have the same name for it."""
+        """All processes that share a store have the same name for the cache."""
         first = self.get(cluster_uuid(self.config))
         self.assertEqual(first, self.get(cluster_uuid(self.config)))
         self.assertEqual(36, len(first))
@@ -164,14 +164,14 @@ class IdentityTests(IdentityCase):
         self.refused(cluster_uuid(other), Corrupt)
 
     def test_a_catalog_that_knows_none(self) -> None:
-        """A new database learns the store's key without a line in the log."""
+        """A new database gets the store's key without a log line."""
         self.keep(OWN_KEY)
         self.assertEqual(OWN_KEY.public, self.identity().key.public)
         self.assertEqual(str(OWN_KEY.public), self.replicas.key)
         self.assertEqual([], self.warnings)
 
     def test_nobody_is_entered_by_a_command(self) -> None:
-        """A rebuild decides on the key in the same way, and is no replica."""
+        """A rebuild decides on the key in the same way, but is no replica."""
         identity = self.identity(own=None)
         self.assertIsNone(identity.replica)
         self.assertEqual({}, self.replicas.rows)
@@ -180,7 +180,7 @@ class IdentityTests(IdentityCase):
         self.assertIn("accept-new-key", self.refusal(own=None))
 
     def test_a_catalog_that_cannot_be_written(self) -> None:
-        """A start with the known key, or the first one, goes on; one with another key does not."""
+        """A start with the known key, or the first start, continues; with another key it fails."""
         self.replicas.failing_writes = StorageFull("full")
         made = self.identity().key.public
         self.assertIsNone(self.replicas.key)
@@ -190,14 +190,14 @@ class IdentityTests(IdentityCase):
 
 
 class LostKeyTests(IdentityCase):
-    """The catalog knows another key than the store keeps."""
+    """The catalog has another key than the store."""
 
     def setUp(self) -> None:
         super().setUp()
         self.replicas.key = str(OWN_KEY.public)
 
     def test_lost(self) -> None:
-        """The start is refused and says what to do, before another key is made."""
+        """The start is refused and says what to do; no other key is made."""
         said = self.refusal()
         for part in (
             str(OWN_KEY.public),
@@ -209,7 +209,7 @@ class LostKeyTests(IdentityCase):
             self.assertIn(part, said)
 
     def test_remade(self) -> None:
-        """So it is for another key of the same name; the message has both keys in full."""
+        """The same for another key with the same name; the message has both keys in full."""
         remade = SecretKey.generate(OWN_KEY.public.name)
         self.keep(remade)
         said = self.refusal()
@@ -217,13 +217,13 @@ class LostKeyTests(IdentityCase):
             self.assertIn(part, said)
 
     def test_the_old_key_is_given(self) -> None:
-        """The known key brings itself back into the store."""
+        """The known key is stored again."""
         self.identity(evolve(HERE, imported=OWN_KEY))
         self.assertEqual(OWN_KEY.export().encode(), self.config.values[NAME])
         self.assertEqual([], self.warnings)
 
     def test_accepted(self) -> None:
-        """If the operator accepts it, another key signs from then on; one line tells both."""
+        """If the operator accepts that, another key signs from now on; one log line says both."""
         key = self.identity(ACCEPTING).key.public
         self.assertEqual((str(key), "here"), (self.replicas.key, key.name))
         told, hint = self.warnings
@@ -235,13 +235,13 @@ class LostKeyTests(IdentityCase):
         self.assertEqual([], self.warnings)
 
     def test_the_remade_one_is_accepted(self) -> None:
-        """The key in the store is the one that is accepted."""
+        """The key in the store is accepted."""
         self.keep(ELSE_KEY)
         self.assertEqual(ELSE_KEY.public, self.identity(ACCEPTING).key.public)
         self.assertEqual(str(ELSE_KEY.public), self.replicas.key)
 
     def test_nothing_to_accept(self) -> None:
-        """If the setting is left on by accident, each start warns of it."""
+        """If the setting is left on by accident, each start warns about it."""
         self.keep(OWN_KEY)
         for life in ("1", "2"):
             self.lines.clear()
@@ -254,7 +254,7 @@ class OthersTests(IdentityCase):
     """Other replicas, and workers, that sign with another key."""
 
     def test_a_live_replica(self) -> None:
-        """The message names it by its address; its key wins over all others."""
+        """The message names the replica by its address; its key wins over all others."""
         self.replicas.key = str(OWN_KEY.public)
         self.live(OWN_KEY)
         imported = evolve(HERE, imported=ELSE_KEY)
@@ -263,24 +263,24 @@ class OthersTests(IdentityCase):
             self.assertIn(part, said)
         self.keep(ELSE_KEY)
         self.assertIn("http://b", self.refusal())
-        self.replicas.key = str(ELSE_KEY.public)  # accepted by a third one
+        self.replicas.key = str(ELSE_KEY.public)  # a third replica has accepted it
         self.assertIn("http://b", self.refusal())
         self.assertEqual(ELSE_KEY.public, self.identity(ACCEPTING).key.public)
 
     def test_what_would_be_a_new_key(self) -> None:
-        """A store without a key beside a replica that has one is not given another."""
+        """A store without a key gets no other one while a replica has one."""
         self.live(OWN_KEY)
         self.assertIn("a new key", self.refusal())
 
     def test_imported_and_accepted(self) -> None:
-        """The operator may have two keys for a while."""
+        """The operator may use two keys for a while."""
         self.replicas.key = str(OWN_KEY.public)
         self.live(OWN_KEY)
         self.identity(evolve(ACCEPTING, imported=ELSE_KEY))
         self.assertEqual(str(ELSE_KEY.public), self.replicas.key)
 
     def test_the_dead_have_no_say(self) -> None:
-        """A former life of this daemon has no say either, and is taken off the roll."""
+        """An earlier process of this daemon does not count, either, and leaves the roll."""
         self.keep(ELSE_KEY)
         self.live(OWN_KEY)
         self.replicas.advance(61)
@@ -291,7 +291,7 @@ class OthersTests(IdentityCase):
         self.assertNotIn(OTHER.id, self.replicas.rows)
 
     def test_workers_of_one_daemon(self) -> None:
-        """All sign with one key, even if the store changes; one of them writes the lines."""
+        """All sign with one key, even if the store changes; one of them logs."""
         wish = evolve(ACCEPTING, hostname="later", is_named=True)
         self.keep(OWN_KEY)
         for _ in range(3):
@@ -305,7 +305,7 @@ class OthersTests(IdentityCase):
 
 class NameTests(IdentityCase):
     def test_another_host_name(self) -> None:
-        """Each start says that a name given after the first start changes no key."""
+        """Each start says that a name given after the first start does not change the key."""
         self.identity()
         for life in ("1", "2"):
             self.lines.clear()
@@ -317,7 +317,7 @@ class NameTests(IdentityCase):
                 self.assertIn(part, line)
 
     def test_names_that_nobody_gave(self) -> None:
-        """A machine that was renamed, the same name, and a key of the operator's are no mistake."""
+        """A renamed machine, the same name, and the operator's own key are no mistakes."""
         self.identity()
         self.identity(KeyWish(hostname="renamed"), evolve(OWN, id="1"))
         self.identity(KeyWish(hostname="here", is_named=True), evolve(OWN, id="2"))

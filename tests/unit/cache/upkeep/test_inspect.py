@@ -1,4 +1,4 @@
-"""The background check of stored NARs: those that were never looked into, slowly."""
+"""Inspection: the slow background check of stored NARs that were never verified."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class InspectionTests(CoreCase):
             self.assertIsNotNone(self.catalog.records[self.key].verified_at)
 
     def test_what_is_in_a_file_that_was_asked_for_by_its_name_is_found_out(self) -> None:
-        """No narinfo says which NAR it is, so that is computed; other files are left alone."""
+        """No narinfo names its NAR, so the NarHash is computed; other files stay as they are."""
         self.download(self.sample.conventional)
         junk = b"no xz file at all"
         self.origin.nars[f"nar/{sha256_of(junk).nix32}.nar.xz"] = junk
@@ -71,14 +71,14 @@ class InspectionTests(CoreCase):
         self.assertEqual({"right": 1}, self.verified)
 
     def test_a_rate_of_zero_inspects_nothing(self) -> None:
-        """Where the check is switched off, nothing is read."""
+        """If the check is switched off, nothing is read."""
         self.learn(self.sample)
         self.download(self.key)
         self.successResultOf(self.inspect(rate=0))
         self.assertEqual({}, self.verified)
 
     def test_one_that_takes_too_much_memory_is_left_until_the_next_run(self) -> None:
-        """It is read once in a run, and those after it have their turn."""
+        """It is read once in a run, and the NARs after it are verified."""
         self.patch(inspect, "BATCH", 1)
         self.patch(xz, "MEMORY_LIMIT", 64 * 1024)
         other = sample("other", compression="gzip")

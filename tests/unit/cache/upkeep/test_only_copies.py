@@ -1,4 +1,4 @@
-"""Uploads in a store that is too full, and those whose narinfo never came."""
+"""Uploads in a store that is too full, and uploads whose narinfo never came."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.cache.upkeep.rig import GRACE_S, HOUR, SIZE, TRUSTED, EvictionCa
 
 class OnlyCopyCase(EvictionCase):
     def upload(self, number: int) -> None:
-        """Have an upload, the higher its number the longer ago."""
+        """Make an upload; the higher its number, the longer ago."""
         record = self.keep(number)
         record = evolve(record, uploaded_at=record.stored_at, upstream="", origin_url="")
         self.get(self.catalog.mark_stored(record))
@@ -22,14 +22,14 @@ class OnlyCopyCase(EvictionCase):
 
 class OnlyCopyTests(OnlyCopyCase):
     def test_uploads_stay(self) -> None:
-        """The oldest NARs were uploaded: younger ones go that upstreams have."""
+        """The oldest NARs were uploaded: younger ones that upstreams have are removed."""
         for number in range(11):
             (self.upload if number > 3 else self.keep)(number)
         self.check()
         self.assertEqual([0, *range(4, 11)], self.left())
 
     def test_a_store_full_of_uploads_stays_full(self) -> None:
-        """Not one goes, however long it takes."""
+        """Not one is removed, after any time."""
         for number in range(12):
             self.upload(number)
         self.check()
@@ -38,7 +38,7 @@ class OnlyCopyTests(OnlyCopyCase):
         self.assertEqual(list(range(12)), self.left())
 
     def test_an_upload_that_an_upstream_has_is_like_any(self) -> None:
-        """Its origin is known, so that it can be fetched again."""
+        """Its origin is known, so it can be fetched again."""
         for number in range(11):
             self.upload(number)
             self.get(self.catalog.add_narinfo(entry(number, verified_by=TRUSTED), stored(number)))
@@ -50,7 +50,7 @@ class MayGoTests(OnlyCopyCase):
     bounds = Bounds(high=10 * SIZE, low=8 * SIZE, grace_s=GRACE_S, keeps_only_copies=False)
 
     def test_uploads_go_after_all_others(self) -> None:
-        """Where a setting allows it, the oldest uploads go, once nothing else is left."""
+        """If a setting allows that, the oldest uploads are removed after all other NARs."""
         for number in range(12):
             (self.upload if number > 2 else self.keep)(number)
         self.check()
@@ -63,7 +63,7 @@ class AbandonedTests(OnlyCopyCase):
         self.abandoned = AbandonedUploads(self.world, self.narinfos, self.uses, grace_s=HOUR)
 
     def nar(self, number: int, ago_s: float) -> None:
-        """Have an uploaded NAR without a narinfo."""
+        """Make an uploaded NAR without a narinfo."""
         at = self.at(ago_s)
         record = stored(number, stored_size=SIZE, stored_at=at, last_used_at=at, uploaded_at=at)
         self.get(self.catalog.mark_stored(evolve(record, upstream="", origin_url="")))
@@ -76,13 +76,13 @@ class AbandonedTests(OnlyCopyCase):
         self.successResultOf(looking)
 
     def here(self) -> list[int]:
-        """NARs that are there, by row and bytes."""
+        """Return the NARs that are there, by row and bytes."""
         rows = [n for n in range(9) if (r := self.catalog.records.get(key_of(n))) and r.is_stored]
         self.assertEqual(rows, [n for n in range(9) if key_of(n) in self.store.objects])
         return rows
 
     def test_a_nar_without_a_narinfo_goes_after_a_while(self) -> None:
-        """Not earlier, and none that has a narinfo."""
+        """Not earlier, and no NAR that has a narinfo."""
         self.nar(1, HOUR + 1)
         self.nar(2, HOUR - 1)
         self.nar(3, HOUR + 1)
@@ -92,14 +92,14 @@ class AbandonedTests(OnlyCopyCase):
         self.assertEqual(1, counted(self.metrics.abandoned_uploads))
 
     def test_a_nar_that_was_asked_for_stays(self) -> None:
-        """A client that comes again finds it there, and sends the narinfo next."""
+        """A client that comes again finds the NAR, and sends the narinfo next."""
         self.nar(1, HOUR + 1)
         self.uses.nar(key_of(1))
         self.look()
         self.assertEqual([1], self.here())
 
     def test_a_narinfo_that_comes_at_this_moment_keeps_it(self) -> None:
-        """Its upload has the lease, or has written the row before the lease was free."""
+        """The narinfo's upload has the lease, or has written the row before the lease was free."""
         self.nar(1, HOUR + 1)
         lease = self.get(self.leases.take(f"download:nar:{key_of(1).file_name}"))
         self.look()

@@ -1,4 +1,4 @@
-"""The sweep: objects without a record, and records that were unwanted for long."""
+"""The sweep: objects without a record, and records that were unused for a long time."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class OrphanTests(SynchronousTestCase):
         return set(self.store.objects)
 
     def held(self, name: str) -> Lease:
-        """A lease that another process has."""
+        """Take a lease for another process."""
         lease = self.successResultOf(Deferred.fromCoroutine(self.leases.try_hold(name)))
         assert lease is not None
         return lease
@@ -92,7 +92,7 @@ class OrphanTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(coro))  # type: ignore[arg-type]
 
     def test_old_objects_that_no_record_knows_go(self) -> None:
-        """Known objects stay; one whose row says "not stored" is unknown, too."""
+        """Known objects stay; an object whose row says "not stored" is unknown, too."""
         for number in (1, 2, 3):
             self.put(key_of(number), 2)
         self.run_now(self.catalog.mark_stored(stored(1)))
@@ -105,7 +105,7 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual((2, 20), found)
 
     def test_young_objects_stay(self) -> None:
-        """An object that was published a moment ago may get its row any moment."""
+        """An object that was just published may get its row soon."""
         self.put(key_of(1), 0.9)
         self.put(key_of(2), 1.1)
         self.assertEqual(self.left(), {key_of(1)})
@@ -149,7 +149,7 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual(set(self.store.objects), {key_of(1)})
 
     def test_objects_in_use_stay(self) -> None:
-        """An object that another process fetches or takes over is left alone."""
+        """An object that another process fetches or adopts is left alone."""
         self.put(key_of(1), 2)
         lease = self.held(lease_of(key_of(1)))
         self.successResultOf(self.sweep())
@@ -157,7 +157,7 @@ class OrphanTests(SynchronousTestCase):
         self.run_now(lease.release())
 
     def test_an_eviction_elsewhere_is_waited_for(self) -> None:
-        """Only one process removes at a time; an object that was taken over meanwhile stays."""
+        """One process removes at a time; an object that was adopted since then stays."""
         self.put(key_of(1), 2)
         lease = self.held(LEASE)
         sweep = self.sweep()
@@ -168,7 +168,7 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual(set(self.store.objects), {key_of(1)})
 
     def test_could_not_tell_removes_nothing(self) -> None:
-        """Without the catalog, the store or the leases nothing goes, and no error is raised."""
+        """Without the catalog, the store or the leases nothing is removed, without an error."""
         self.put(key_of(1), 2)
         for sick in (self.catalog, self.store, self.leases):
             sick.failing = Unavailable("away")
@@ -188,7 +188,7 @@ class OrphanTests(SynchronousTestCase):
         self.successResultOf(sweep)
 
     def test_records_unwanted_for_a_month_go(self) -> None:
-        """Only rows of NARs that are not stored go, in several batches, and memory drops them."""
+        """Only rows of NARs that are not stored are removed, in batches; memory drops them."""
         self.patch(orphans, "FORGET_BATCH", 2)
         count = 301
         for number in range(count):
@@ -210,7 +210,7 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual([count], [line["records"] for line in lines])
 
     def test_a_count_that_was_off_is_told(self) -> None:
-        """A difference is one line of the log; a database that is away is no error."""
+        """A difference is one log line; a database that is away is no error."""
         with capturedLogs() as events:
             self.run_now(self.made().recount())
             self.assertEqual(events, [])

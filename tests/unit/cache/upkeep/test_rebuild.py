@@ -1,4 +1,4 @@
-"""Rebuild: a catalog made anew from the store alone."""
+"""Rebuild: a catalog made from the store alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RebuildTests(CoreCase):
         return self.get(self.narinfos.get(one.digest)).text
 
     def test_lost_catalog_is_made_anew(self) -> None:
-        """After the loss of its database the cache is as before, and asks no upstream for that."""
+        """After the loss of its database the cache is as before, without a question upstream."""
         self.assertEqual(RebuildTally(narinfos=3, nars=3), self.rebuild())
         for one in self.samples:
             self.assertEqual(self.texts[one.digest], self.served(one))
@@ -58,7 +58,7 @@ class RebuildTests(CoreCase):
         self.assertEqual(RebuildTally(narinfos=3), self.rebuild())
 
     def test_nars_without_a_narinfo_are_counted(self) -> None:
-        """Objects that the catalog has are no news; those that it does not have are counted."""
+        """Objects that the catalog has are ignored; the others are counted."""
         first, second, _ = self.samples
         for digest in (first.digest, second.digest):
             del self.sidecars.texts[digest]
@@ -70,7 +70,7 @@ class RebuildTests(CoreCase):
         self.assertEqual(nameless, self.get(self.new_rebuild().nameless()))
 
     def test_broken_pieces_are_passed_over(self) -> None:
-        """A wrong narinfo or NAR in the store is named and left out; the rest is there."""
+        """A wrong narinfo or NAR in the store is logged and left out; the rest is recorded."""
         first, second, third = self.samples
         del self.store.objects[first.key]
         self.store.objects[second.key] = b"wrong"
@@ -79,7 +79,7 @@ class RebuildTests(CoreCase):
         self.assertEqual(RebuildTally(narinfos=2, without_bytes=2, refused=2), self.rebuild())
 
     def test_text_that_vanishes_is_no_trouble(self) -> None:
-        """A narinfo that is deleted meanwhile is not counted."""
+        """A narinfo that is deleted during the rebuild is not counted."""
 
         async def gone(_: str) -> None:
             return None
@@ -88,7 +88,7 @@ class RebuildTests(CoreCase):
         self.assertEqual(RebuildTally(), self.rebuild())
 
     def test_store_that_fails_ends_it(self) -> None:
-        """A store that cannot be read ends the rebuild, to be run again."""
+        """A store that cannot be read ends the rebuild, which can be run again."""
         self.store.failing = Unavailable("EIO")
         self.failureResultOf(Deferred.fromCoroutine(self.new_rebuild().run()), Unavailable)
 
@@ -101,7 +101,7 @@ class RebuildTests(CoreCase):
         self.assertEqual(RebuildTally(refused=3), self.rebuild())
 
     def lost(self, one: Sample) -> None:
-        """Learn and fetch a path, and lose the catalog."""
+        """Record and fetch a path, and lose the catalog."""
         self.origin.add(one)
         self.texts[one.digest] = self.get(self.narinfos.get(one.digest)).text
         self.download(one.key)
@@ -110,7 +110,7 @@ class RebuildTests(CoreCase):
         self.origin.log.clear()
 
     def test_paths_that_nobody_signed_survive(self) -> None:
-        """A content address proves its path again, from the bytes in the store."""
+        """A content address is proved again, from the bytes in the store."""
         for one in (file_sample("hello"), tree_sample("tree"), file_sample("raw", "none")):
             self.lost(one)
         self.assertEqual(RebuildTally(narinfos=6, nars=6), self.rebuild())
@@ -119,7 +119,7 @@ class RebuildTests(CoreCase):
         self.assertEqual([], self.origin.log)
 
     def test_other_bytes_prove_nothing(self) -> None:
-        """A sidecar with a content address is refused where the NAR beside it is another."""
+        """A sidecar with a content address is refused if the NAR beside it is another."""
         one, other = file_sample("hello"), file_sample("other")
         self.lost(one)
         self.store.objects[one.key] = other.file

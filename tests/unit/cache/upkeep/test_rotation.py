@@ -1,4 +1,4 @@
-"""Rotation: another key for the store, whatever happens in between."""
+"""Rotation: another key for the store, also if a step fails or is interrupted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RotationCase(IdentityCase):
     def refused_rotation(
         self, *saying: str, error: type[NcpsError] = Refused, **words: Any
     ) -> None:
-        """See that nothing changes, and that the message has these parts."""
+        """Check that nothing changes, and that the message has these parts."""
         before = dict(self.config.values)
         failed = self.failureResultOf(self.rotating(**words), error)
         for part in saying:
@@ -49,7 +49,7 @@ class RotationCase(IdentityCase):
 
     @property
     def replaced(self) -> dict[str, datetime]:
-        """The former keys in the store, each with its end."""
+        """Return the former keys in the store, each with its end."""
         found = self.successResultOf(Deferred.fromCoroutine(former_keys(self.config)))
         return {each.public: each.until for each in found}
 
@@ -63,7 +63,7 @@ class RotationTests(RotationCase):
         self.assertEqual({str(OWN_KEY.public): self.time + MONTH}, self.replaced)
 
     def test_a_given_key(self) -> None:
-        """It is taken as it is, with an overlap of the operator's choice."""
+        """It is used as it is, with an overlap of the operator's choice."""
         given = SecretKey.generate("given")
         self.assertEqual(str(given.public), self.rotate(successor=given, overlap=timedelta(0)))
         self.assertEqual({str(OWN_KEY.public): self.time}, self.replaced)
@@ -84,7 +84,7 @@ class RotationTests(RotationCase):
         self.refused_rotation("no key yet")
 
     def test_back_to_a_former_key(self) -> None:
-        """It signs as the present one again, and another rotation makes a new key."""
+        """It is the present key again, and another rotation makes a new key."""
         first = self.rotate()
         self.rotate(successor=OWN_KEY, again=True)
         self.assertEqual(OWN_KEY.public, self.kept.public)
@@ -94,7 +94,7 @@ class RotationTests(RotationCase):
         self.assertEqual({first, str(OWN_KEY.public)}, set(self.replaced))
 
     def test_many(self) -> None:
-        """The oldest key that has ended is forgotten; keys that sign are not."""
+        """The oldest ended key is forgotten; keys that still sign are not."""
         for _ in range(MAX_FORMER):
             self.rotate(again=True)
         self.refused_rotation("former keys still sign", "2026-01-31", again=True)
@@ -104,12 +104,12 @@ class RotationTests(RotationCase):
         self.assertNotIn(str(OWN_KEY.public), self.replaced)
 
     def test_damage(self) -> None:
-        """A damaged list is told, and not overwritten."""
+        """A damaged list is reported, and not overwritten."""
         self.config.values[FORMER] = b"garbage"
         self.refused_rotation("cache.key.former is damaged", error=Corrupt)
 
     def test_cut_off(self) -> None:
-        """Wherever a rotation is cut off, daemons start, and the next call finishes it."""
+        """After an interruption at any step, daemons start, and the next call finishes it."""
         replace = self.config.replace
         for attempts in range(3):
             self.config.values.clear()
@@ -138,7 +138,7 @@ class RotationTests(RotationCase):
             self.assertEqual(f"{OWN_KEY.name}-2", self.identity().key.name)
 
     def test_two_at_once(self) -> None:
-        """Both find the same new key, as if one of them had rotated."""
+        """Both find the same new key, as if only one of them had rotated."""
         replace = self.config.replace
         others: list[str] = []
 
@@ -166,7 +166,7 @@ class RotatedIdentityTests(RotationCase):
         self.lines.clear()
 
     def test_a_start_after_it(self) -> None:
-        """The new key signs, the former one is known, and one line says so."""
+        """The new key signs, the former one is known, and one log line says so."""
         new = self.rotate()
         self.former = {OWN.id}
         identity = self.identity(own=evolve(OWN, id="next"))
@@ -187,7 +187,7 @@ class RotatedIdentityTests(RotationCase):
         self.assertEqual(new, str(self.identity().key.public))
 
     def test_a_worker_that_begins_again(self) -> None:
-        """It takes the new key while its siblings still have the former one."""
+        """It uses the new key while its siblings still have the former one."""
         new = self.rotate()
         self.assertIn(OWN.id, self.replicas.rows)
         self.assertEqual(new, str(self.identity().key.public))
@@ -200,13 +200,13 @@ class RotatedIdentityTests(RotationCase):
         self.assertIn("--accept-new-key", self.refusal(own=evolve(OTHER, id="next")))
 
     def test_a_store_that_lost_its_key(self) -> None:
-        """A list of former keys is no leave to make another one."""
+        """A list of former keys does not permit another new key."""
         self.rotate()
         del self.config.values[NAME]
         self.assertIn("no signing key", self.refusal(own=evolve(OWN, id="next")))
 
     def test_a_key_of_its_own(self) -> None:
-        """A daemon that was given the former key as a file contradicts the others."""
+        """A daemon with the former key from a file contradicts the others."""
         self.rotate()
         self.identity()
         self.live(self.kept)
@@ -214,6 +214,6 @@ class RotatedIdentityTests(RotationCase):
         self.assertIn("the replica", self.refusal(wish, evolve(OWN, id="next")))
 
     def test_an_accepted_key(self) -> None:
-        """The setting for another key is of no effect, and says so."""
+        """The setting for another key has no effect, and a log line says so."""
         new = self.rotate()
         self.assertEqual(new, str(self.identity(ACCEPTING).key.public))

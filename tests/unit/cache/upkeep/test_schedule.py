@@ -21,7 +21,7 @@ def utc(text: str) -> datetime:
 
 class CronTests(SynchronousTestCase):
     def dues(self, expression: str, zone: tzinfo, start: str, count: int) -> list[str]:
-        """The next times, each found from the one before, as the local clock says."""
+        """Return the next times, each found from the one before, by the local clock."""
         moment, found = utc(start), []
         for _ in range(count):
             moment = Cron(expression, zone).after(moment)
@@ -30,7 +30,7 @@ class CronTests(SynchronousTestCase):
         return found
 
     def test_a_time_of_day_in_a_zone(self) -> None:
-        """Two in the morning is two in the morning there, in winter and in summer."""
+        """Two in the morning is local time in that zone, in winter and in summer."""
         self.assertEqual(
             self.dues("0 2 * * *", BERLIN, "2026-01-10 12:00", 2),
             ["01-11 02:00 +0100", "01-12 02:00 +0100"],
@@ -47,7 +47,7 @@ class CronTests(SynchronousTestCase):
         )
 
     def test_the_hour_that_comes_twice(self) -> None:
-        """A job of the doubled hour is due once, for a look from anywhere in that hour."""
+        """A job of the doubled hour is due once, looked up from any time in that hour."""
         self.assertEqual(
             self.dues("30 2 * * *", BERLIN, "2026-10-24 12:00", 2),
             ["10-25 02:30 +0200", "10-26 02:30 +0100"],
@@ -60,7 +60,7 @@ class CronTests(SynchronousTestCase):
         )
 
     def test_every_half_hour_goes_on_through_both(self) -> None:
-        """A job of every half hour is due every half hour, summer time or not."""
+        """A job of each half hour is due each half hour, with or without summer time."""
         for start in ("2026-10-24 23:00", "2026-03-28 23:00"):
             moment = utc(start)
             for _ in range(12):
@@ -82,12 +82,12 @@ class AppointmentTests(SynchronousTestCase):
         return Appointments(self.clock, schedule, self.job, first_s=first_s)
 
     def tick(self, appointments: Appointments, seconds: float = 0.0) -> None:
-        """Have the clock go on, or be set back, and look at it."""
+        """Let the clock advance or be set back, and look at it."""
         self.clock.rightNow += seconds
         self.successResultOf(Deferred.fromCoroutine(appointments.tick()))
 
     def live(self, appointments: Appointments, seconds: float) -> None:
-        """Tick as a ticker does."""
+        """Tick like a ticker."""
         until = self.clock.seconds() + seconds
         while self.clock.seconds() < until:
             self.tick(appointments, max(0.001, appointments.pause_s()))
@@ -100,7 +100,7 @@ class AppointmentTests(SynchronousTestCase):
         self.assertEqual(self.done, ["10 02:00", "11 02:00"])
 
     def test_an_interval(self) -> None:
-        """A job is due an interval after its last time, and first at the time that is given."""
+        """A job is due an interval after its last run, and first at the given time."""
         self.live(self.made(Every(1000.0)), 3500)
         self.assertEqual(self.done, ["10 00:16", "10 00:33", "10 00:50"])
         self.done.clear()
@@ -108,7 +108,7 @@ class AppointmentTests(SynchronousTestCase):
         self.assertEqual(len(self.done), 1)
 
     def test_a_machine_that_slept(self) -> None:
-        """A job that was missed is done once, late, and not made up for."""
+        """A missed job runs once, late, and not more often."""
         appointments = self.made(Cron("0 * * * *", UTC))
         self.tick(appointments, 10.5 * HOUR)
         self.tick(appointments)
@@ -144,7 +144,7 @@ class AppointmentTests(SynchronousTestCase):
         self.assertEqual(len(self.done), 1)
 
     def test_a_clock_that_is_set_again_and_again(self) -> None:
-        """A clock that swings about the due time does not have the job done each time."""
+        """A clock that is set around the due time does not run the job each time."""
         appointments = self.made(Cron("0 2 * * *", UTC))
         self.live(appointments, 1.9 * HOUR)
         for _ in range(20):

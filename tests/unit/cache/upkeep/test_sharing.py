@@ -31,7 +31,7 @@ class SharingTests(SynchronousTestCase):
         return [line for line in self.lines if line["log_level"] is LogLevel.error]
 
     def test_alone(self) -> None:
-        """One catalog is no trouble, even with many processes."""
+        """One catalog is no trouble, also with many processes."""
         worker = Sharing(self.config, "a of x")
         for _ in range(5):
             self.look(self.here, worker)
@@ -39,7 +39,7 @@ class SharingTests(SynchronousTestCase):
         self.assertEqual([], self.lines)
 
     def test_two(self) -> None:
-        """Each tells of the other: once in the log, and in readiness as long as it lasts."""
+        """Each reports the other: once in the log, and in readiness while it lasts."""
         for _ in range(5):
             self.look(self.here, self.there)
         self.assertIn("with a of y", self.here.trouble)
@@ -48,7 +48,7 @@ class SharingTests(SynchronousTestCase):
         self.assertEqual(2, len(self.errors))
 
     def test_one_that_looks_more_often(self) -> None:
-        """The trouble is not over because the other one has not come again yet."""
+        """The trouble is not over while the other one has only not come again yet."""
         self.look(self.here, self.there, self.here)
         for _ in range(3):
             self.look(*[self.here] * (CALM - 1), self.there)
@@ -70,7 +70,7 @@ class SharingTests(SynchronousTestCase):
         self.assertEqual(["a of x"], [line["other"] for line in self.lines])
 
     def test_store_that_is_away(self) -> None:
-        """The store tells nothing: neither that there is another catalog nor that there is none."""
+        """Then it is unknown whether there is another catalog."""
         self.config.failing = Unavailable("away")
         self.look(self.here, self.here)
         self.assertEqual("", self.here.trouble)
@@ -81,7 +81,7 @@ class SharingTests(SynchronousTestCase):
         self.assertNotEqual("", self.here.trouble)
 
     def test_what_lies_in_the_store_may_be_anything(self) -> None:
-        """Only printable characters of it get into the log."""
+        """Only its printable characters get into the log."""
         self.config.values[NAME] = b"\xff\n\x1b[31m" + b"x" * 100_000
         self.look(self.here)
         self.assertEqual(["\ufffd??[31m" + "x" * 293], [line["other"] for line in self.lines])

@@ -1,4 +1,4 @@
-"""Sidecars beside which no NAR lies."""
+"""Sidecars whose NAR is not stored."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class StrayTests(SynchronousTestCase):
         return set(self.store.texts)
 
     def test_those_without_a_stored_nar_go(self) -> None:
-        """Unknown ones, and those of a NAR that was evicted; the others stay."""
+        """Unknown ones, and those of an evicted NAR, are removed; the others stay."""
         for number in (1, 2, 3):
             self.put(number)
         for number in (1, 2):
@@ -73,7 +73,7 @@ class StrayTests(SynchronousTestCase):
         self.assertEqual({digest_of(1)}, set(self.store.texts))
 
     def test_young_ones_stay_and_those_of_an_earlier_catalog(self) -> None:
-        """A NAR may be on its way, and `ncps rebuild` may be to come."""
+        """A NAR may be arriving, and `ncps rebuild` may come later."""
         self.put(1, 0.9)
         self.put(2, 1.1)
         self.put(3, 100.1)
@@ -86,7 +86,7 @@ class StrayTests(SynchronousTestCase):
         self.assertEqual({digest_of(1)}, set(self.store.texts))
 
     def test_what_is_stored_meanwhile_keeps_its_sidecar(self) -> None:
-        """The NAR is looked at before the removal and after it, and the sidecar put back."""
+        """The sweep looks for the NAR before and after the removal, and restores the sidecar."""
         for number in (1, 2):
             self.put(number)
             self.now(self.catalog.add_narinfo(entry(number), record(number)))
@@ -107,7 +107,7 @@ class StrayTests(SynchronousTestCase):
         self.assertEqual([digest_of(2)], self.kept)
 
     def test_could_not_tell_removes_nothing(self) -> None:
-        """Without the catalog, the store or the leases nothing goes, and no error is raised."""
+        """Without the catalog, the store or the leases nothing is removed, without an error."""
         self.put(1)
         for sick in (self.catalog, self.store, self.leases):
             sick.failing = Unavailable("away")
