@@ -52,13 +52,13 @@ class UpstreamsCase(SynchronousTestCase):
         return await answer
 
     def first(self, preferred: str = "") -> Deferred[Found[str]]:
-        """Ask; the upstream at `preferred` has the best priority."""
+        """Ask; `preferred` is the upstream with the best priority."""
         for upstream in (self.a, self.b, self.c):
             upstream.priority = 1 if upstream.base_url == preferred else 10
         return Deferred.fromCoroutine(self.upstreams.first("x", self.question))
 
     def fail_all(self) -> None:
-        """Let every upstream be known to be away."""
+        """Let all upstreams be known to be away."""
         for candidate in self.upstreams.candidates:
             for _ in range(FAILURES):
                 candidate.health.failed("refused")
@@ -74,7 +74,7 @@ class UpstreamsTests(UpstreamsCase):
     # Order
 
     def test_order_by_priority_then_latency(self) -> None:
-        """Local priority counts first; among equals the quicker upstream goes first."""
+        """Local priority comes first; among equals the faster upstream is asked first."""
         ahead = ScriptedUpstream("z", 5)
         upstreams = self.made(self.a, self.b, ahead)
         upstreams.candidates[0].health.answered(0.2)
@@ -82,7 +82,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual(["z", "b", "a"], [c.upstream.name for c in upstreams.ordered()])
 
     def test_sick_and_suspect_go_last(self) -> None:
-        """An upstream that fails or is late is asked after those that are well."""
+        """An upstream that fails or is late is asked after those that work."""
         sick, dawdling, _ = [c.health for c in self.upstreams.candidates]
         for _ in range(FAILURES):
             sick.failed("no")
@@ -106,7 +106,7 @@ class UpstreamsTests(UpstreamsCase):
         )
 
     def test_upstreams_are_replaced(self) -> None:
-        """Their names go with them; one that stays keeps its health."""
+        """Their names are replaced, too; an upstream that stays keeps its health."""
         self.upstreams.candidates[0].health.suspect()
         new = ScriptedUpstream("d", 10)
         self.upstreams.replace((self.a, new))
@@ -128,7 +128,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_refusal_passes_the_question_on_at_once(self) -> None:
-        """An upstream that says no, or something wrong, or hangs up, costs no waiting."""
+        """An upstream that denies, sends something wrong, or hangs up, costs no waiting time."""
         asking = self.first("http://b")
         self.reply("b", NotFound("404"))
         self.reply("a", Corrupt("html"))
@@ -139,7 +139,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual({"a corrupt": 1}, series(self.metrics.upstream_errors))
 
     def test_silent_first_costs_less_than_200_ms(self) -> None:
-        """A silent upstream in front delays the answer of the next one by less than 200 ms."""
+        """A silent first upstream delays the next one's answer by less than 200 ms."""
         for latency in (0.001, 0.05, 5.0, None):
             self.setUp()
             if latency is not None:
@@ -153,7 +153,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertLess(SLOWEST_HEDGE_S, 0.2)
 
     def test_next_rounds_do_not_wait_for_the_silent_one(self) -> None:
-        """Only the first request waits for the hedge: after it the silent one is asked last."""
+        """Only the first request waits for the hedge: after that the silent one is asked last."""
         self.first()
         self.clock.advance(SLOWEST_HEDGE_S)
         self.reply("b")
@@ -162,7 +162,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual("b", self.asked[0])
 
     def test_slow_first_may_still_win(self) -> None:
-        """A second request does not throw the first one's answer away."""
+        """After the second request, the first one's answer still counts."""
         asking = self.first()
         self.clock.advance(SLOWEST_HEDGE_S)
         self.reply("a")
@@ -171,7 +171,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual([], self.tasks.names)
 
     def test_losers_run_on_and_are_learned_from(self) -> None:
-        """A silent upstream is found out by its own deadline, though the client is long gone."""
+        """A silent upstream is detected by its own deadline, long after the client has left."""
         self.first()
         self.clock.advance(SLOWEST_HEDGE_S)
         self.reply("b")
@@ -181,14 +181,14 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual([], self.tasks.names)
 
     def test_failure_while_another_is_asked_goes_on_at_once(self) -> None:
-        """If one of two fails, the third is asked without waiting for the hedge."""
+        """If one of two fails, the third is asked without a wait for the hedge."""
         self.first()
         self.clock.advance(SLOWEST_HEDGE_S)
         self.reply("a", Unavailable("reset"))
         self.assertEqual(["a", "b", "c"], self.asked)
 
     def test_last_one_is_waited_for(self) -> None:
-        """While an upstream is still asked there is no verdict, though the others have failed."""
+        """While an upstream is still asked there is no verdict, although the others have failed."""
         asking = self.first()
         self.reply("a", NotFound("404"))
         self.reply("b", NotFound("404"))
@@ -198,7 +198,7 @@ class UpstreamsTests(UpstreamsCase):
         self.failureResultOf(asking, NotFound)
 
     def test_verdict_over_all(self) -> None:
-        """If no upstream has the narinfo, the verdict tells the error of each."""
+        """If no upstream has the narinfo, the verdict has the error of each."""
         asking = self.first()
         self.reply("a", Unavailable("refused"))
         self.reply("b", NotFound("404"))
@@ -208,7 +208,7 @@ class UpstreamsTests(UpstreamsCase):
             self.assertIn(text, str(error))
 
     def test_no_upstreams(self) -> None:
-        """Without upstreams nothing is found, at once."""
+        """Without upstreams nothing is found, and that is known immediately."""
         self.upstreams = self.made()
         self.failureResultOf(self.first(), NotFound)
 
@@ -224,12 +224,12 @@ class UpstreamsTests(UpstreamsCase):
         self.assertIn("a (away (refused))", str(error))
 
     def test_all_away_is_told_at_once(self) -> None:
-        """With every upstream known to be away the client does not wait."""
+        """If all upstreams are known to be away, the client does not wait."""
         self.fail_all()
         self.failureResultOf(self.first(), Unavailable)
 
     def test_half_open_is_asked_by_one_only(self) -> None:
-        """One request tries an upstream whose pause is over; the next passes it by."""
+        """One request tries an upstream whose pause is over; the next request skips it."""
         self.fail_all()
         self.clock.advance(FIRST_PAUSE_S)
         self.first("http://a")
@@ -237,7 +237,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual(["a", "b"], self.asked)
 
     def test_unforeseen_error_spoils_only_its_upstream(self) -> None:
-        """A fault of ours with the answer of one upstream is logged, and the next one is asked."""
+        """A fault of ours with one upstream's answer is logged, and the next one is asked."""
         for error in (ZeroDivisionError(), Malformed("?")):
             self.setUp()
             self.fail_all()
@@ -261,7 +261,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_our_own_limits_spoil_no_health(self) -> None:
-        """An upstream is not away because we ask too much of it ourselves."""
+        """An upstream does not count as away because we ask too much of it."""
         for _ in range(FAILURES + 1):
             asking = self.first()
             for name in "abc":
@@ -278,7 +278,7 @@ class UpstreamsTests(UpstreamsCase):
         self.failureResultOf(asking, CancelledError)
 
     def test_synchronous_answers_of_many(self) -> None:
-        """Dozens of upstreams that say no at once are gone through in one go."""
+        """Dozens of upstreams that deny immediately are asked in one turn."""
         many = [ScriptedUpstream(f"u{n}") for n in range(50)]
         self.upstreams = self.made(*many)
 
@@ -302,7 +302,7 @@ class NoSayTests(UpstreamsCase):
         return candidates
 
     def test_the_others_denial_is_the_answer_and_not_remembered(self) -> None:
-        """An upstream that is away for hours does not keep the others from saying no."""
+        """An upstream that is away for hours does not keep the others from denying."""
         self.lose(0)
         asking = self.first()
         for name in "bc":
@@ -311,7 +311,7 @@ class NoSayTests(UpstreamsCase):
         self.assertFalse(self.failureResultOf(asking, NotFound).value.is_certain)
 
     def test_silent_one_costs_less_than_200_ms(self) -> None:
-        """Once the others have said no, the silent upstream is tried again, for a moment."""
+        """When the others have denied, the silent upstream is tried again, briefly."""
         self.lose(0)
         asking = self.first()
         for name in "bc":
@@ -331,7 +331,7 @@ class NoSayTests(UpstreamsCase):
         self.successResultOf(asking)
 
     def test_all_are_away(self) -> None:
-        """No client waits for long if all are silent; the health of each learns from it later."""
+        """No client waits for long if all are silent; the health of each is updated later."""
         self.lose(0, 1, 2)
         asking = self.first()
         self.clock.pump([PATIENCE_S / 4] * 6)
@@ -342,7 +342,7 @@ class NoSayTests(UpstreamsCase):
         self.assertEqual([], self.tasks.names)
 
     def test_one_that_was_well_a_moment_ago_is_waited_for(self) -> None:
-        """The silence of an upstream that was well a moment ago is no denial."""
+        """The silence of an upstream that worked a moment ago is no denial."""
         self.lose(0, 1)
         asking = self.first()
         self.reply("c", Unavailable("refused"))
@@ -353,7 +353,7 @@ class NoSayTests(UpstreamsCase):
         self.assertNotIsInstance(error, AllAway)
 
     def test_refusal(self) -> None:
-        """An upstream that wants another token has no say from its first answer on."""
+        """An upstream that wants another token has no say after its first answer."""
         asking = self.first()
         self.reply("a", Unavailable("status 401", is_refusal=True))
         self.reply("b", NotFound("404"))
@@ -362,7 +362,7 @@ class NoSayTests(UpstreamsCase):
         self.assertEqual("away: a (status 401)", self.upstreams.trouble)
 
     def test_refusal_of_all_that_is_asked(self) -> None:
-        """Where the probe is refused by 403, a path that is refused by 403 is not denied."""
+        """If the probe gets 403, a path that gets 403 is not denied."""
         for candidate in self.upstreams.candidates:
             candidate.health.refused("status 403", is_probe=True)
         asking = self.first()
@@ -376,7 +376,7 @@ class NoSayTests(UpstreamsCase):
         self.assertTrue(self.failureResultOf(asking, NotFound).value.is_certain)
 
     def test_one_line_at_the_change_and_none_for_each_request(self) -> None:
-        """The log tells that an upstream is away, and that it is back."""
+        """The log says that an upstream is away, and that it is back."""
         with capturedLogs() as events:
             for _ in range(30):
                 asking = self.first()

@@ -27,7 +27,7 @@ class BreakerTests(SynchronousTestCase):
             self.health.failed("refused", retry_after_s)
 
     def test_new_upstream_is_well(self) -> None:
-        """An upstream that was never asked counts as well."""
+        """An upstream that was never asked counts as working."""
         self.assertTrue(self.health.is_healthy)
         self.assertTrue(self.health.may_ask)
         self.assertEqual(
@@ -36,7 +36,7 @@ class BreakerTests(SynchronousTestCase):
         )
 
     def test_breaker_opens_after_failures_in_a_row(self) -> None:
-        """After some failures in a row no request asks for a while."""
+        """After some failures in a row no request is sent for a while."""
         self.fail(FAILURES - 1)
         self.assertTrue(self.health.may_ask)
         self.fail()
@@ -46,7 +46,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertEqual("refused", self.health.last_error)
 
     def test_answer_in_between_starts_the_count_anew(self) -> None:
-        """Failures now and then do not open the breaker."""
+        """Single failures do not open the breaker."""
         for _ in range(10):
             self.fail(FAILURES - 1)
             self.health.answered()
@@ -54,7 +54,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertEqual("", self.health.last_error)
 
     def test_half_open_lets_one_ask(self) -> None:
-        """After the pause one request may try, the others still pass by."""
+        """After the pause one request may try; the others still skip the upstream."""
         self.fail(FAILURES)
         self.clock.advance(FIRST_PAUSE_S)
         self.assertTrue(self.health.may_ask)
@@ -88,7 +88,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertEqual(FIRST_PAUSE_S, self.health.retry_after_s)
 
     def test_hundred_failures_at_once_are_one_outage(self) -> None:
-        """Requests that were under way when the upstream died do not prolong its pause."""
+        """Requests that ran when the upstream failed do not prolong its pause."""
         for _ in range(100):
             self.health.asked()
         for _ in range(100):
@@ -98,7 +98,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertTrue(self.health.may_ask)
 
     def test_request_that_goes_out_before_its_time_is_no_probe(self) -> None:
-        """Its failure, while the breaker is open, must not keep the next probe from asking."""
+        """If it fails while the breaker is open, the next probe may still ask."""
         self.fail(FAILURES)
         self.health.asked()
         self.health.failed("refused")
@@ -106,7 +106,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertTrue(self.health.may_ask)
 
     def test_retry_after_is_respected_within_reason(self) -> None:
-        """An upstream that asks for a pause gets it at once, up to a bound."""
+        """An upstream that asks for a pause gets it immediately, up to a bound."""
         self.fail(1, 7.0)
         self.assertEqual(7.0, self.health.retry_after_s)
         self.assertFalse(self.health.may_ask)
@@ -115,7 +115,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertEqual(MAX_RETRY_AFTER_S, self.health.retry_after_s)
 
     def test_later_retry_after_prolongs_the_pause(self) -> None:
-        """A straggler that was told to wait longer is believed."""
+        """A late answer with a longer Retry-After counts."""
         self.fail(FAILURES)
         self.health.failed("429", 20.0)
         self.assertEqual(20.0, self.health.retry_after_s)
@@ -123,7 +123,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertEqual(20.0, self.health.retry_after_s)
 
     def test_probe_called_off_lets_another_one_try(self) -> None:
-        """A probe that we ended ourselves has taught nothing."""
+        """A probe that we cancelled says nothing."""
         self.fail(FAILURES)
         self.clock.advance(FIRST_PAUSE_S)
         self.health.asked()
@@ -131,7 +131,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertTrue(self.health.may_ask)
 
     def test_suspect_until_it_answers(self) -> None:
-        """An upstream with an answer overdue is suspect, no longer once it answers."""
+        """An upstream whose answer is overdue is suspect until it answers."""
         self.health.suspect()
         self.assertTrue(self.health.is_asked_last)
         self.health.answered()
@@ -143,11 +143,11 @@ class LatencyTests(SynchronousTestCase):
         self.health = Health(Clock())
 
     def test_hedge_of_the_unknown(self) -> None:
-        """An upstream never asked before gets less than the longest wait."""
+        """For an upstream that was never asked, the wait is less than the longest."""
         self.assertEqual(SLOWEST_HEDGE_S / 2, self.health.hedge_s)
 
     def test_hedge_follows_latency_within_bounds(self) -> None:
-        """A quick upstream is soon backed up by another, a slow one after 150 ms at most."""
+        """A rival for a fast upstream is asked soon, for a slow one after 150 ms at most."""
         for _ in range(50):
             self.health.answered(0.001)
         self.assertEqual(FASTEST_HEDGE_S, self.health.hedge_s)

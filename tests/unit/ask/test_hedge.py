@@ -1,4 +1,4 @@
-"""A NAR whose head is late is asked for at another upstream, too."""
+"""A hedge asks a second upstream for a NAR whose head is late."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class HedgeTests(CoreCase):
         return [len(upstream.asked("nar")) for upstream in (self.origin, self.mirror)]
 
     def test_silent_upstream_costs_less_than_200_ms(self) -> None:
-        """The NAR comes from the next one, and the silent one is asked last from then on."""
+        """The NAR comes from the next one, and the silent one is asked last after that."""
         self.assertLess(SLOWEST_HEDGE_S, 0.2)
         self.origin.otherwise = Script(hold=True)
         opening = self.open(self.key)
@@ -68,7 +68,7 @@ class HedgeTests(CoreCase):
         self.assertEqual(([1, 1], 0), (self.asked(), self.origin.bodies))
 
     def test_late_head_that_still_wins(self) -> None:
-        """If the first upstream answers before its rival, its answer is taken."""
+        """If the first upstream answers before its rival, its answer is used."""
         self.origin.scripts.append(Script(hold=True))
         self.mirror.scripts.append(Script(hold=True))
         opening = self.open(self.key)
@@ -81,7 +81,7 @@ class HedgeTests(CoreCase):
         self.assertEqual(0, self.mirror.bodies)
 
     def test_busy_upstream_is_waited_for_longer(self) -> None:
-        """An upstream that answers other requests is not away: a second transfer is dear."""
+        """An upstream that answers other requests is not away: a second transfer is expensive."""
         self.origin.scripts.append(Script(hold=True))
         opening = self.open(self.key)
         for _ in range(3):
@@ -96,7 +96,7 @@ class HedgeTests(CoreCase):
         self.origin.release()
 
     def test_both_fail(self) -> None:
-        """If no upstream sends a head, the round goes on as without a rival."""
+        """If no upstream sends a head, the round continues as without a rival."""
         self.origin.otherwise = Script(hold=True)
         self.mirror.otherwise = Script(error=Unavailable("refused"))
         opening = self.open(self.key)
@@ -108,7 +108,7 @@ class HedgeTests(CoreCase):
         self.successResultOf(opening)
 
     def test_first_fails_while_the_rival_is_asked(self) -> None:
-        """If the first upstream fails, the rival is waited for."""
+        """If the first upstream fails, its rival is waited for."""
         self.origin.scripts.append(Script(hold=True))
         self.mirror.scripts.append(Script(hold=True))
         opening = self.open(self.key)
@@ -120,7 +120,7 @@ class HedgeTests(CoreCase):
         self.assertEqual("b.example.org", nar.upstream)
 
     def test_rival_whose_narinfo_is_not_to_be_had(self) -> None:
-        """Where no other upstream can be asked, the deadline of the first one decides."""
+        """If no other upstream can be asked, the first one's deadline decides."""
         self.mirror.narinfos.clear()
         self.origin.scripts.append(Script(hold=True))
         opening = self.open(self.key)
@@ -142,7 +142,7 @@ class HedgeTests(CoreCase):
         self.failureResultOf(opening, Unavailable)
 
     def test_resume_is_hedged_from_the_byte_there_is(self) -> None:
-        """In mid-file as well, the rival is asked for the rest."""
+        """Also in mid-file, the rival is asked for the rest."""
         self.origin.scripts.extend([Script(cut_at=100_000), Script(hold=True)])
         client = self.client(self.key)
         self.clock.advance(LATE_S)
@@ -153,10 +153,10 @@ class HedgeTests(CoreCase):
 
 
 class StallTests(CoreCase):
-    """Bodies that stall behind good heads."""
+    """Bodies that stall after good heads."""
 
     def test_stalling_bodies_open_a_breaker_of_their_own(self) -> None:
-        """After some stalls no NAR is asked for there, though narinfos and probes are fine."""
+        """After some stalls no NAR is requested there, although narinfos and probes work."""
         health = self.upstreams.candidates[0].health
         samples = [sample(f"path{n}", SIZE) for n in range(FAILURES + 2)]
         for upstream in (self.origin, self.mirror):

@@ -1,4 +1,4 @@
-"""A NAR whose first byte is long in coming, alone and where others have it."""
+"""A NAR whose first byte takes long, at one upstream and at several."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class AloneTests(LateCase):
         self.assertServed(opening)
 
     def test_it_is_asked_seldom_whether_it_is_there(self) -> None:
-        """A small question is put now and then, none where the upstream has answered another."""
+        """It gets a small question at intervals, unless it has answered another one since."""
         self.origin.scripts.append(HELD)
         opening = self.open(self.key)
         self.pass_time(40)
@@ -85,7 +85,7 @@ class AloneTests(LateCase):
         self.origin.is_silent = False
 
     def test_any_answer_is_a_sign_of_life(self) -> None:
-        """An upstream without nix-cache-info, or one that is ill otherwise, is there."""
+        """An upstream without nix-cache-info, or with another fault, is there."""
         for info in (
             NotFound("status 404"),
             Corrupt("a page"),
@@ -105,7 +105,7 @@ class AloneTests(LateCase):
             self.catalog.entries.clear()
 
     def test_patience_ends_once(self) -> None:
-        """After the long deadline clients get one error. Their upstream does not count as away."""
+        """After the long deadline clients get one error; their upstream does not count as away."""
         self.origin.scripts.extend([HELD] * 2 * FAILURES)
         openings = []
         for _ in range(FAILURES):
@@ -131,7 +131,7 @@ class RivalTests(LateCase):
     priorities: tuple[int, ...] = (10, 20, 30)
 
     def test_every_other_one_is_asked_before_patience_ends(self) -> None:
-        """A rival that does not have the NAR, or is late, too, is followed by the next at once."""
+        """A rival that does not have the NAR, or is late, is followed by the next immediately."""
         self.origin.scripts.append(HELD)
         self.mirror.scripts.append(Script(error=Unavailable("status 500", kind="status")))
         opening = self.open(self.key)
@@ -140,7 +140,7 @@ class RivalTests(LateCase):
         self.assertEqual(1, len(self.scripted[2].asked("nar")))
 
     def test_loser_that_is_well_is_called_off(self) -> None:
-        """A request that no client waits for does not take a transfer for a minute."""
+        """A request that no client waits for does not keep its place for a minute."""
         self.origin.scripts.append(HELD)
         opening = self.open(self.key)
         self.clock.advance(SLOWEST_HEDGE_S + 0.01)
@@ -151,7 +151,7 @@ class RivalTests(LateCase):
         self.assertTrue(self.health[0].is_healthy)
 
     def test_two_that_fail_at_once_find_the_next_once(self) -> None:
-        """While a rival is being looked for, another reason to look for one changes nothing."""
+        """While a search for a rival runs, another reason to search changes nothing."""
         self.origin.scripts.append(HELD)
         self.mirror.scripts.append(HELD)
         opening = self.open(self.key)

@@ -1,4 +1,4 @@
-"""Sources that trickle are left where another one has the file."""
+"""Sources that send too slowly are left if another source has the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PaceCase(CoreCase):
         self.learn(self.sample)
 
     def trickle(self, seconds: float) -> None:
-        """Let a chunk come each second."""
+        """Let one chunk arrive each second."""
         for _ in range(int(seconds)):
             self.clock.advance(1)
             for upstream in self.scripted:
@@ -45,10 +45,10 @@ class PaceCase(CoreCase):
 
 class TrickleTests(PaceCase):
     def test_trickle_is_left_for_another_source(self) -> None:
-        """The rest comes from the other source, and the health of the slow one tells of it."""
+        """The rest comes from the other source, and the health of the slow one notes that."""
         self.origin.scripts.append(TRICKLE)
         client = self.client(self.key)
-        self.trickle(2 * WINDOW_S - 2)  # the first one had a good beginning
+        self.trickle(2 * WINDOW_S - 2)  # at first it sent fast
         self.assertEqual(([0], []), (self.asked(0), self.asked(1)))
         self.trickle(4)
         self.assertWhole(client)
@@ -57,7 +57,7 @@ class TrickleTests(PaceCase):
         self.assertIn("bytes in", self.upstreams.candidates[0].health.last_error)
 
     def test_trickle_goes_on_alone(self) -> None:
-        """Where no other upstream has the file, the trickle goes on, and is not asked for anew."""
+        """If no other upstream has the file, the slow source continues, and is not asked again."""
         self.mirror.narinfos[self.sample.digest] = NotFound("status 404")
         self.origin.scripts.append(TRICKLE)
         client = self.client(self.key)
@@ -68,7 +68,7 @@ class TrickleTests(PaceCase):
         self.assertWhole(client)
 
     def test_two_that_trickle_are_tried_once_each(self) -> None:
-        """The last of two sources that trickle goes on: leaving costs more than it brings."""
+        """The last of two slow sources continues: another change would cost more than it brings."""
         self.origin.otherwise = self.mirror.otherwise = TRICKLE
         client = self.client(self.key)
         self.trickle(10 * WINDOW_S)
@@ -78,7 +78,7 @@ class TrickleTests(PaceCase):
         self.assertWhole(client)
 
     def test_other_source_fails(self) -> None:
-        """The slow one is asked for the rest again, and kept."""
+        """The slow one is asked for the rest again, and stays."""
         self.origin.otherwise = TRICKLE
         self.mirror.otherwise = Script(error=Unavailable("status 500", kind="status"))
         client = self.client(self.key)
@@ -87,7 +87,7 @@ class TrickleTests(PaceCase):
         self.assertEqual(2, len(self.asked(0)))
 
     def test_slow_reader_is_not_a_slow_source(self) -> None:
-        """Time in which no client waits for the source does not count."""
+        """Time in which the client does not read does not count."""
         told: list[str] = []
 
         async def leave(reason: str) -> bool:
@@ -111,7 +111,7 @@ class TrickleTests(PaceCase):
         self.assertEqual([], told)
 
     def test_what_keeps_the_pace_is_kept(self) -> None:
-        """A modest connection is no trickle."""
+        """A connection of modest rate is not too slow."""
         self.origin.scripts.append(Script(trickles_from=0, chunk=1500))
         client = self.client(self.key)
         self.trickle(SIZE / 1500 + 2)
@@ -120,7 +120,7 @@ class TrickleTests(PaceCase):
 
 
 class UnconfirmedEndTests(PaceCase):
-    """Bodies that end with their connection, and whose size was not told."""
+    """Bodies of unknown size that end with their connection."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -134,7 +134,7 @@ class UnconfirmedEndTests(PaceCase):
         self.memory.clear()
 
     def test_file_hash_confirms_the_end(self) -> None:
-        """A file whose hash is right is whole: it is published, and asked for once."""
+        """A file with the right hash is complete: it is published, and requested once."""
         self.forget()
         self.origin.otherwise = self.ends
         self.assertEqual(self.sample.file, self.download(self.key))
@@ -142,14 +142,14 @@ class UnconfirmedEndTests(PaceCase):
         self.assertTrue(self.upstreams.candidates[0].health.is_healthy)
 
     def test_nar_confirms_the_end(self) -> None:
-        """A file without FileHash is whole if its NAR has the NarHash."""
+        """A file without FileHash is complete if its NAR has the NarHash."""
         self.forget(file_hash=None)
         self.origin.otherwise = self.ends
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual(({"published": 1}, [0]), (self.ended, self.asked(0)))
 
     def test_early_end_has_broken_off(self) -> None:
-        """A file that is not whole is asked for again, from its last byte, and is not wrong."""
+        """An incomplete file is requested again, from its last byte, and is not wrong."""
         for fields in ({}, {"file_hash": None}):
             self.forget(**fields)
             early = Script(total=0, end_at=HALF, failure=self.ends.failure)

@@ -13,7 +13,7 @@ class VerdictTests(SynchronousTestCase):
         return verdict({f"u{n}": error for n, error in enumerate(errors)}, "x.narinfo")
 
     def test_all_absent_is_not_found(self) -> None:
-        """The client gets 404 only where every upstream surely does not have the thing."""
+        """The client gets 404 only if each upstream surely does not have the thing."""
         error = self.verdict(NotFound("status 404"), NotFound("status 403"))
         self.assertIs(NotFound, type(error))
         self.assertIn("u1 (status 403)", str(error))
@@ -31,31 +31,31 @@ class VerdictTests(SynchronousTestCase):
             self.assertEqual((RETRY_AFTER_S, False), (error.retry_after, error.timed_out))
 
     def test_one_timeout_makes_it_a_timeout(self) -> None:
-        """A deadline that ran out is told apart: 504."""
+        """A passed deadline has a status of its own: 504."""
         error = self.verdict(Unavailable("refused"), Unavailable("late", timed_out=True))
         assert isinstance(error, Unavailable)
         self.assertTrue(error.timed_out)
 
     def test_retry_after_is_the_earliest_that_makes_sense(self) -> None:
-        """The client comes back when the first upstream might answer, but not in a hurry."""
+        """The client comes back when the first upstream may answer, but not too soon."""
         for waits, expected in (((30.0, 9.0), 9.0), ((0.5,), RETRY_AFTER_S), ((None, 5.0), 5.0)):
             error = self.verdict(*[Unavailable("away", retry_after=wait) for wait in waits])
             assert isinstance(error, Unavailable)
             self.assertEqual(expected, error.retry_after)
 
     def test_bad_bytes_and_absence_are_corrupt(self) -> None:
-        """A thing that an upstream has, but wrong, is an error and no absence."""
+        """If an upstream has a wrong version of the thing, that is an error and no absence."""
         self.assertIs(Corrupt, type(self.verdict(NotFound("404"), Corrupt("bad signature"))))
 
     def test_what_nobody_vouches_for_is_absent_and_not_remembered(self) -> None:
-        """A narinfo by an unknown key, or a web page, is no better than none; wrong bytes are."""
+        """A narinfo by an unknown key, or a web page, counts as none; wrong bytes are an error."""
         error = self.verdict(NotFound("404"), Unusable("signed by nobody"))
         assert isinstance(error, NotFound)
         self.assertFalse(error.is_certain)
         self.assertIs(Corrupt, type(self.verdict(Unusable("signed by nobody"), Corrupt("cut"))))
 
     def test_only_what_all_deny_for_sure_is_remembered(self) -> None:
-        """A 404 of a cache in a ring with us counts as no, and is no lasting one."""
+        """A 404 of a cache in a ring with us is a denial, but is not remembered."""
         for errors, expected in (
             ((NotFound("404"), NotFound("404")), True),
             ((NotFound("404"), NotFound("ring", is_certain=False)), False),
@@ -72,7 +72,7 @@ class LeftOutTests(SynchronousTestCase):
         return verdict({f"u{n}": error for n, error in enumerate(errors)}, "x", left_out.split())
 
     def test_the_others_say_is_the_answer(self) -> None:
-        """An upstream that is left out makes neither a denial unsure nor an error worse."""
+        """An upstream that is left out makes no denial unsure, and no error worse."""
         absent, away = NotFound("404"), Unavailable("refused", timed_out=True)
         error = self.verdict("u1", absent, away)
         assert isinstance(error, NotFound)
@@ -83,7 +83,7 @@ class LeftOutTests(SynchronousTestCase):
         self.assertEqual((False, False), (error.timed_out, isinstance(error, AllAway)))
 
     def test_nobody_can_be_asked(self) -> None:
-        """If all are away, the error has the error of each and the time to come again."""
+        """If all are away, the error has the error of each, and the time to come again."""
         error = self.verdict("u0 u1", Unavailable("status 401"), Unavailable("x", retry_after=9.0))
         assert isinstance(error, AllAway)
         self.assertEqual(RETRY_AFTER_S, self.retry_after("u0", Unavailable("x")))
@@ -100,7 +100,7 @@ class LeftOutTests(SynchronousTestCase):
         self.assertIs(NotFound, type(self.verdict("")))
 
     def test_what_is_told_is_plain_and_bounded(self) -> None:
-        """The text of an upstream puts no line into an answer, and does not make it long."""
+        """An upstream's text cannot add a line to an answer, nor make it long."""
         error = self.verdict("", Unavailable("a\r\nX: y\x1b" + "z" * 5000))
         self.assertRegex(error.told, r"\A[ -~]+\Z")
         self.assertEqual(MAX_TOLD, len(error.told))
@@ -108,7 +108,7 @@ class LeftOutTests(SynchronousTestCase):
 
 class KindTests(SynchronousTestCase):
     def test_failures_have_kinds(self) -> None:
-        """An absence is no failure, nor is a limit of our own; an upstream that is late fails."""
+        """An absence or a limit of ours is no failure; a late upstream fails."""
         for error, kind in (
             (NotFound("404"), ""),
             (Busy("our queue is full"), ""),

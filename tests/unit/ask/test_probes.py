@@ -1,4 +1,4 @@
-"""Probes: the health of upstreams, asked for in the background."""
+"""Probes: checking the health of upstreams in the background."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ProbesTests(CoreCase):
         self.health = self.upstreams.candidates[0].health
 
     def test_any_answer_will_do(self) -> None:
-        """An upstream that answers is well, also if the answer is an error."""
+        """An upstream that answers works, also if the answer is an error."""
         for answer in (NotFound("404"), Corrupt("html")):
             for _ in range(FAILURES):
                 self.health.failed("refused")
@@ -30,14 +30,14 @@ class ProbesTests(CoreCase):
             self.assertTrue(self.health.is_healthy)
 
     def test_open_breaker_is_respected(self) -> None:
-        """An upstream that is given a pause is not probed in it."""
+        """An upstream is not probed during its pause."""
         for _ in range(FAILURES):
             self.health.failed("refused")
         self.probe()
         self.assertEqual([], self.origin.log)
 
     def test_probed_seldom_while_well_and_often_while_sick(self) -> None:
-        """A recovery is noticed within seconds, at the price of a request a minute."""
+        """A recovery is noticed within seconds, and a working upstream gets a request a minute."""
         self.probes.start()
         self.assertEqual(1, len(self.origin.log))
         self.clock.advance(HEALTHY_S)
@@ -52,7 +52,7 @@ class ProbesTests(CoreCase):
         self.assertTrue(self.health.is_healthy)
 
     def test_outage_is_noticed_without_clients(self) -> None:
-        """After one failure the next probe comes soon; a daemon without the net knows it in 3 s."""
+        """After one failure the next probe comes soon; without a network, 3 s are enough."""
         self.origin.is_away = self.mirror.is_away = True
         self.probes.start()
         self.clock.pump([FAILING_S] * 3)
@@ -62,7 +62,7 @@ class ProbesTests(CoreCase):
         self.assertTrue(self.health.has_say)
 
     def test_refusal_is_looked_at_now_and_then(self) -> None:
-        """An upstream that refuses even its nix-cache-info is not asked every second for ever."""
+        """An upstream that refuses even its nix-cache-info is not asked each second for ever."""
         self.origin.info = NotFound("status 403", is_refusal=True)
         self.probes.start()
         self.assertFalse(self.health.has_say)
@@ -74,7 +74,7 @@ class ProbesTests(CoreCase):
         self.assertTrue(self.health.has_say)
 
     def test_one_question_that_came_to_nothing_is_followed_up(self) -> None:
-        """Two seconds after a question it is known that an upstream is away."""
+        """Two seconds after a failed question, an upstream is known to be away."""
         self.probes.start()
         self.clock.advance(1)
         self.origin.is_away = self.mirror.is_away = True

@@ -1,4 +1,4 @@
-"""Say: for how long it matters that an upstream could not tell."""
+"""Say: for how long an upstream's failure to answer counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SayTests(SynchronousTestCase):
         self.clock.advance(AWAY_S)
 
     def test_well_a_moment_ago(self) -> None:
-        """A blip of many failures at once costs an upstream its say only if it lasts."""
+        """Many failures at the same time cost an upstream its say only if they last."""
         self.fail(100)
         self.clock.advance(AWAY_S - 0.01)
         self.assertTrue(self.health.has_say)
@@ -41,7 +41,7 @@ class SayTests(SynchronousTestCase):
         self.assertTrue(self.health.has_say)
 
     def test_time_counts_from_the_question(self) -> None:
-        """An upstream that was silent for six seconds was not well a moment ago."""
+        """An upstream that was silent for six seconds did not work a moment ago."""
         began = self.clock.seconds()
         self.clock.advance(6)
         for _ in range(FAILURES):
@@ -59,7 +59,7 @@ class SayTests(SynchronousTestCase):
         self.assertEqual([True, True, True, True, False], had)
 
     def test_answer_gives_it_back(self) -> None:
-        """An answer, to a question or to a probe, gives the say back."""
+        """An answer, to a question or to a probe, returns the say."""
         for is_probe in (False, True):
             self.setUp()
             self.lose()
@@ -67,7 +67,7 @@ class SayTests(SynchronousTestCase):
             self.assertTrue(self.health.has_say)
 
     def test_upstream_that_answers_nothing_but_probes(self) -> None:
-        """The first question that fails after an outage takes the say away at once, for good."""
+        """The first question that fails after an outage ends the say immediately, for good."""
         self.lose()
         self.health.answered(is_probe=True)
         self.fail(1)
@@ -88,7 +88,7 @@ class SayTests(SynchronousTestCase):
         self.assertTrue(self.health.has_say)
 
     def test_refusal_counts_at_once(self) -> None:
-        """A token that has expired does not come back within the tries of a client."""
+        """An expired token does not become valid within the tries of a client."""
         self.health.refused("status 401")
         self.assertEqual((False, "status 401"), (self.health.has_say, self.health.why_left_out))
         self.health.answered(is_probe=True)  # a public nix-cache-info
@@ -97,7 +97,7 @@ class SayTests(SynchronousTestCase):
         self.assertTrue(self.health.has_say)
 
     def test_refused_probe(self) -> None:
-        """A bucket may refuse paths that it has not; a path that it gives shows that it is open.
+        """A bucket may refuse paths that do not exist; a path that it gives shows that it is open.
 
         Then its probes mean nothing for an hour, so that the log does not tell of it every minute.
         """
@@ -120,7 +120,7 @@ class SayTests(SynchronousTestCase):
         self.assertFalse(self.health.is_in_doubt)
 
     def test_outage_before_any_client_came(self) -> None:
-        """A daemon that starts without the net knows it after three probes."""
+        """A daemon that starts without a network knows it after three probes."""
         for _ in range(FAILURES):
             self.fail(1, is_probe=True)
             self.clock.advance(FIRST_PAUSE_S)

@@ -1,4 +1,4 @@
-"""Tickets are good for the request that they were made for, and for no other."""
+"""Tickets are valid for the request that they were made for, and for no other."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class TicketTests(SynchronousTestCase):
         return TicketVerifier(secret, [HERE]).look(ticket.header(), request, now)
 
     def test_good_ticket(self) -> None:
-        """It is good at each address of the process that is asked, and does not tell the secret."""
+        """It is valid at each address of the asked process, and does not reveal the secret."""
         for audience in (HERE, "unix:/run/1"):
             ticket = Ticket.make(SECRET, audience, NOW, WANTED)
             self.assertIs(TicketVerdict.GOOD, self.verifier.look(ticket.header(), WANTED, NOW))
             self.assertNotIn(SECRET, ticket.header())
 
     def test_for_one_request(self) -> None:
-        """Method, path, offset and worker are those it was made for."""
+        """Method, path, offset and worker must be those of the ticket."""
         for other in (
             evolve(WANTED, method="HEAD"),
             evolve(WANTED, path="/cluster/nar/y.nar"),
@@ -58,13 +58,13 @@ class TicketTests(SynchronousTestCase):
         self.assertIs(TicketVerdict.STRANGER, self.look(one, other))
 
     def test_for_one_secret(self) -> None:
-        """Another one does not make it, an empty one neither."""
+        """Neither another secret nor an empty one makes a valid ticket."""
         self.assertIs(TicketVerdict.STRANGER, self.look(self.ticket, secret="another secret"))
         empty = Ticket.make("", HERE, NOW, WANTED)
         self.assertIs(TicketVerdict.STRANGER, self.look(empty, secret=""))
 
     def test_for_one_audience(self) -> None:
-        """For another address it is misdirected; a changed one is none."""
+        """For another address it is misdirected; with a changed address it is invalid."""
         there = Ticket.make(SECRET, ELSEWHERE, NOW, WANTED)
         self.assertIs(TicketVerdict.MISDIRECTED, self.look(there))
         self.assertIs(TicketVerdict.STRANGER, self.look(evolve(there, audience=HERE)))
@@ -72,7 +72,7 @@ class TicketTests(SynchronousTestCase):
         self.assertIs(TicketVerdict.MISDIRECTED, nobody.look(self.ticket.header(), WANTED, NOW))
 
     def test_for_one_time(self) -> None:
-        """A clock may be so far ahead or behind; a changed time is a forgery."""
+        """A clock may differ by a bounded time; a changed time makes the ticket invalid."""
         for apart, verdict in (
             (GOOD_FOR_S - 1, TicketVerdict.GOOD),
             (1 - GOOD_FOR_S, TicketVerdict.GOOD),
@@ -84,7 +84,7 @@ class TicketTests(SynchronousTestCase):
         self.assertIs(TicketVerdict.STRANGER, self.look(later, now=NOW + GOOD_FOR_S))
 
     def test_what_is_no_ticket(self) -> None:
-        """Anything else in the header, and nothing, is a stranger's."""
+        """Any other header, and none, is a stranger's."""
         header = self.ticket.header()
         for text in (
             "",
@@ -117,7 +117,7 @@ class ClockTests(SynchronousTestCase):
         self.clock = TicketVerifier(SECRET, [HERE]).clock(self.ticket.header(), NOW + 3600)
 
     def test_time_that_is_told(self) -> None:
-        """With the time of the process that is asked the next ticket is good."""
+        """With the time of the asked process the next ticket is valid."""
         told = told_time(SECRET, self.ticket, self.clock)
         assert told is not None
         self.assertEqual(int(NOW) + 3600, told)
@@ -127,7 +127,7 @@ class ClockTests(SynchronousTestCase):
         )
 
     def test_nobody_else_can_tell_the_time(self) -> None:
-        """Without the secret, for another ticket, or changed, it is not believed."""
+        """Without the secret, for another ticket, or changed, the time is not believed."""
         other = Ticket.make(SECRET, ELSEWHERE, NOW, WANTED)
         for ticket, secret, text in (
             (self.ticket, "another secret", self.clock),

@@ -1,4 +1,4 @@
-"""Trail: the caches that a question has come through."""
+"""Trail: the caches through which a question has come."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TrailTests(SynchronousTestCase):
         self.assertEqual(NO_TRAIL, trail.read_via("", OWN))
 
     def test_number_of_a_question(self) -> None:
-        """The first cache gives it, each cache passes it on, and two questions have two."""
+        """The first cache gives the number, each cache passes it on, and two questions have two."""
         headers = []
         for _ in range(2):
             with trail.asking():
@@ -40,13 +40,13 @@ class TrailTests(SynchronousTestCase):
         self.assertTrue(trail.read_via(headers[0], A).has_come_round)
 
     def test_own_name(self) -> None:
-        """At each place in the trail it means that the question has come round."""
+        """Our own name at any place in the trail means that the question is our own."""
         for header in (f"1.1 {OWN}, 1.1 {A}", f"1.1 {A}, 1.1 {OWN}"):
             self.assertTrue(trail.read_via(header, OWN).has_come_round)
         self.assertFalse(trail.read_via(f"1.1 {A}", OWN).has_come_round)
 
     def test_length_is_bounded(self) -> None:
-        """A question that has come through very many caches goes no further."""
+        """A question that has come through very many caches is refused."""
         header = ", ".join(f"1.1 ncps-{number:012x}" for number in range(MAX_NAMES))
         self.assertEqual(MAX_NAMES, len(trail.read_via(header, OWN).names))
         self.assertRaises(Malformed, trail.read_via, f"{header}, 1.1 {A}", OWN)
@@ -59,7 +59,7 @@ class TrailTests(SynchronousTestCase):
         self.assertEqual(NO_TRAIL, trail.current())
 
     def test_a_job_keeps_the_trail_of_its_request(self) -> None:
-        """It goes on after the request has ended, and other requests do not change it."""
+        """The job goes on after the request has ended; other requests do not change its trail."""
         tasks, gate, seen = Tasks(Clock()), Deferred[None](), list[Trail]()
 
         async def job() -> None:

@@ -31,7 +31,7 @@ _RANGE = re.compile(rb"range: bytes=([0-9]+)-(0?)\r\n", re.IGNORECASE)
 
 
 class HttpOrigin(Origin):
-    """A small HTTP server on `Wire`, and the client to it."""
+    """A small HTTP server on `Wire`, and its client."""
 
     def __init__(self, bounds: UpstreamsSettings = FEW, narinfo_size: int = MAX_SIZE) -> None:
         self.wire = Wire()
@@ -67,7 +67,7 @@ class HttpOrigin(Origin):
 
     @property
     def fetched(self) -> float:
-        """Bytes that came, all in all."""
+        """Number of bytes received."""
         return counted(self.metrics.bytes_fetched(self.upstream.name))
 
     def add(self, sample: Sample) -> None:
@@ -136,7 +136,7 @@ class HttpOrigin(Origin):
 
 
 def ended_by_close(line: Line, body: bytes, **headers: str) -> None:
-    """Answer as HTTP/1.0 did: the end of the connection is the end of the body."""
+    """Answer like HTTP/1.0: the end of the connection is the end of the body."""
     lines = ["HTTP/1.0 200 OK", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
     line.say("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
     line.end()
@@ -156,7 +156,7 @@ class RemoteCase(UpstreamCase, SynchronousTestCase):
         return compressed(self.sample.nar, name)
 
     def bounded(self, narinfo_size: int = MAX_SIZE, **bounds: Any) -> None:
-        """Go on with an origin whose client has these bounds."""
+        """Continue with an origin whose client has these bounds."""
         self.http = self.there = HttpOrigin(UpstreamsSettings(**bounds), narinfo_size)
         self.http.add(self.sample)
         self.upstream = self.http.upstream

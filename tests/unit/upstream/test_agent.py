@@ -55,7 +55,7 @@ class ClientCase(SynchronousTestCase):
 
 class RequestTests(ClientCase):
     def test_answer_comes_with_its_head(self) -> None:
-        """The answer is there when its head is; the body follows at its own pace."""
+        """The answer is there with its head; the body follows at its own pace."""
         asking = self.ask("/x?y=z")
         line = self.wire.accept()
         head, _, _ = line.sent.partition(b"\r\n\r\n")
@@ -90,7 +90,7 @@ class RequestTests(ClientCase):
         self.assertEqual(1, self.wire.attempts)
 
     def test_encoding_is_shown_and_not_undone(self) -> None:
-        """Our side undoes the Content-Encoding."""
+        """The caller decodes the Content-Encoding."""
         asking = self.ask(accept_encoding="zstd")
         line = self.wire.accept()
         self.assertIn(b"Accept-Encoding: zstd", line.sent)
@@ -100,13 +100,13 @@ class RequestTests(ClientCase):
         self.assertEqual(b"\x1f\x8b", self.successResultOf(self.read(answer)))
 
     def test_identity_is_no_encoding(self) -> None:
-        """A server that says "identity" says nothing."""
+        """A server that says "identity" uses no encoding."""
         asking = self.ask()
         self.wire.accept().answer(content_encoding="identity")
         self.assertEqual("", self.successResultOf(asking).encoding)
 
     def test_cookies_are_not_kept(self) -> None:
-        """An upstream cannot fill our memory with cookies, nor track us."""
+        """An upstream can neither fill our memory with cookies nor track us."""
         asking = self.ask()
         line = self.wire.accept()
         line.answer(set_cookie="a=b; Path=/")
@@ -115,7 +115,7 @@ class RequestTests(ClientCase):
         self.assertNotIn(b"cookie", line.sent.partition(b"\r\n\r\n")[2].lower())
 
     def test_idle_body_breaks_off(self) -> None:
-        """A body that stalls is given up after the idle time."""
+        """A stalled body is given up after the idle time."""
         asking = self.ask()
         line = self.wire.accept()
         line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
@@ -136,7 +136,7 @@ class RequestTests(ClientCase):
         self.assertFalse(line.is_up)
 
     def test_host_of(self) -> None:
-        """The host of a URL is spelled as netrc files name it."""
+        """The host of a URL is spelled as in netrc files."""
         self.assertEqual("h", Client.host_of("https://u@h:8/x"))
         self.assertEqual("", Client.host_of("nothing"))
 
@@ -159,14 +159,14 @@ class FailureTests(ClientCase):
         self.assertEqual((1, False), (self.wire.attempts, line.is_up))
 
     def test_connection_that_never_comes_is_timed_out(self) -> None:
-        """So does one that does not even accept."""
+        """The same for an upstream that does not even accept the connection."""
         asking = self.ask()
         self.wire.advance(7)
         self.assertTrue(self.failureResultOf(asking, Unavailable).value.timed_out)
         self.assertEqual(1, self.wire.attempts)
 
     def test_refused_and_unknown_hosts_are_unavailable(self) -> None:
-        """An upstream that is away is "could not tell"."""
+        """An upstream that is away counts as "could not tell"."""
         for error, timed_out in (
             (None, False),
             (ConnectTimeout(), True),
@@ -178,7 +178,7 @@ class FailureTests(ClientCase):
             self.assertEqual(timed_out, failed.timed_out)
 
     def test_cut_before_the_head_is_tried_once_more(self) -> None:
-        """A connection that dies before a byte of the answer may just have been stale."""
+        """A connection that breaks before a byte of the answer may just have been stale."""
         asking = self.ask()
         self.wire.accept().cut()
         self.assertNoResult(asking)
@@ -196,14 +196,14 @@ class FailureTests(ClientCase):
         self.assertEqual(2, self.wire.attempts)
 
     def test_garbage_is_unavailable(self) -> None:
-        """A server that does not speak HTTP is as good as away."""
+        """A server that does not speak HTTP counts as away."""
         asking = self.ask()
         for _ in range(2):
             self.wire.accept().say(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
         self.failure(asking, Unavailable)
 
     def test_impossible_urls_are_corrupt(self) -> None:
-        """A URL that cannot be asked for is the fault of the upstream that named it."""
+        """A URL that cannot be requested is the fault of the upstream that named it."""
         for url in (
             "ftp://h/",
             "http://[",
@@ -216,7 +216,7 @@ class FailureTests(ClientCase):
         self.assertEqual(0, self.wire.attempts)
 
     def test_cancel_is_no_failure_of_the_upstream(self) -> None:
-        """A request that is called off is not sent again, at no stage."""
+        """A cancelled request is not sent again, at no stage."""
         connecting = self.ask()
         connecting.cancel()
         self.failureResultOf(connecting, CancelledError)
@@ -244,14 +244,14 @@ class LengthTests(ClientCase):
             self.assertIsNone(self.length("", method))
 
     def test_length_of_no_sense_is_unknown(self) -> None:
-        """A length that is no number, or no sane one, says nothing."""
+        """A length that is no number, or an absurd one, is ignored."""
         for text in ("-1", "x", "1" * 5000):
             self.assertIsNone(self.length(f"Content-Length: {text}\r\n", "HEAD"))
 
 
 class RedirectTests(ClientCase):
     def test_redirects_are_followed_against_the_url_that_sent_them(self) -> None:
-        """A relative Location is relative to the URL that was asked for."""
+        """A relative Location is relative to the URL that was requested."""
         asking = self.ask("/a/b")
         line = self.wire.accept()
         self.redirect(line, "/c/d", "301 Moved")
@@ -263,7 +263,7 @@ class RedirectTests(ClientCase):
         self.assertEqual(1, self.wire.attempts)
 
     def test_endless_redirects_end(self) -> None:
-        """A loop of redirects is given up."""
+        """A loop of redirects ends with an error."""
         asking = self.ask()
         line = self.wire.accept()
         for _ in range(UpstreamsSettings().max_redirects + 1):
@@ -272,7 +272,7 @@ class RedirectTests(ClientCase):
         self.failureResultOf(asking, Unavailable)
 
     def test_useless_locations_are_not_followed(self) -> None:
-        """Nothing but HTTP is followed, and a missing or broken Location leads nowhere."""
+        """Only HTTP is followed; a missing or broken Location leads nowhere."""
         for location in (
             "",
             "file:///etc/passwd",
@@ -287,7 +287,7 @@ class RedirectTests(ClientCase):
             self.failureResultOf(asking, Unavailable)
 
     def test_https_is_not_left(self) -> None:
-        """A request that began encrypted does not go on in the clear."""
+        """A request that began encrypted does not continue unencrypted."""
         self.failureResultOf(Deferred.fromCoroutine(self._redirected_from_https()), Unavailable)
 
     async def _redirected_from_https(self) -> None:
@@ -297,7 +297,7 @@ class RedirectTests(ClientCase):
         _redirected("https://h/x", "http://h/x")
 
     def test_body_of_a_redirect_does_not_keep_its_connection(self) -> None:
-        """A redirect with an endless page behind it is left at once."""
+        """A redirect with an endless body is left immediately."""
         asking = self.ask()
         line = self.wire.accept()
         line.say(b"HTTP/1.1 302 Found\r\nLocation: /y\r\nContent-Length: 1000000\r\n\r\n")
@@ -310,7 +310,7 @@ class CredentialsTests(ClientCase):
     credentials = BasicCredentials(user="me", password="secret")
 
     def test_credentials_go_to_their_own_origin_only(self) -> None:
-        """A redirect elsewhere does not carry the password along."""
+        """A redirect to another origin does not get the password."""
         asking = self.ask()
         line = self.wire.accept()
         self.assertIn(b"Authorization: Basic bWU6c2VjcmV0", line.sent)
@@ -342,7 +342,7 @@ class AnswerTests(SynchronousTestCase):
         )
 
     def test_retry_after(self) -> None:
-        """Seconds or a date; anything else means nothing."""
+        """Seconds or a date; anything else is ignored."""
         soon = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
         past = format_datetime(datetime.now(UTC) - timedelta(seconds=100), usegmt=True)
         self.assertEqual(7.0, self.answer(retry_after="7").retry_after_s)

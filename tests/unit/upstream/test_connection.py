@@ -34,28 +34,28 @@ class HeadTests(ClientCase):
         self.assertEqual(self.wire.pending, 0, "asked once more")
 
     def test_endless_headers_are_cut(self) -> None:
-        """Headers without end cost their limit, and the request is not repeated."""
+        """Endless headers are read up to the limit, and the request is not repeated."""
         asking = self.ask()
         line = self.wire.accept()
         line.say(b"HTTP/1.1 200 OK\r\n")
         self.assertTurnedAway(asking, line, self.flood(line, PIECE))
 
     def test_endless_interim_answers_are_cut(self) -> None:
-        """Answers that announce the answer count as its head."""
+        """Interim answers count as part of the head."""
         asking = self.ask()
         line = self.wire.accept()
         sent = self.flood(line, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 20)
         self.assertTurnedAway(asking, line, sent)
 
     def test_endless_continuation_lines_are_cut(self) -> None:
-        """One header of many lines is no way around."""
+        """One header of many lines is also limited."""
         asking = self.ask()
         line = self.wire.accept()
         line.say(b"HTTP/1.1 200 OK\r\nX: y\r\n")
         self.assertTurnedAway(asking, line, self.flood(line, b" and more\r\n" * 100))
 
     def test_a_head_in_one_piece_is_held_to_the_same(self) -> None:
-        """The limit does not depend on how the bytes come."""
+        """The limit does not depend on the pieces in which the bytes arrive."""
         asking = self.ask()
         line = self.wire.accept()
         line.say(b"HTTP/1.1 200 OK\r\n" + PIECE * (HEAD_SIZE // len(PIECE) + 1) + b"\r\n")
@@ -63,7 +63,7 @@ class HeadTests(ClientCase):
         self.assertFalse(line.is_up)
 
     def test_a_redirect_with_endless_headers_is_cut(self) -> None:
-        """So is the answer at the end of a redirect."""
+        """The same holds for the answer after a redirect."""
         asking = self.ask()
         self.redirect(self.wire.accept(), "http://127.0.0.1:9090/y")
         line = self.wire.accept()
@@ -71,7 +71,7 @@ class HeadTests(ClientCase):
         self.assertTurnedAway(asking, line, self.flood(line, PIECE))
 
     def test_a_large_head_is_taken(self) -> None:
-        """A head below the limit is no trouble, and the body behind it is whole."""
+        """A head below the limit is accepted, and the body after it is complete."""
         asking = self.ask()
         most = (HEAD_SIZE - len(END)) // len(PIECE)
         head, _, body = END.partition(b"\r\n\r\n")
@@ -79,7 +79,7 @@ class HeadTests(ClientCase):
         self.assertEqual(b"hello", self.successResultOf(self.read(self.successResultOf(asking))))
 
     def test_bodies_do_not_count(self) -> None:
-        """Each answer on a connection has a head of its own; bodies are none, even in one piece."""
+        """Each answer on a connection has a head of its own; bodies do not count."""
         for _ in range(3):
             asking = self.ask()
             line = self.wire.lines[0] if self.wire.lines else self.wire.accept()
@@ -89,7 +89,7 @@ class HeadTests(ClientCase):
         self.assertEqual(1, self.wire.attempts)
 
     def test_heads_on_one_connection_do_not_add_up(self) -> None:
-        """A connection that is used again begins to count anew."""
+        """For each answer the count starts again."""
         for _ in range(5):
             asking = self.ask()
             line = self.wire.lines[0] if self.wire.lines else self.wire.accept()
@@ -98,7 +98,7 @@ class HeadTests(ClientCase):
         self.assertEqual(1, self.wire.attempts)
 
     def test_what_follows_an_answer_is_not_the_next_one(self) -> None:
-        """Bytes behind a whole answer, beyond the limit in one piece, answer no later request."""
+        """Bytes after a complete answer, in one piece beyond the limit, answer no later request."""
         asking = self.ask(method="HEAD")
         line = self.wire.accept()
         line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" + b"z" * 2 * HEAD_SIZE + END)

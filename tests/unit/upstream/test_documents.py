@@ -40,14 +40,14 @@ class DocumentsCase(SynchronousTestCase):
 
 class DocumentsTests(DocumentsCase):
     def test_a_document(self) -> None:
-        """It comes as its server has it."""
+        """It arrives as the server has it."""
         fetching, line = self.asked()
         self.assertTrue(line.sent.startswith(b"GET /keys HTTP/1.1\r\n"))
         line.answer(body=b'{"keys": []}')
         self.assertEqual(b'{"keys": []}', self.successResultOf(fetching))
 
     def test_a_compressed_document(self) -> None:
-        """The bound holds for what it becomes."""
+        """The bound applies to the decoded document."""
         for size, is_right in ((1000, True), (1_000_000, False)):
             fetching = self.fetch()
             line = self.wire.accept() if self.wire.pending else self.wire.lines[-1]
@@ -59,7 +59,7 @@ class DocumentsTests(DocumentsCase):
                 self.assertIn("more than 1000", self.failed(fetching, Corrupt))
 
     def test_a_document_without_end(self) -> None:
-        """It is left as soon as it is too large, and the connection with it."""
+        """It is left when it is too large, and the connection with it."""
         fetching, line = self.asked()
         line.say(b"HTTP/1.1 200 OK\r\n\r\n")
         line.say(b"x" * 1001)
@@ -75,21 +75,21 @@ class DocumentsTests(DocumentsCase):
         self.assertEqual(2, self.wire.attempts)
 
     def test_errors_of_the_server(self) -> None:
-        """Nobody knows then what the document says."""
+        """Then the content of the document is unknown."""
         for status in ("404 Not Found", "500 Oops", "204 No Content", "206 Partial Content"):
             fetching, line = self.asked()
             line.answer(status, connection="close")
             self.assertIn(status[:3], self.failed(fetching, Unavailable))
 
     def test_a_server_that_breaks_off(self) -> None:
-        """A part of a document is none."""
+        """A part of a document counts as none."""
         fetching, line = self.asked()
         line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
         line.cut()
         self.failed(fetching, Unavailable)
 
     def test_a_server_that_hangs(self) -> None:
-        """Before its answer, in the middle, and drop by drop: it has a deadline."""
+        """Before its answer, in the middle, and byte by byte: the deadline holds."""
         fetching, line = self.asked()
         self.wire.advance(8)
         self.failed(fetching, Unavailable)
@@ -105,7 +105,7 @@ class DocumentsTests(DocumentsCase):
         self.assertEqual([], self.wire.getDelayedCalls())
 
     def test_a_server_that_speaks_something_else(self) -> None:
-        """No answer is no document."""
+        """Without an answer there is no document."""
         fetching, line = self.asked()
         line.say(b"SSH-2.0-OpenSSH\r\n\r\n")
         self.wire.advance(0)
@@ -113,7 +113,7 @@ class DocumentsTests(DocumentsCase):
         self.failed(fetching, Unavailable)
 
     def test_a_reader_that_leaves(self) -> None:
-        """Nothing of it stays."""
+        """Nothing of the fetch is left."""
         fetching, line = self.asked()
         line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
         fetching.addErrback(lambda _: None)
@@ -127,7 +127,7 @@ class PublicTests(DocumentsCase):
     base = "http://issuer.example"
 
     def test_a_server_of_the_internet_does_not_lead_to_this_machine(self) -> None:
-        """It may say where its keys are, but not have us ask what only we can reach."""
+        """It may name the URL of its keys, but cannot make us ask what only we can reach."""
         self.wire.installNameResolver(Names(issuer_example=[PUBLIC], lan_example=["10.0.0.7"]))
         for url in ("http://127.0.0.1/keys", f"http://{METADATA}/", "http://lan.example/keys"):
             fetching = self.fetch(url)

@@ -27,7 +27,7 @@ class ParseTests(SynchronousTestCase):
         self.assertIsNone(entries.credentials("e.example"))
 
     def test_default_counts_for_all_others(self) -> None:
-        """The default entry is used for hosts without one of their own."""
+        """The default entry is used for hosts without an entry of their own."""
         entries = netrc.parse("machine a login x password y default login d password e")
         self.assertEqual(entries.credentials("a"), ("x", "y"))
         self.assertEqual(entries.credentials("b"), ("d", "e"))
@@ -43,7 +43,7 @@ class ParseTests(SynchronousTestCase):
         self.assertIsNone(entries.credentials("no"))
 
     def test_quotes_hold_spaces_and_escapes(self) -> None:
-        """Passwords with spaces and quotes can be written."""
+        """Passwords may have spaces and quotes."""
         entries = netrc.parse('machine a login "m e" password "x \\"y\\" \\\\ \\n"')
         self.assertEqual(entries.credentials("a"), ("m e", 'x "y" \\ \n'))
 
@@ -64,7 +64,7 @@ class ParseTests(SynchronousTestCase):
             self.assertNotIn("hunter2", str(caught.exception))
 
     def test_the_repr_hides_passwords(self) -> None:
-        """Passwords do not show in tracebacks."""
+        """Tracebacks do not show passwords."""
         entries = netrc.parse("machine a password hunter2 default password hunter2")
         self.assertNotIn("hunter2", repr(entries))
 
@@ -104,7 +104,7 @@ class ReadTests(SynchronousTestCase):
         self.assertIsNone(netrc.read(Path(self.mktemp())).credentials("a"))
 
     def test_what_is_wrong_names_the_file(self) -> None:
-        """A broken file is named in the warning."""
+        """The warning names the broken file."""
         path = Path(self.mktemp())
         for data, reason in (
             (b"machine", "line 1: machine without a value"),
@@ -119,7 +119,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(netrc.read(path).credentials("a"), ("b", "c"))
 
     def test_an_unreadable_file_is_unavailable(self) -> None:
-        """A netrc file that cannot be read is not taken for a missing one."""
+        """A netrc file that cannot be read does not count as missing."""
         path = Path(self.mktemp())
         path.mkdir()
         with self.assertRaisesRegex(Unavailable, "cannot read"):

@@ -35,14 +35,14 @@ class PeerClientsTests(SynchronousTestCase):
     def verdict(
         self, sent: bytes, audience: str, *, now: float = 0.0, **parts: str
     ) -> TicketVerdict:
-        """Return the verdict of the process at an address on the ticket of a request."""
+        """Return the verdict of the process at an address on a request's ticket."""
         request = Request(
             **{"method": "GET", "path": f"/cluster/nar/{KEY.file_name}", "offset": "0", **parts}
         )
         return TicketVerifier(SECRET, [audience]).look(_field(sent, "authorization"), request, now)
 
     def correct(self, line: Line, *, secret: str = SECRET, now: float = AHEAD_S) -> None:
-        """Answer that the clock is another one there."""
+        """Answer that the clock there differs."""
         clock = TicketVerifier(secret, []).clock(_field(line.sent, "authorization"), now)
         line.answer("401 Unauthorized", x_ncps_clock=clock)
 
@@ -53,7 +53,7 @@ class PeerClientsTests(SynchronousTestCase):
         return Deferred.fromCoroutine(read())
 
     def test_rest_of_a_file(self) -> None:
-        """A ticket and the offset are shown; the body says where it begins and ends."""
+        """A ticket and the offset are sent; the body says where it begins and ends."""
         line, opening = self.open(offset=7)
         sent = line.sent
         self.assertTrue(sent.startswith(f"GET /cluster/nar/{KEY.file_name} HTTP".encode()))
@@ -69,7 +69,7 @@ class PeerClientsTests(SynchronousTestCase):
         body.close()
 
     def test_size_may_be_unknown(self) -> None:
-        """A file of unknown size comes in chunks."""
+        """A file of unknown size arrives in chunks."""
         line, opening = self.open()
         line.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Ncps-Offset: 0\r\n\r\n")
         body = self.successResultOf(opening)
@@ -79,7 +79,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertEqual(b"abc", self.successResultOf(reading))
 
     def test_cut_is_an_error(self) -> None:
-        """A peer that dies in the middle has not sent all."""
+        """A peer that dies in the middle has not sent everything."""
         line, opening = self.open()
         line.say(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Ncps-Offset: 0\r\n\r\n3\r\nabc\r\n"
@@ -99,7 +99,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertEqual("sha256:abc", self.successResultOf(finding))
 
     def test_what_a_peer_may_say(self) -> None:
-        """404 is an absence there; every other status means that the peer could not tell."""
+        """404 is an absence there; each other status means that the peer could not tell."""
         for status, kind in (
             ("404 Not Found", NotFound),
             ("401 Unauthorized", Unavailable),
@@ -121,7 +121,7 @@ class PeerClientsTests(SynchronousTestCase):
             self.assertEqual(1, line.sent.count(b"HTTP/1.1\r\n"))
 
     def test_another_process(self) -> None:
-        """The process that answers there is of this cache, but another one was meant."""
+        """The answering process is of this cache, but another one was asked for."""
         line, opening = self.open()
         line.answer("421 Misdirected Request")
         error = self.failureResultOf(opening, Unavailable).value
@@ -129,7 +129,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertIn("cluster-advertise-url", str(error))
 
     def test_redirects_are_not_followed(self) -> None:
-        """A redirect of a peer is not followed, and nothing of ours goes there."""
+        """A redirect of a peer is not followed, and nothing of ours is sent there."""
         for status in ("301 Moved", "302 Found", "307 Temporary Redirect", "308 Moved"):
             for location in ("http://10.0.0.99/x", "/cluster/nar/x", f"{THERE}/x"):
                 line, opening = self.open()
@@ -140,7 +140,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertEqual(1, self.wire.attempts)
 
     def test_ticket_is_for_one_address(self) -> None:
-        """A ticket for one peer is worth nothing at another."""
+        """A ticket for one peer is invalid at another."""
         line, opening = self.open()
         sent = line.sent
         self.assertIs(TicketVerdict.GOOD, self.verdict(sent, THERE))
@@ -150,7 +150,7 @@ class PeerClientsTests(SynchronousTestCase):
         opening.cancel()
 
     def test_clock_of_a_peer(self) -> None:
-        """A peer whose clock is another is asked again by that, and by that at once later."""
+        """A peer with another clock is asked again by that clock, which is used from then on."""
         line, opening = self.open()
         self.correct(line)
         self.assertIs(TicketVerdict.GOOD, self.verdict(line.sent, THERE, now=AHEAD_S))
@@ -184,7 +184,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertIn("clocks", str(self.failureResultOf(opening, Unavailable).value))
 
     def test_other_part_is_not_believed(self) -> None:
-        """A body that begins elsewhere than asked is none."""
+        """A body that begins at another offset than asked is refused."""
         line, opening = self.open(offset=7)
         line.answer(body=b"abc", x_ncps_offset="0")
         self.failureResultOf(opening, Corrupt)
@@ -220,14 +220,14 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertEqual(["/run/here/worker-2.sock"] * 2, sockets)
 
     def test_silence_ends(self) -> None:
-        """A peer that accepts and says nothing is given up."""
+        """A peer that accepts and sends nothing is given up."""
         line, opening = self.open()
         self.assertTrue(line.sent)
         self.wire.advance(peers.TIMEOUTS.connect_s + peers.TIMEOUTS.first_byte_s)
         self.assertTrue(self.failureResultOf(opening, Unavailable).value.timed_out)
 
     def test_addresses_are_bounded(self) -> None:
-        """However many peers there are, the connections of few are kept."""
+        """Of any number of peers, only the connections to a few are kept."""
         for number in range(peers.MAX_CLIENTS + 5):
             line, opening = self.open(f"http://10.0.0.7:{number + 1}")
             line.answer(body=b"", x_ncps_offset="0")

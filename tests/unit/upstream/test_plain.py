@@ -85,13 +85,13 @@ class Asker:
         return Deferred.fromCoroutine(asking)
 
     def line(self) -> Line:
-        """The connection over which the request comes: the one there is, or a new one."""
+        """Return the connection of the request: the existing one, or a new one."""
         return self.wire.accept() if self.wire.pending else self.wire.lines[-1]
 
 
 class SameAnswerTests(SynchronousTestCase):
     def outcome(self, said: bytes, size: int, method: str, *, is_plain: bool) -> list[object]:
-        """All that a caller and the upstream see of one answer, and of the next one."""
+        """Return all that caller and upstream see of one answer, and of the next one."""
         asker = Asker(is_plain=is_plain)
         asking, line = asker.ask(method), asker.line()
         seen: list[object] = []
@@ -133,12 +133,12 @@ class SameAnswerTests(SynchronousTestCase):
         return data, ""
 
     def test_answers_are_those_of_the_long_way(self) -> None:
-        """Status, headers, body, error and the fate of the connection do not depend on the way."""
+        """Status, headers, body, error and the end of the connection are the same both ways."""
         for name, said in ANSWERS.items():
             for method in ("GET", "HEAD"):
                 for size in (len(said), 40, 1):
                     if method == "HEAD" and not said.endswith(b"\r\n\r\n"):
-                        continue  # bytes behind the head: see below
+                        continue  # bytes after the head: see below
                     plain = self.outcome(said, size, method, is_plain=True)
                     long = self.outcome(said, size, method, is_plain=False)
                     self.assertEqual(long, plain, f"{method} {name} in pieces of {size}")
@@ -158,7 +158,7 @@ class PlainRequestTests(SynchronousTestCase):
         return series(self.asker.metrics.short_ways).get("request", 0)
 
     def test_requests_are_the_same(self) -> None:
-        """The upstream sees the same fields by both ways, in whatever order."""
+        """The upstream gets the same headers both ways, in any order."""
         heads = []
         for is_plain in (True, False):
             asker = Asker(BasicCredentials(user="u", password="p"), is_plain=is_plain)
@@ -168,7 +168,7 @@ class PlainRequestTests(SynchronousTestCase):
         self.assertEqual(heads[1], heads[0])
 
     def test_an_absence_costs_no_connection(self) -> None:
-        """A 404 whose body nobody reads leaves the connection as it is."""
+        """After a 404 whose body nobody reads, the connection is kept."""
         for _ in range(3):
             asking = self.asker.ask()
             self.asker.line().answer("404 Not Found", body=b"nothing")
@@ -176,14 +176,14 @@ class PlainRequestTests(SynchronousTestCase):
         self.assertEqual((1, 3), (self.asker.wire.attempts, self.requests()))
 
     def test_bytes_behind_an_answer_end_the_connection(self) -> None:
-        """They would be taken for the next answer."""
+        """They would count as the next answer."""
         asking, line = self.asker.ask(), self.asker.line()
         line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nzHTTP/1.1 200 OK\r\n")
         self.assertEqual(b"z", self.read(self.successResultOf(asking)))
-        self.assertTrue(line.disconnected)  # over TLS, a polite end waits for the server's
+        self.assertTrue(line.disconnected)  # over TLS, a normal end waits for the server's
 
     def test_bytes_behind_an_answer_out_of_the_ordinary_end_it_too(self) -> None:
-        """They may be the beginning of more, which would be taken for the next answer."""
+        """More bytes may follow, which would count as the next answer."""
         for name in ("body of no content", "surplus"):
             asking, line = self.asker.ask(), self.asker.line()
             line.say({**ANSWERS, "surplus": ANSWERS["chunks"] + b"HTTP/1.1 200"}[name])
@@ -192,7 +192,7 @@ class PlainRequestTests(SynchronousTestCase):
             self.asker.wire.advance(0)
 
     def test_bytes_that_nobody_asked_for_end_the_connection(self) -> None:
-        """They come between two requests, and are the answer to neither."""
+        """They come between two requests, and answer neither."""
         asking, line = self.asker.ask(), self.asker.line()
         line.answer()
         self.successResultOf(asking)
@@ -204,7 +204,7 @@ class PlainRequestTests(SynchronousTestCase):
         self.assertEqual(b"new", self.read(self.successResultOf(again)))
 
     def test_a_stale_connection_is_replaced(self) -> None:
-        """A kept connection that ends before the answer costs the caller nothing."""
+        """A kept connection that breaks before the answer is replaced unnoticed."""
         asking, line = self.asker.ask(), self.asker.line()
         line.answer()
         self.successResultOf(asking)
@@ -214,7 +214,7 @@ class PlainRequestTests(SynchronousTestCase):
         self.assertEqual(b"new", self.read(self.successResultOf(again)))
 
     def test_a_request_that_is_called_off_ends_its_connection(self) -> None:
-        """No later request gets its answer, by whichever parser it would have been read."""
+        """No later request gets its answer, with either parser."""
         for said in (b"", b"HTTP/1.1 103 Early\r\n\r\n"):
             asking, line = self.asker.ask(), self.asker.line()
             line.say(said)
@@ -223,7 +223,7 @@ class PlainRequestTests(SynchronousTestCase):
             self.assertFalse(line.is_up)
 
     def test_a_late_answer_ends_its_connection(self) -> None:
-        """The deadline holds by both parsers."""
+        """The deadline holds with both parsers."""
         for said in (b"", b"HTTP/1.1 103 Early\r\n\r\n"):
             asking, line = self.asker.ask(), self.asker.line()
             line.say(said)
@@ -249,13 +249,13 @@ class PlainRequestTests(SynchronousTestCase):
         self.assertEqual(1, self.asker.wire.attempts)
 
     def test_other_urls_go_the_long_way(self) -> None:
-        """A URL that could be written in another way is for the parsers that know how."""
+        """A URL with several spellings is left to treq's parsers."""
         for path in ("/a/../b", "/%41", "/a#b", "/a b", "/\u00e9", "//x", "/.x"):
             self.asker.ask(path=path)
         self.assertEqual(0, self.requests())
 
     def test_a_body_is_read_at_its_own_pace(self) -> None:
-        """A reader that takes nothing stops the server; the connection is kept after the end."""
+        """A reader that reads nothing stops the server; the connection is kept after the end."""
         size = 3 << 20
         asking, line = self.asker.ask(), self.asker.line()
         line.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)

@@ -1,4 +1,4 @@
-"""Client behind a proxy: absolute URLs, tunnels, credentials, and faults of a proxy."""
+"""Client behind a proxy: absolute URLs, tunnels, credentials, and faults of the proxy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOGIN = BasicCredentials(user="me", password="hunter2").header()
 
 
 class ProxiedCase(ReachCase):
-    """The proxy is inside, as proxies are."""
+    """The proxy is at an internal address, as usual."""
 
     proxies = Proxies()
 
@@ -42,7 +42,7 @@ class ProxiedCase(ReachCase):
 
 class HttpTests(ProxiedCase):
     def test_whole_url_is_asked_for(self) -> None:
-        """The proxy gets it, with its own credentials, and those of the upstream beside them."""
+        """The proxy gets it with its own credentials, and those of the upstream."""
         login = BasicCredentials(user="u", password="p")
         self.client = self.client_of("http://cache.example", credentials=login)
         asking = self.ask("http://cache.example/x?y=z#f")
@@ -60,7 +60,7 @@ class HttpTests(ProxiedCase):
         self.assertEqual(5, self.successResultOf(asking).content_length)
 
     def test_connection_is_used_again(self) -> None:
-        """For other hosts as well."""
+        """Also for other hosts."""
         self.answered("http://cache.example/x")
         asking = self.ask("http://files.example/x")
         line = self.wire.lines[0]
@@ -80,7 +80,7 @@ class HttpTests(ProxiedCase):
         self.assertNoResult(asking)
 
     def test_proxy_that_cannot_be_reached(self) -> None:
-        """It is named, not the upstream, and its credentials are not."""
+        """The error names the proxy, not the upstream, and shows no credentials."""
         for error, timed_out in ((Refusal(), False), (ConnectTimeout(), True)):
             asking = self.ask("http://cache.example/x")
             self.wire.refuse(error)
@@ -103,7 +103,7 @@ class TunnelTests(ProxiedCase):
         return error
 
     def test_tls_begins_when_the_proxy_has_connected(self) -> None:
-        """The proxy sees host and port, its credentials, and nothing else that is not encrypted."""
+        """The proxy sees host and port, its credentials, and nothing else unencrypted."""
         asking, line = self.tunnelled()
         head = line.sent
         self.assertTrue(head.startswith(b"CONNECT cache.example:443 HTTP/1.1\r\n"), head)
@@ -119,7 +119,7 @@ class TunnelTests(ProxiedCase):
         line.cut()
 
     def test_bytes_of_the_server_arrive(self) -> None:
-        """TLS hears what is said behind the proxy, here an alert, twice as it is tried twice."""
+        """TLS gets the bytes from behind the proxy, here an alert; twice, as it tries twice."""
         asking, line = self.tunnelled()
         line.say(b"HTTP/1.0 200 OK\r\n\r\n")
         for _ in range(2):
@@ -132,7 +132,7 @@ class TunnelTests(ProxiedCase):
         self.assertIn("handshake failure", str(error))
 
     def test_refusals(self) -> None:
-        """The status is told, and the proxy that gave it."""
+        """The error has the status and the proxy that sent it."""
         for status, words in (
             ("407 Proxy Authentication Required", "407, it wants other credentials"),
             ("403 Forbidden", "does not connect to cache.example:443: status 403"),
@@ -160,14 +160,14 @@ class TunnelTests(ProxiedCase):
             self.assertFalse(line.is_up)
 
     def test_silence(self) -> None:
-        """The time to connect is for the proxy's answer, too."""
+        """The deadline for connecting also covers the proxy's answer."""
         asking, line = self.tunnelled()
         self.wire.advance(3)
         self.assertTrue(self.failed(asking).timed_out)
         self.assertFalse(line.is_up)
 
     def test_end_before_the_answer(self) -> None:
-        """That is the proxy's failure."""
+        """That is a failure of the proxy."""
         asking, line = self.tunnelled()
         line.say(b"HTTP/1.1 2")
         line.cut()
@@ -188,12 +188,12 @@ class TunnelTests(ProxiedCase):
         self.assertEqual([], self.wire.getDelayedCalls())
 
     def test_address_of_version_6(self) -> None:
-        """It stands in brackets."""
+        """It is in brackets."""
         self.ask("https://[2606:4700::1111]:8443/x").addErrback(lambda _: None)
         self.assertIn(b"CONNECT [2606:4700::1111]:8443 HTTP/1.1\r\n", self.wire.accept().sent)
 
     def test_proxy_over_tls(self) -> None:
-        """Then nothing is said to it in the clear."""
+        """Then nothing is sent to it unencrypted."""
         secured = Proxy(host="proxy.lan", port=3128, is_secured=True, authorization=LOGIN)
         self.proxies = Proxies(http=secured, https=secured)
         self.client = self.client_of("http://cache.example")
@@ -206,7 +206,7 @@ class TunnelTests(ProxiedCase):
 
 class ReachTests(ProxiedCase):
     def test_internal_addresses_in_figures(self) -> None:
-        """A proxy is not asked for them either, however spelled."""
+        """The proxy is not asked for them, either, in any spelling."""
         for url, address in (
             (f"http://{METADATA}/latest/meta-data", METADATA),
             ("https://10.0.0.1/", "10.0.0.1"),
@@ -220,35 +220,35 @@ class ReachTests(ProxiedCase):
         self.assertEqual([PROXY], self.hosts)
 
     def test_this_machine(self) -> None:
-        """It is never asked through a proxy, and so looked at as without one."""
+        """It is never asked through a proxy, and is checked as without one."""
         self.names.addresses["localhost"] = ["127.0.0.1"]
         for host in ("localhost", "127.0.0.1"):
             self.refused(self.ask(f"http://{host}:6379/"), Corrupt, "127.0.0.1")
 
     def test_excepted_name_that_leads_inside(self) -> None:
-        """It is connected to from here, so its address is looked at."""
+        """The connection is made from here, so its address is checked."""
         self.names.addresses["direct.example"] = ["10.0.0.7"]
         self.refused(self.ask("http://direct.example/"), Corrupt, "10.0.0.7")
 
     def test_the_proxys_address_is_not_the_upstreams(self) -> None:
-        """That the proxy is inside opens nothing."""
+        """The proxy's internal address permits nothing."""
         self.answered("http://cache.example/x")
         self.refused(self.ask("http://192.168.1.1/"), Corrupt, "192.168.1.1")
         self.assertNotIn("cache.example", self.names.asked)
 
     def test_upstream_that_is_inside(self) -> None:
-        """One at an internal address in figures may lead to others, as without a proxy."""
+        """An upstream at an internal IP address may lead to others, as without a proxy."""
         self.client = self.client_of("http://10.0.0.7")
         self.answered("http://10.0.0.7/x", "http://10.0.0.8/x")
         self.assertIn(b"GET http://10.0.0.8/x HTTP/1.1", self.wire.accept().sent)
 
     def test_setting(self) -> None:
-        """Where the operator says so, all may."""
+        """If the operator says so, all upstreams may."""
         self.client = self.client_of("http://cache.example", may_lead_inside=True)
         self.answered(f"http://{METADATA}/x")
 
     def test_other_names_are_for_the_proxy(self) -> None:
-        """We do not learn the addresses that they lead to."""
+        """We do not learn their addresses."""
         self.answered("http://files.example/x").cut()
         self.answered("http://nowhere.example/x")
         self.assertEqual([PROXY, PROXY], self.hosts)
@@ -270,7 +270,7 @@ class NamesTests(ReachCase):
         return self.found[host]
 
     def test_resolver_of_its_own(self) -> None:
-        """It is asked, and no other resolver."""
+        """Only this resolver is asked."""
         self.found["cache.example"] = (PUBLIC,)
         asking = self.ask("http://cache.example/x")
         self.threads.release()
@@ -279,7 +279,7 @@ class NamesTests(ReachCase):
         self.assertEqual([], self.names.asked)
 
     def test_reasons(self) -> None:
-        """A failure tells the trouble with the name, and whether the fault is ours."""
+        """The error says what is wrong with the name, and whether the fault is ours."""
         asking = self.ask("http://cache.example/x")
         self.threads.release()
         error = self.failureResultOf(asking, Unavailable).value
@@ -290,7 +290,7 @@ class NamesTests(ReachCase):
         self.assertTrue(error.timed_out)
 
     def test_bound_is_ours(self) -> None:
-        """Many names at once that an upstream leads to are told apart from a failure of its own."""
+        """Too many look-ups at the same time are our limit, not a failure of the upstream."""
         self.test_resolver_of_its_own()
         for number in range(4):
             self.ask(f"http://x{number}.example/").addErrback(lambda _: None)
@@ -300,13 +300,13 @@ class NamesTests(ReachCase):
         self.assertIn("y.example was not looked up", str(error))
 
     def test_whether_it_is_inside_cannot_be_told(self) -> None:
-        """A name that has no address now says nothing of where an upstream is."""
+        """A name without an address now does not show where an upstream is."""
         asking = self.ask("http://192.168.1.1/x")
         self.wire.advance(3)
         self.assertIn("no name server", str(self.failureResultOf(asking, Unavailable).value))
 
     def test_timeouts_are_the_clients(self) -> None:
-        """A deadline of the whole request ends a look-up as well."""
+        """The deadline of the whole request covers a look-up, too."""
         quick = Timeouts(connect_s=0.5, first_byte_s=0.5, nar_s=0.5, idle_s=0.5)
         resolver = Resolver(self.wire, self.threads, patience_s=9, look_up=self.look_up)
         self.client = Client(

@@ -1,4 +1,4 @@
-"""Proxies: the hosts that are asked through one, as curl and its users read the variables."""
+"""Proxies: which hosts are reached through one, as curl and its users read the variables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ONE, OTHER = Proxy(host="proxy.example", port=3128), Proxy(host="fd00::1", port=
 
 class BypassTests(SynchronousTestCase):
     def test_names(self) -> None:
-        """A name stands for itself and what is below it, with or without a dot in front."""
+        """A name includes itself and its subdomains, with or without a dot in front."""
         for entry in ("example.org", ".example.org", "*.example.org", " EXAMPLE.org. "):
             bypass = Bypass([entry])
             for host in ("example.org", "cache.example.org", "CACHE.Example.ORG", "example.org."):
@@ -20,7 +20,7 @@ class BypassTests(SynchronousTestCase):
                 self.assertFalse(bypass.covers(host, 443), (entry, host))
 
     def test_addresses_and_networks(self) -> None:
-        """They are compared with hosts that are addresses, however spelled, and with no name."""
+        """They are compared with hosts that are addresses, in any spelling, and with no name."""
         bypass = Bypass(["10.0.0.0/8", "192.168.1.7", "fd00::/8", "[2001:db8::1]", "172.16.9.9/12"])
         for host in (
             *("10.1.2.3", "10.1", "192.168.1.7", "::ffff:10.0.0.1", "fd12::1", "2001:db8::1"),
@@ -38,7 +38,7 @@ class BypassTests(SynchronousTestCase):
             self.assertFalse(bypass.covers(host, 443))
 
     def test_all_and_nothing(self) -> None:
-        """A star is for all hosts; an entry that makes no sense is for none."""
+        """A star means all hosts; an invalid entry means none."""
         self.assertTrue(Bypass(["x", "*"]).covers("cache.example", 1))
         for entry in ("", ".", ":80", "cache.example:x", "10.0.0.0/99", "*."):
             self.assertFalse(Bypass([entry]).covers("cache.example", 80), entry)
@@ -65,17 +65,17 @@ class ProxiesTests(SynchronousTestCase):
             self.assertIs(ONE, proxies.choose("http", host, 80), host)
 
     def test_bypass(self) -> None:
-        """Hosts that are excepted are asked directly."""
+        """Excepted hosts are reached without a proxy."""
         proxies = Proxies(http=ONE, bypass=Bypass(["lan"]))
         self.assertIsNone(proxies.choose("http", "nas.lan", 80))
         self.assertIs(ONE, proxies.choose("http", "cache.example", 80))
 
     def test_names(self) -> None:
-        """A proxy is called by host and port, and its credentials are never shown."""
+        """A proxy's name is host and port, and its credentials are never shown."""
         self.assertEqual(("proxy.example:3128", "[fd00::1]:80"), (ONE.name, OTHER.name))
         self.assertNotIn("secret", repr(Proxy(host="h", port=1, authorization=b"secret")))
 
     def test_names_are_no_addresses(self) -> None:
-        """Also those that begin with a digit."""
+        """Also names that begin with a digit."""
         for host in ("", "cache.example", "1.example", "beef", "999.999.999.999", "1.2.3.4.5"):
             self.assertIsNone(address_of(host), host)

@@ -1,4 +1,4 @@
-"""Where an upstream may lead: names that lead where the test says, connections in memory."""
+"""Where an upstream may lead, with a resolver of the test and connections in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METADATA = "169.254.169.254"
 
 class AddressTests(SynchronousTestCase):
     def test_internal(self) -> None:
-        """Addresses that are not of the public internet, in each spelling and wrapping."""
+        """Addresses outside the public internet, in each spelling and embedding."""
         for address in (
             *("127.0.0.1", "127.255.255.254", "10.0.0.1", "172.16.0.1", "172.31.255.255"),
             *("192.168.1.1", METADATA, "100.64.0.1", "100.127.255.255", "0.0.0.0", "0.1.2.3"),
@@ -40,7 +40,7 @@ class AddressTests(SynchronousTestCase):
             self.assertTrue(is_internal(address), address)
 
     def test_public(self) -> None:
-        """Addresses that are, also by way of a translation."""
+        """Public addresses, also translated ones."""
         for address in (
             *(PUBLIC, OTHER, "1.1.1.1", "172.15.0.1", "172.32.0.1", "100.63.0.1", "100.128.0.1"),
             *(PUBLIC_V6, "2a00:1450::1", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::1"),
@@ -102,7 +102,7 @@ class ReachCase(SynchronousTestCase):
         return Deferred.fromCoroutine(self.client.request("GET", url))
 
     def answered(self, url: str, location: str = "") -> Line:
-        """Ask on a new connection; let it be answered, by a redirect if told to where."""
+        """Ask on a new connection; answer, with a redirect if a target is given."""
         asking = self.ask(url)
         line = self.wire.accept()
         if location:
@@ -114,7 +114,7 @@ class ReachCase(SynchronousTestCase):
         return line
 
     def redirected(self, location: str) -> Deferred[Answer]:
-        """Ask the upstream and be redirected."""
+        """Ask the upstream, which redirects."""
         asking = self.ask("http://cache.example/x")
         used = self.wire.lines[-1] if self.wire.lines and self.wire.lines[-1].is_up else None
         (used or self.wire.accept()).answer("302 Found", location=location)
@@ -127,18 +127,18 @@ class ReachCase(SynchronousTestCase):
             self.assertIn(word, str(error))
 
     def pass_by(self) -> None:
-        """Let all addresses of a name have their turn."""
+        """Let all addresses of a name be tried."""
         self.wire.pump([0.3] * 4)
 
     @property
     def hosts(self) -> list[str]:
-        """Where connections were begun."""
+        """Return the addresses to which connections were begun."""
         return [client[0] for client in self.wire.tcpClients]
 
 
 class PublicUpstreamTests(ReachCase):
     def test_urls_that_lead_inside(self) -> None:
-        """No connection is begun, in no spelling of the address."""
+        """No connection begins, for any spelling of the address."""
         self.names.addresses["inside.example"] = ["192.168.1.1"]
         self.names.addresses["mapped.example"] = [f"::ffff:{METADATA}"]
         self.names.addresses["six.example"] = ["fd00::1"]
@@ -162,7 +162,7 @@ class PublicUpstreamTests(ReachCase):
         self.assertEqual([], self.hosts)
 
     def test_redirects_that_lead_inside(self) -> None:
-        """Each hop is looked at, also those after others."""
+        """Each redirect is checked, also after others."""
         asking = self.redirected(f"http://{METADATA}/")
         self.refused(asking, Unavailable, "a redirect to", f"leads to {METADATA}")
         asking = self.redirected("http://files.example/x")
@@ -172,7 +172,7 @@ class PublicUpstreamTests(ReachCase):
         self.assertEqual([PUBLIC, OTHER], self.hosts)
 
     def test_other_public_addresses(self) -> None:
-        """The internet is open to all."""
+        """All public addresses are allowed."""
         self.answered("http://cache.example/x")
         self.answered("http://files.example/x")
         self.names.addresses["six.example"] = [PUBLIC_V6]
@@ -180,7 +180,7 @@ class PublicUpstreamTests(ReachCase):
         self.assertEqual([PUBLIC, OTHER, PUBLIC_V6], self.hosts)
 
     def test_addresses_of_version_6_in_figures(self) -> None:
-        """They are as good as any other, with and without a port, of the upstream and of others."""
+        """They work like any other, with and without a port, for the upstream and for others."""
         self.client = self.client_of(f"http://[{PUBLIC_V6}]:8080")
         line = self.answered(f"http://[{PUBLIC_V6}]:8080/x?y=z%2F")
         self.assertIn(f"Host: [{PUBLIC_V6}]:8080\r\n".encode(), head := line.sent)
@@ -189,7 +189,7 @@ class PublicUpstreamTests(ReachCase):
         self.assertEqual([PUBLIC_V6] * 2, self.hosts)
 
     def test_one_of_several_addresses(self) -> None:
-        """Of a name's addresses those are used that may be."""
+        """Only the allowed addresses of a name are used."""
         self.names.addresses["files.example"] = ["10.0.0.1", PUBLIC_V6, "fd00::1"]
         asking = self.ask("http://files.example/x")
         self.pass_by()
@@ -198,13 +198,13 @@ class PublicUpstreamTests(ReachCase):
         self.assertEqual([PUBLIC_V6], self.hosts)
 
     def test_name_that_changes(self) -> None:
-        """A name that was public at first is looked at again when it is used."""
+        """A name that was public at first is checked again when it is used."""
         self.answered("http://files.example/x").cut()
         self.names.addresses["files.example"] = [METADATA]
         self.refused(self.ask("http://files.example/x"), Corrupt, METADATA)
 
     def test_upstream_whose_own_name_changes(self) -> None:
-        """Its own origin is still asked; but nothing else becomes open by that."""
+        """Its own origin is still asked; but nothing else becomes allowed by that."""
         self.answered("http://cache.example/x").cut()
         self.names.addresses["cache.example"] = ["127.0.0.1"]
         self.answered("http://cache.example/x")
@@ -214,7 +214,7 @@ class PublicUpstreamTests(ReachCase):
         self.refused(self.ask("https://cache.example/"), Corrupt, "127.0.0.1")
 
     def test_connections_of_better_times(self) -> None:
-        """A connection that was made when it was allowed is no way in afterwards."""
+        """A connection that was made when it was allowed is not used after that."""
         self.names.addresses["cache.example"] = ["10.0.0.7"]
         own = self.answered("http://cache.example/x")
         inside = self.answered("http://10.0.0.8/x")
@@ -226,21 +226,21 @@ class PublicUpstreamTests(ReachCase):
         self.assertEqual(b"", inside.sent.partition(b"\r\n\r\n")[2])
 
     def test_setting(self) -> None:
-        """Where the operator says so, it may lead anywhere."""
+        """If the operator says so, it may lead anywhere."""
         self.client = self.client_of("http://cache.example", may_lead_inside=True)
         self.answered("http://cache.example/x")
         self.answered(f"http://{METADATA}/x")
         self.assertEqual([PUBLIC, METADATA], self.hosts)
 
     def test_name_without_addresses(self) -> None:
-        """A missing address is no matter of inside or outside."""
+        """A missing address says nothing about internal or public."""
         asking = self.ask("http://nowhere.example/")
         self.assertNotIn(SETTING, str(self.failureResultOf(asking, Unavailable).value))
 
 
 class InternalUpstreamTests(ReachCase):
     def test_urls_and_redirects(self) -> None:
-        """It may lead to other internal addresses, and out."""
+        """It may lead to other internal addresses, and to public ones."""
         for base in ("http://cache.lan", "http://10.0.0.7:8080", "http://six.lan"):
             self.setUp()
             self.names.addresses["six.lan"] = ["fd00::7"]
@@ -254,7 +254,7 @@ class InternalUpstreamTests(ReachCase):
             self.assertEqual(["127.0.0.1", "192.168.1.1", OTHER], self.hosts[1:])
 
     def test_before_it_was_asked(self) -> None:
-        """Before its first connection its name tells where it is, and the answer is not kept."""
+        """Before its first connection, its name shows where it is; that answer is not kept."""
         self.client = self.client_of("http://cache.lan")
         self.answered("http://192.168.1.1/x").cut()
         self.assertIn("cache.lan", self.names.asked)
@@ -264,7 +264,7 @@ class InternalUpstreamTests(ReachCase):
         self.refused(self.ask("http://192.168.1.1/x"), Corrupt, "192.168.1.1")
 
     def test_resolver_that_does_not_answer(self) -> None:
-        """Its silence costs no more than a connection may."""
+        """Its silence takes no longer than a connection may."""
         self.client = self.client_of("http://cache.lan")
         self.names.is_mute = True
         asking = self.ask("http://192.168.1.1/x")
@@ -284,7 +284,7 @@ class InternalUpstreamTests(ReachCase):
             self.assertEqual(1, len(self.hosts))
 
     def test_error_is_still_an_error(self) -> None:
-        """A connection that fails does so as ever."""
+        """A connection that fails does so as always."""
         self.client = self.client_of("http://cache.lan")
         asking = self.ask("http://cache.lan/x")
         self.wire.refuse(DNSLookupError("no"))

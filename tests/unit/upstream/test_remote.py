@@ -20,13 +20,13 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
     # Status and head
 
     def test_403_and_410_are_absent_too(self) -> None:
-        """S3 says 403 for an object that is not there, others say 410 for one that was."""
+        """S3 says 403 for an object that does not exist; others say 410 for a deleted one."""
         for status in ("403 Forbidden", "410 Gone"):
             self.http.status = status
             self.refused(self.upstream.narinfo(self.sample.digest), NotFound)
 
     def test_web_page_or_nothing_instead_of_a_narinfo_is_none(self) -> None:
-        """An upstream that says so has no narinfo there; garbage may be a narinfo that was cut."""
+        """Such an upstream has no narinfo there; garbage may be a truncated narinfo."""
         target = f"{self.sample.digest}.narinfo"
         for text in (b"<html>log in</html>", b"\n  <!DOCTYPE html>", b"", b" \n"):
             self.http.files[target] = text
@@ -36,7 +36,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
         self.assertNotIsInstance(error, Unusable)
 
     def test_refusals(self) -> None:
-        """An upstream that wants other credentials does not tell whether it has a path."""
+        """An upstream that wants other credentials does not say whether it has a path."""
         for status, kind in (
             ("401 Unauthorized", Unavailable),
             ("407 Proxy Authentication Required", Unavailable),
@@ -48,7 +48,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
         self.assertFalse(self.refused(self.upstream.cache_info(), NotFound).is_refusal)
 
     def test_absence_that_is_none_to_be_remembered(self) -> None:
-        """A cache that could not ask all of its upstreams says so."""
+        """A cache that could not ask all its upstreams says so."""
         self.http.status = "404 Not Found"
         for mark, is_certain in (
             ("ring", False),
@@ -69,7 +69,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
         self.assertIn(b"via: 1.1 ncps-0123, 1.1 ncps", self.http.requests[-1].lower())
 
     def test_retry_after_is_handed_on(self) -> None:
-        """An upstream that asks for a pause is heard."""
+        """An upstream's request for a pause is respected."""
         self.http.status = "429 Too Many Requests"
         self.http.headers = {"retry_after": "17"}
         error = self.refused(self.upstream.narinfo(self.sample.digest), Unavailable)
@@ -77,7 +77,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
         self.assertEqual(17, error.retry_after)
 
     def test_web_page_instead_of_nar_is_corrupt(self) -> None:
-        """A portal's page with status 200 is no NAR, with any Content-Type; none of it comes."""
+        """A portal's page with status 200 is no NAR, whatever its type; none of it is passed on."""
         for kind in ("text/HTML; charset=utf-8", "application/x-nix-nar"):
             self.http.headers = {"content_type": kind}
             for page in (
@@ -90,7 +90,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
                 self.refused(self.read(body), Corrupt)
 
     def test_type_of_a_nar_tells_nothing(self) -> None:
-        """A NAR that is called text/html is a NAR, also in pieces and from its middle."""
+        """A NAR with the type text/html is a NAR, also in pieces and from its middle."""
         self.http.headers = {"content_type": "text/html"}
         for offset in (0, 100_000):
             body = self.get(self.open(offset))
@@ -100,7 +100,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
             self.assertEqual(short, self.get(self.read(self.get(self.open()))))
 
     def test_range_nobody_asked_for_is_corrupt(self) -> None:
-        """Bytes from another place than asked for are not taken."""
+        """Bytes from another offset than asked for are refused."""
         for extent in ("bytes 5-9/10", "bytes 100000-1/x", "items 100000-3/4", ""):
             self.http.headers = {"content_range": extent}
             self.refused(self.open(offset=100_000), Corrupt)
@@ -116,12 +116,12 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
         body.close()
 
     def test_offset_beyond_the_end_is_corrupt(self) -> None:
-        """A file that ends before the bytes there are is another file."""
+        """A file that ends before the bytes that are here is another file."""
         self.http.status = "416 Range Not Satisfiable"
         self.refused(self.open(offset=100_000), Corrupt)
 
     def test_offset_at_the_very_end_is_the_end(self) -> None:
-        """A cut at the end of a file of unknown size was no cut: a server says so by 416."""
+        """A cut at the end of a file of unknown size was none: the server answers 416."""
         self.http.status = "416 Range Not Satisfiable"
         self.http.headers = {"content_range": "bytes */100000"}
         body = self.get(self.open(offset=100_000))
@@ -130,7 +130,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
         body.close()
 
     def test_partial_answer_with_encoding_is_corrupt(self) -> None:
-        """A piece of a compressed stream is of no use."""
+        """A part of a compressed stream is useless."""
         self.http.headers = {"content_encoding": "gzip"}
         self.refused(self.open(offset=100_000), Corrupt)
 
@@ -157,7 +157,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
         self.assertEqual(self.sample.file, self.get(self.read(body)))
 
     def test_long_narinfos_are_read_in_a_thread(self) -> None:
-        """The reactor's thread has other things to do meanwhile."""
+        """This leaves the reactor's thread free."""
         threads = HeldThreads()
         self.http.upstream = self.upstream = RemoteCache(
             self.http.client,
@@ -182,7 +182,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
     # HEAD
 
     def test_refused_head_is_asked_by_get(self) -> None:
-        """An upstream that serves GET alone, or addresses signed for it, tells a size all the same.
+        """An upstream that serves only GET, or URLs signed for it, says a size nevertheless.
 
         One byte is asked for, and what is not there is absent.
         """
@@ -196,7 +196,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
             self.refused(self.upstream.stat_nar("nar/none.nar.xz"), NotFound)
 
     def test_other_answers_to_head_are_believed(self) -> None:
-        """A server that fails, or has not the NAR, is not asked a second time."""
+        """A server that fails, or does not have the NAR, is not asked a second time."""
         for status, kind in (("404 Not Found", NotFound), ("503 Busy", Unavailable)):
             self.http.head_status = status
             before = len(self.http.requests)
@@ -206,7 +206,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
     # Ends that only the content confirms
 
     def test_narinfo_ended_by_close_is_whole_if_it_parses(self) -> None:
-        """HTTP/1.0 may carry narinfos; a text that may be a piece of one is "could not tell"."""
+        """HTTP/1.0 may carry narinfos; a text that may be truncated is "could not tell"."""
         self.http.closes = True
         self.assertEqual(self.sample.narinfo, self.get(self.upstream.narinfo(self.sample.digest)))
         self.get(self.upstream.cache_info())
@@ -217,7 +217,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
             self.refused(self.upstream.narinfo(self.sample.digest), Unavailable)
 
     def test_realisation_ended_by_close_is_whole_if_it_parses(self) -> None:
-        """The same for realisations; a web page or nothing in its place is none."""
+        """The same for realisations; a web page or nothing in its place counts as none."""
         made = realisation(1)
         self.http.closes = True
         self.http.add_realisation(made)
@@ -240,7 +240,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
         self.refused(self.upstream.realisation(one.key), Corrupt)
 
     def test_nar_ended_by_close_is_for_its_reader_to_judge(self) -> None:
-        """All bytes come, and then the doubt."""
+        """All bytes are passed on, and then Unconfirmed is raised."""
         self.http.closes = True
         body = self.get(self.open())
         got: list[bytes] = []
@@ -254,7 +254,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
         self.assertEqual((None, self.sample.file), (body.total, b"".join(got)))
 
     def test_encoding_that_ends_confirms_the_end(self) -> None:
-        """A compressed stream knows its end; one that is cut is broken off, and not wrong."""
+        """A compressed stream marks its end; a truncated one is broken off, and not wrong."""
         self.http.closes = True
         for name in ("zstd", "gzip", "deflate"):
             self.http.headers = {"content_encoding": name}

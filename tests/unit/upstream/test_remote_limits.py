@@ -15,7 +15,7 @@ from tests.unit.upstream.rig import RemoteCase
 
 class LimitTests(RemoteCase):
     def test_endless_narinfo_is_cut(self) -> None:
-        """A narinfo of ten megabytes is not read to its end, also when it unfolds to that."""
+        """A narinfo of ten megabytes is not read to its end, also if it decodes to that."""
         name = f"{self.sample.digest}.narinfo"
         self.http.files[name] = b"x" * 10_000_000
         self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
@@ -25,7 +25,7 @@ class LimitTests(RemoteCase):
         self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
 
     def test_size_of_a_narinfo_is_a_setting(self) -> None:
-        """An operator may believe smaller narinfos only."""
+        """An operator may accept smaller narinfos only."""
         size = len(self.sample.narinfo.render())
         self.bounded(narinfo_size=size)
         self.assertEqual(self.sample.narinfo, self.get(self.upstream.narinfo(self.sample.digest)))
@@ -34,7 +34,7 @@ class LimitTests(RemoteCase):
         self.assertEqual({"cache-narinfo-max-size": 1}, self.http.reached)
 
     def test_bomb_on_the_wire_is_broken_off(self) -> None:
-        """An encoding that was not asked for may not make much of little."""
+        """An encoding that was not asked for must not turn a few bytes into many."""
         maker = encoder("zstd")
         bomb = b"".join(maker.feed(bytes(1024 * 1024)) for _ in range(70)) + maker.finish()
         self.http.files[self.sample.url] = bomb
@@ -45,7 +45,7 @@ class LimitTests(RemoteCase):
         self.assertEqual(70 * 1024 * 1024, len(asked_for))  # the core knows its size
 
     def test_full_queue_is_told_at_once(self) -> None:
-        """More than `max_queue` requests do not wait, for NARs and for small things each."""
+        """No more than `max_queue` requests wait, for NARs and for small things each."""
         self.bounded(max_connections=1, max_queries=1, max_queue=1)
         held = self.get(self.open())
         for make, name in ((self.open, "NAR"), (self.upstream.cache_info, "query")):
@@ -61,7 +61,7 @@ class LimitTests(RemoteCase):
         held.close()
 
     def test_waiting_for_a_slot_is_bounded(self) -> None:
-        """A request that waits too long is told that we are busy, not that the upstream is away."""
+        """A request that waits too long gets Busy: the upstream does not count as away."""
         self.bounded(max_connections=1, queue_timeout_s=10)
         held = self.get(self.open())
         waiting = Deferred.fromCoroutine(self.open())
@@ -74,7 +74,7 @@ class LimitTests(RemoteCase):
         self.get(self.open()).close()
 
     def test_nars_do_not_hold_up_narinfos(self) -> None:
-        """With every place for NARs taken, a narinfo is fetched all the same."""
+        """While all places for NARs are taken, a narinfo is fetched nevertheless."""
         self.bounded(max_connections=1, max_queries=1)
         held = self.get(self.open())
         self.get(self.upstream.narinfo(self.sample.digest))
@@ -82,19 +82,19 @@ class LimitTests(RemoteCase):
         held.close()
 
     def test_part_that_was_not_asked_for_is_corrupt(self) -> None:
-        """A text of which a server sends a part is not whole, whatever the part looks like."""
+        """If a server sends a part of a text, it is incomplete, whatever the part looks like."""
         self.http.files["log/x.drv"] = b"the end\n"
         self.http.status = "206 Partial Content"
         self.refused(self.upstream.text("log/x.drv", 100), Corrupt)
         self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
 
     def test_nonsense_cache_info_is_corrupt(self) -> None:
-        """An upstream's introduction has to make sense."""
+        """An upstream's nix-cache-info must be valid."""
         self.http.files["nix-cache-info"] = b"<html>"
         self.refused(self.upstream.cache_info(), Corrupt)
 
     def test_trickling_narinfo_is_given_up(self) -> None:
-        """A byte now and then does not hold a query for ever."""
+        """A byte from time to time does not keep a query for ever."""
         asking = Deferred.fromCoroutine(self.upstream.narinfo(self.sample.digest))
         line = self.http.wire.accept()
         line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
@@ -107,10 +107,10 @@ class LimitTests(RemoteCase):
         self.assertFalse(line.is_up)
 
     def test_queries_are_bounded(self) -> None:
-        """A thousand questions at once are asked a few at a time."""
+        """Of a thousand questions at the same time, a few run at a time."""
         asking = [Deferred.fromCoroutine(self.upstream.cache_info()) for _ in range(50)]
         self.assertEqual(2, self.http.wire.attempts)
-        for query in asking[2:10]:  # who leaves while waiting leaves its place, too
+        for query in asking[2:10]:  # a cancelled request leaves its place, too
             query.cancel()
             self.failureResultOf(query, CancelledError)
         for _ in range(100):
@@ -120,7 +120,7 @@ class LimitTests(RemoteCase):
         self.assertEqual(2, self.http.wire.attempts)
 
     def test_questions_of_other_caches_have_places_of_their_own(self) -> None:
-        """Else two caches that ask each other would each hold what the other one waits for."""
+        """Otherwise two caches that ask each other would hold the places each other waits for."""
         self.bounded(max_queries=1)
         ours = Deferred.fromCoroutine(self.upstream.cache_info())
         for distance in range(1, trail.DISTANCES):
@@ -134,7 +134,7 @@ class LimitTests(RemoteCase):
         self.successResultOf(ours)
 
     def test_transfers_are_bounded_and_give_their_place_back(self) -> None:
-        """A place among the transfers is given back with the body, also after an error."""
+        """A place for a transfer is released with the body, also after an error."""
         for _ in range(3):
             self.get(self.open()).close()
             self.refused(self.upstream.open_nar("nar/none"), NotFound)

@@ -1,4 +1,4 @@
-"""Turns: the places of requests at an upstream, those of guesses apart."""
+"""Turns: the places of requests at an upstream, and those of guesses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TurnsTests(SynchronousTestCase):
         return Deferred.fromCoroutine(places.acquire())
 
     def test_guesses_have_places_of_their_own(self) -> None:
-        """No client waits for one, and none waits for a client."""
+        """No client waits for a guess, and no guess waits for a client."""
         with guessing():
             self.successResultOf(self.take(self.turns.transfers))
             self.successResultOf(self.take(self.turns.queries))

@@ -1,4 +1,4 @@
-"""URLs that upstreams name, in narinfos and redirects: strange ones are their fault, never ours."""
+"""URLs from upstreams, in narinfos and redirects: strange ones are their fault, never ours."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PIECES: Final = (
 
 
 class UrlCase(SynchronousTestCase):
-    metrics = Metrics()  # of all URLs: making it takes longer than the rest
+    metrics = Metrics()  # of all URLs; making it takes longer than the rest
 
     def upstream(self, base: str = BASE, *, has_password: bool) -> tuple[Wire, RemoteCache]:
         wire = Wire()
@@ -74,7 +74,7 @@ class UrlCase(SynchronousTestCase):
 
 class StrangeTests(UrlCase):
     def opened(self, url: str, *, has_password: bool) -> NcpsError | None:
-        """Return the error to open a NAR at a URL; None if it is asked for."""
+        """Return the error of opening a NAR at a URL; None if the URL is requested."""
         wire, cache = self.upstream(has_password=has_password)
         opening = Deferred.fromCoroutine(cache.open_nar(url))
         wire.advance(0)
@@ -105,12 +105,12 @@ class StrangeTests(UrlCase):
                     url = f"http://{host}:{port}/x"
                     error = self.opened(url, has_password=has_password)
                     self.assertIsInstance(error, Corrupt, url)
-                    url = url.encode().decode("latin-1")  # as it is on the wire
+                    url = url.encode().decode("latin-1")  # as in the request
                     error = self.redirected(url, has_password=has_password)
                     self.assertIsInstance(error, Corrupt | Unavailable, url)
 
     def test_nonsense(self) -> None:
-        """A URL of any pieces is asked for or refused."""
+        """A URL of random pieces is requested or refused."""
         chance = Random(10)
         for _ in range(250):
             url = "".join(chance.choices(PIECES, k=chance.randint(1, 7)))
