@@ -19,19 +19,19 @@ def basic(text: bytes) -> bytes:
 
 class AuthorizationTests(SynchronousTestCase):
     def test_bearer(self) -> None:
-        """The name of the scheme may be in capitals, and blanks around the token do not count."""
+        """The name of the scheme may be in capitals; blanks around the token do not count."""
         for value in (b"Bearer ncps_x", b"bearer ncps_x", b"BEARER   ncps_x "):
             self.assertEqual(read_authorization(value), ("ncps_x", "", ""))
 
     def test_basic(self) -> None:
-        """The password may hold colons; the user may be empty."""
+        """The password may have colons; the user may be empty."""
         self.assertEqual(read_authorization(basic(b"login:a:b")), ("", "login", "a:b"))
         self.assertEqual(
             read_authorization(basic(b":a").replace(b"Basic", b"bAsIc")), ("", "", "a")
         )
 
     def test_everything_else_is_malformed(self) -> None:
-        """An empty token, another scheme, no base64, no colon, no UTF-8, and too much of it."""
+        """An empty token, another scheme, no base64, no colon, no UTF-8, and too many bytes."""
         for value in (
             b"",
             b"Bearer",
@@ -51,7 +51,7 @@ class AuthorizationTests(SynchronousTestCase):
 
     @given(st.binary(max_size=100))
     def test_any_bytes_are_read_or_malformed(self, value: bytes) -> None:
-        """No bytes of a client end in another error."""
+        """No bytes of a client cause another error."""
         for field in (value, b"Basic " + value, basic(value), b"Bearer " + value):
             with contextlib.suppress(Malformed):
                 read_authorization(field)

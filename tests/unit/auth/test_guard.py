@@ -1,4 +1,4 @@
-"""The rights of clients, by their credentials."""
+"""The rights that credentials give to clients."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Limit:
 
 
 class _Failing(StubCredentials):
-    """Fails when the gate opens."""
+    """Fails when its gate opens."""
 
     def __init__(self, gate: Deferred[None], error: NcpsError) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class GuardTests(SynchronousTestCase):
         )
 
     def told(self, guard: Guard, credentials: Credentials, scope: Scope) -> Principal:
-        """The principal, or the error."""
+        """Return the principal, or the error."""
         found = guard.admit(credentials, scope)
         if isinstance(found, Coroutine):
             coro: Coroutine[Any, Any, Principal] = found
@@ -98,7 +98,7 @@ class GuardTests(SynchronousTestCase):
         self.assertEqual(self.counted, [])
 
     def test_known_token_needs_no_coroutine(self) -> None:
-        """A source that knows by heart is asked without waiting."""
+        """If a source knows the client from memory, the guard does not wait."""
         self.source.known["a"] = READER
         guard = self.guard(CLOSED)
         self.assertIs(guard.admit(bearer("a"), Scope.READ), READER)
@@ -106,13 +106,13 @@ class GuardTests(SynchronousTestCase):
         self.assertEqual(self.source.questions, 0)
 
     def test_unknown_token_is_asked_for(self) -> None:
-        """A token that was made a moment ago is found."""
+        """A token that was made just now is found."""
         self.source.asked["new"] = READER
         self.assertIs(self.told(self.guard(CLOSED), bearer("new"), Scope.READ), READER)
         self.assertEqual(self.counted, [("token", "ok")])
 
     def test_no_or_wrong_credentials(self) -> None:
-        """Clients are told which command makes a token, and nothing of what they have sent."""
+        """Clients learn which command makes a token, and see nothing of what they have sent."""
         guard = self.guard(CLOSED)
         self.source.asked["old"] = WrongCredentials("the token has expired", "expired")
         for credentials in (NO_CREDENTIALS, bearer("wrong"), bearer("old")):
@@ -123,7 +123,7 @@ class GuardTests(SynchronousTestCase):
         self.assertEqual(self.counted, [("none", "unknown"), ("token", "expired")])
 
     def test_missing_scope(self) -> None:
-        """A known client that may not do this is told which scope is missing; an admin may all."""
+        """A known client learns which scope is missing; an admin has all scopes."""
         self.source.known.update(a=READER, b=ADMIN)
         guard = self.guard(CLOSED)
         error = self.refusal(guard, bearer("a"), Scope.WRITE)
@@ -133,7 +133,7 @@ class GuardTests(SynchronousTestCase):
             self.assertIs(self.told(guard, bearer("b"), scope), ADMIN)
 
     def test_other_paths(self) -> None:
-        """A principal for some store paths may not touch others."""
+        """A principal for some store paths may not act on others."""
         some = Principal(name="a", scopes=frozenset({Scope.WRITE}), paths=re.compile(".*-hello"))
         self.assertIs(permitted(some, Scope.WRITE, "0-hello"), some)
         self.assertIs(permitted(some, Scope.WRITE), some)
@@ -141,14 +141,14 @@ class GuardTests(SynchronousTestCase):
             permitted(some, Scope.WRITE, "0-hello-2")
 
     def test_verb_that_is_off(self) -> None:
-        """Where nobody can have credentials, a write is no method of this place."""
+        """If nobody can have credentials, a write gets 405."""
         self.source.is_configured = False
         error = self.refusal(self.guard(AccessRules()), NO_CREDENTIALS, Scope.WRITE)
         self.assertIsInstance(error, VerbOff)
         self.assertIn("ncps token create", str(error))
 
     def test_open_writes_end_with_the_first_token(self) -> None:
-        """Anybody may write where a setting says so, but only while there is no token."""
+        """Anybody may write if a setting says so, but only while there is no token."""
         guard = self.guard(OPEN_WRITES)
         self.source.is_configured = False
         self.assertTrue(self.told(guard, NO_CREDENTIALS, Scope.WRITE).may(Scope.WRITE))
@@ -156,14 +156,14 @@ class GuardTests(SynchronousTestCase):
         self.assertIsInstance(self.refusal(guard, NO_CREDENTIALS, Scope.WRITE), Unauthenticated)
 
     def test_a_write_waits_until_it_is_known_whether_there_are_tokens(self) -> None:
-        """Not knowing opens nothing, and says that it is not known."""
+        """While that is unknown, nothing is open, and the answer says so."""
         self.source.is_configured = None
         guard = self.guard(OPEN_WRITES)
         self.assertIsInstance(self.refusal(guard, NO_CREDENTIALS, Scope.WRITE), Unavailable)
         self.assertTrue(self.told(guard, NO_CREDENTIALS, Scope.READ).may(Scope.READ))
 
     def test_source_that_cannot_tell(self) -> None:
-        """Credentials that may be right are not called wrong; another source may know them."""
+        """Credentials that may be right are not refused as wrong; another source may know them."""
         self.source.asked["x"] = Unavailable("the database is away")
         other = StubCredentials()
         guard = Guard([self.source, other], CLOSED)
@@ -172,7 +172,7 @@ class GuardTests(SynchronousTestCase):
         self.assertIs(self.told(guard, bearer("x"), Scope.READ), READER)
 
     def test_other_sources_decide_after_a_reload(self) -> None:
-        """Also about a client whom the former ones are still asked about."""
+        """Also for a client while a former source still looks for it."""
         gate = Deferred[None]()
         stub = self.source
 
@@ -192,7 +192,7 @@ class GuardTests(SynchronousTestCase):
         self.assertTrue(self.told(guard, NO_CREDENTIALS, Scope.READ).may(Scope.READ))
 
     def test_an_error_of_a_former_source_is_void_too(self) -> None:
-        """The sources of today know the client, so that no login has failed."""
+        """The present sources know the client, so no login has failed."""
         for error in (WrongCredentials("no issuer"), Unavailable("away")):
             gate = Deferred[None]()
             slow = _Failing(gate, error)
@@ -207,7 +207,7 @@ class GuardTests(SynchronousTestCase):
             self.assertEqual([], self.limit.failures)
 
     def test_advice_is_about_what_is_configured(self) -> None:
-        """No client is told to make a token where other credentials are the way in."""
+        """No client is told to make a token if other credentials are configured."""
         for name, words in (
             ("oidc", "auth-oidc-issuer"),
             ("certificate", "auth-tls-rule"),
@@ -237,7 +237,7 @@ class GuardTests(SynchronousTestCase):
         self.assertNotIn("cache-get-token", text)
 
     def test_many_failures(self) -> None:
-        """An address with many wrong tokens waits; a token that is known by heart does not."""
+        """An address with many wrong tokens must wait; a token in memory is still accepted."""
         self.source.known["a"] = READER
         guard = self.guard(CLOSED)
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Wrong credentials are limited by the address they come from."""
+"""Wrong credentials are limited for each address that they come from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LoginCase(SynchronousTestCase):
 
 class LimitTests(LoginCase):
     def test_an_address_has_to_wait(self) -> None:
-        """From the failure that is too many until the window ends; others do not."""
+        """From the failure that is too many until the window ends; other addresses do not wait."""
         self.fail_from(HERE, 2)
         self.assertTrue(self.is_let_in(HERE))
         self.clock.advance(20)
@@ -57,7 +57,7 @@ class LimitTests(LoginCase):
         self.assertEqual(1, counted(self.metrics.limit_reached(LIMIT)))
 
     def test_the_same_credentials_are_no_further_guess(self) -> None:
-        """A client with an old token is told so for each path that it asks for."""
+        """A client with an old token gets the reason for each path that it asks for."""
         for _ in range(100):
             self.logins.failed(HERE, "expired")
         self.fail_from(HERE)
@@ -66,7 +66,7 @@ class LimitTests(LoginCase):
         self.assertFalse(self.is_let_in(HERE))
 
     def test_a_network_of_ipv6_is_one_address(self) -> None:
-        """A site has 2**64 of them."""
+        """A site has 2**64 addresses."""
         self.fail_from("2001:db8::1", 2)
         self.fail_from("2001:db8::ffff:2")
         self.assertFalse(self.is_let_in("2001:db8::3"))
@@ -75,7 +75,7 @@ class LimitTests(LoginCase):
         self.assertEqual(network_of("unix"), "unix")
 
     def test_memory_is_bounded(self) -> None:
-        """More addresses than there is room for: the oldest are forgotten."""
+        """With too many addresses, the oldest are forgotten."""
         for number in range(MAX_ADDRESSES + 100):
             self.fail_from(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 3)
         self.assertEqual(MAX_ADDRESSES, self.logins.watched)
@@ -83,7 +83,7 @@ class LimitTests(LoginCase):
         self.assertFalse(self.is_let_in("10.0.39.0"))
 
     def test_a_burst_is_two_lines(self) -> None:
-        """The first failure, and the one that was too many."""
+        """The first failure, and the failure that was too many."""
         with capturedLogs() as events:
             self.fail_from(HERE, 100)
         texts = [str(event["log_format"]) for event in events]
@@ -98,7 +98,7 @@ class NoLimitTests(LoginCase):
     most = 0
 
     def test_without_a_limit(self) -> None:
-        """Nobody waits."""
+        """No address waits."""
         self.fail_from(HERE, 1000)
         self.assertTrue(self.is_let_in(HERE))
 
@@ -126,7 +126,7 @@ class GuardTests(LoginCase):
         raise AssertionError("nothing awaits here")
 
     def test_known_clients_are_not_locked_out(self) -> None:
-        """Another client behind their address guesses; a new one has to wait with it."""
+        """Another client at their address guesses; a new client there must also wait."""
         for secret in ("forged", "guess", "another guess"):
             self.assertRaises(Unauthenticated, self.admit, secret)
         self.assertEqual("ci", self.admit("right").name)

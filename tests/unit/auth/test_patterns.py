@@ -1,4 +1,4 @@
-"""Patterns of store paths: those that are right, and those that could take long."""
+"""Patterns of store paths: allowed ones, and ones that could take long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE = "00000000000000000000000000000000-hello-2.12"
 
 class PatternTests(SynchronousTestCase):
     def test_useful_patterns(self) -> None:
-        """Names, versions, alternatives, counts and classes mean what they mean in Python."""
+        """Names, versions, alternatives, counts and classes mean the same as in Python."""
         for text, is_match in (
             (r".*-hello-.*", True),
             (r"[0-9a-z]{32}-hello-[0-9.]+", True),
@@ -31,7 +31,7 @@ class PatternTests(SynchronousTestCase):
             self.assertEqual(is_match, compiled(text).fullmatch(BASE) is not None, text)
 
     def test_patterns_that_are_refused(self) -> None:
-        """Those that Python would try for years, and those that are no patterns."""
+        """Those that would take Python years, and those that are no patterns."""
         for text in (
             "(a+)+b",
             "(a|a)*b",
@@ -71,7 +71,7 @@ class PatternTests(SynchronousTestCase):
     @given(st.text(alphabet="ab.*+?(|)[]{}\\1,^$-", max_size=24))
     @settings(deadline=None, max_examples=200)
     def test_whatever_is_accepted_is_quick(self, text: str) -> None:
-        """A pattern is refused or decides about the longest names in less than a second."""
+        """A pattern is refused, or it matches the longest names in less than a second."""
         try:
             pattern = compiled(text)
         except Malformed:

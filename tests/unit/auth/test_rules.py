@@ -19,7 +19,7 @@ def rule(text: str) -> AuthRule:
 
 class PatternTests(SynchronousTestCase):
     def test_patterns_hold_from_the_first_to_the_last_character(self) -> None:
-        """A part of a name is another name; only * stands for other characters."""
+        """A part of a name is another name; only * matches other characters."""
         for pattern, value in (
             ("main", "main"),
             ("refs/heads/*", "refs/heads/a/b"),
@@ -50,7 +50,7 @@ class PatternTests(SynchronousTestCase):
             self.assertFalse(matches(pattern, value), (pattern, value))
 
     def test_patterns_agree_with_expressions(self) -> None:
-        """On all short texts of two letters, a pattern means what the expression of it means."""
+        """On all short texts of two letters, a pattern means the same as its expression."""
         texts = [""]
         for _ in range(5):
             texts += [text + sign for text in texts[-(1 << 5) :] for sign in "ab"]
@@ -62,7 +62,7 @@ class PatternTests(SynchronousTestCase):
                 self.assertEqual(expected, matches(pattern, text), (pattern, text))
 
     def test_a_long_value_matches_nothing(self) -> None:
-        """A value is bounded, also for *."""
+        """The length of a value is bounded, also for *."""
         self.assertTrue(matches("*", "x" * LONGEST_VALUE))
         self.assertFalse(matches("*", "x" * (LONGEST_VALUE + 1)))
 
@@ -75,7 +75,7 @@ class RulesTests(SynchronousTestCase):
         return ",".join(word for word in SCOPES if Scope(word) in found)
 
     def test_all_conditions_hold(self) -> None:
-        """One that does not, or one about a fact that is missing, and there is no scope."""
+        """If one is false, or its fact is missing, the rule gives no scope."""
         text = "scope=read,write; repository=org/repo; ref=refs/heads/main,refs/tags/*"
         right = {"repository": "org/repo", "ref": "refs/tags/v1"}
         self.assertEqual("read,write", self.scopes(text, **right))
@@ -84,18 +84,18 @@ class RulesTests(SynchronousTestCase):
         self.assertEqual("", self.scopes(text))
 
     def test_the_first_rule_that_holds_counts(self) -> None:
-        """Later ones add nothing."""
+        """Later rules add nothing."""
         text = "scope=read; ref=x\nscope=write; ref=*"
         self.assertEqual("read", self.scopes(text, ref="x"))
         self.assertEqual("write", self.scopes(text, ref="y"))
 
     def test_one_of_several_values_is_enough(self) -> None:
-        """A list of groups fits if one of them does."""
+        """A list of groups matches if one of them does."""
         self.assertEqual("pin", self.scopes("scope=pin; groups=b", groups=("a", "b")))
         self.assertEqual("", self.scopes("scope=pin; groups=b", groups=()))
 
     def test_paths_are_those_of_the_rule(self) -> None:
-        """The expression holds for the whole base name."""
+        """The expression matches the whole base name."""
         found = ScopeRules([rule("scope=write; sub=*; path=[a-z0-9]{32}-hello-.*")])
         principal = found.principal("x", {"sub": ("y",)}, "oidc")
         self.assertTrue(principal.may(Scope.WRITE, f"{'a' * 32}-hello-1.0"))
@@ -109,5 +109,5 @@ class RulesTests(SynchronousTestCase):
         self.assertEqual(frozenset(), found.scopes)
 
     def test_the_words_of_settings_are_the_scopes(self) -> None:
-        """The settings lie on a lower layer and cannot ask."""
+        """The settings are on a lower floor and cannot import the scopes."""
         self.assertEqual(SCOPES, tuple(scope.value for scope in Scope))

@@ -49,14 +49,14 @@ def token(secret: str, number: int = 1, **changes: Any) -> Token:
 
 class NewTokenTests(SynchronousTestCase):
     def test_tokens_are_long_and_fit_for_netrc(self) -> None:
-        """256 random bits, the prefix, and no letter that netrc or a shell would take apart."""
+        """256 random bits, the prefix, and no character that netrc or a shell would split at."""
         found = {new_token() for _ in range(100)}
         self.assertEqual(100, len(found))
         for each in found:
             self.assertIsNotNone(re.fullmatch(r"ncps_[A-Za-z0-9_-]{43}", each))
 
     def test_principal(self) -> None:
-        """Scopes of a later version are left out; a pattern that cannot be used is refused."""
+        """Scopes of a later version are left out; a pattern that is not allowed is refused."""
         found = principal_of(token("x", scopes=frozenset({"pin", "fly"}), path=".*-a"))
         self.assertEqual(frozenset({Scope.PIN}), found.scopes)
         self.assertFalse(found.may(Scope.PIN, "0-b"))
@@ -83,7 +83,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         return found
 
     def wrong(self, secret: str) -> str:
-        """The kind of the refusal."""
+        """Return the kind of the refusal."""
         failure = self.failureResultOf(start(self.source.identify(bearer(secret))))
         error = failure.value
         assert isinstance(error, WrongCredentials), error
@@ -101,13 +101,13 @@ class DatabaseTokensTests(SynchronousTestCase):
             self.assertEqual(("t1", frozenset({Scope.READ})), (found.name, found.scopes))
 
     def test_credentials_of_others(self) -> None:
-        """A text in another form than our tokens is not of this source."""
+        """A text in another form than our tokens does not belong to this source."""
         for credentials in (NO_CREDENTIALS, bearer("eyJ"), Credentials(user=SECRET)):
             self.assertIsNone(self.source.recall(credentials))
             self.assertIsNone(self.successResultOf(start(self.source.identify(credentials))))
 
     def test_new_token_works_at_once(self) -> None:
-        """A token that nobody knows makes the table be read, before the next look."""
+        """An unknown token causes a read of the table before the next look."""
         self.look()
         self.create(token(SECRET))
         self.clock.advance(1)
@@ -116,7 +116,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertEqual("t1", found.name)
 
     def test_token_that_is_used_right_after_a_look(self) -> None:
-        """Its request waits for the next one, which is soon."""
+        """Its request waits for the next look, which comes soon."""
         self.look()
         self.clock.advance(0.01)
         self.create(token(SECRET))
@@ -127,7 +127,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertIsNotNone(self.successResultOf(waiting))
 
     def test_token_that_is_made_during_a_look(self) -> None:
-        """The look may have seen the table as it was before; the request waits for another one."""
+        """The look may have read the old table; the request waits for another one."""
         self.look()
         self.clock.advance(1)
         gate: Deferred[int] = Deferred()
@@ -143,7 +143,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertIsNotNone(self.successResultOf(waiting))
 
     def test_wrong_tokens_do_not_read_again_and_again(self) -> None:
-        """A stream of wrong tokens asks the database a few times a second, not for each."""
+        """Many wrong tokens query the database a few times a second, not once for each."""
         self.create(token(SECRET))
         self.look()
         before = self.rows.asked
@@ -158,7 +158,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertEqual(1, self.rows.reads)
 
     def test_revoked_and_expired(self) -> None:
-        """Both are said to be what they are; expiry needs no look at the database."""
+        """The error says which one it is; expiry needs no look at the database."""
         end = datetime.fromtimestamp(NOW + 100, UTC)
         self.create(token(SECRET, 1, expires_at=end))
         self.create(token(f"{PREFIX}other", 2))
@@ -175,7 +175,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertEqual("revoked", self.wrong(f"{PREFIX}other"))
 
     def test_database_that_is_away(self) -> None:
-        """Known tokens hold for a time, wrong and right ones are not told apart after that."""
+        """Known tokens stay valid for a time; after that, wrong and right ones are the same."""
         self.create(token(SECRET))
         self.look()
         self.rows.failing = Unavailable("away")
@@ -194,7 +194,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertEqual("", self.source.trouble)
 
     def test_database_that_does_not_answer(self) -> None:
-        """A wait for the database has an end, and the next one asks anew."""
+        """A wait for the database has a deadline, and the next one asks again."""
         self.rows.version = lambda: Deferred()  # type: ignore[method-assign,assignment,return-value]
         waiting = [start(self.source.identify(bearer(SECRET))) for _ in range(2)]
         self.clock.advance(5)
@@ -205,7 +205,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertIsNotNone(self.identify(SECRET))
 
     def test_client_that_leaves(self) -> None:
-        """A client that leaves while the table is read takes nothing from the others."""
+        """A client that leaves during a read does not affect the others."""
         gate: Deferred[int] = Deferred()
         self.rows.version = lambda: gate  # type: ignore[method-assign,assignment,return-value]
         self.create(token(SECRET))
@@ -217,7 +217,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertIsNotNone(self.successResultOf(second))
 
     def test_is_configured(self) -> None:
-        """Not known before the first look; a token that was revoked still counts."""
+        """It is unknown before the first look; a revoked token still counts."""
         self.assertIsNone(self.source.is_configured)
         self.look()
         self.assertIs(False, self.source.is_configured)
@@ -228,7 +228,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertIs(True, self.source.is_configured)
 
     def test_is_not_told_from_an_old_look(self) -> None:
-        """Somebody may have made the first token since: what it closes does not stay open."""
+        """Somebody may have made the first token since then, which closes open verbs."""
         self.look()
         self.rows.failing = Unavailable("away")
         self.clock.advance(600)
@@ -241,7 +241,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertIs(False, self.source.is_configured)
 
     def test_row_that_cannot_be_used(self) -> None:
-        """A row that another program spoiled does no harm to the others."""
+        """A row that another program has damaged does not affect the others."""
         self.rows.rows["bad"] = token("x", 9, digest="no digest")
         self.rows.rows["worse"] = token("y", 8, path="(a+)+")
         self.create(token(SECRET))
@@ -250,7 +250,7 @@ class DatabaseTokensTests(SynchronousTestCase):
         self.assertEqual("unknown", self.wrong(f"{PREFIX}y"))
 
     def test_times_of_use(self) -> None:
-        """They are written down together, and kept while that fails."""
+        """They are written together, and kept while writing fails."""
         self.create(token(SECRET))
         self.look()
         self.successResultOf(start(self.source.flush()))
@@ -270,7 +270,7 @@ class DatabaseTokensTests(SynchronousTestCase):
 
 class StaticTokenTests(SynchronousTestCase):
     def test_static_token(self) -> None:
-        """The token of the settings reads; others are not of this source."""
+        """The token of the settings may read; others do not belong to this source."""
         source = StaticToken("a token of mine")
         for credentials in (bearer("a token of mine"), Credentials(password="a token of mine")):
             found = source.recall(credentials)

@@ -1,4 +1,4 @@
-"""Clients for whom their connection speaks."""
+"""Clients that are known by their connection."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class CertificateTests(SynchronousTestCase):
         return {scope.value for scope in found.scopes}
 
     def test_names_decide(self) -> None:
-        """The common name and the alternative names, each of its own kind."""
+        """The common name and the alternative names, each as its own kind."""
         for rule in ("cn=ci-*", "dns=runner.example", "uri=spiffe://example/*", "cn=*; dns=*"):
             self.assertEqual({"write"}, self.scopes(f"scope=write; {rule}"), rule)
         for rule in ("cn=runner.example", "dns=ci-7", "email=*", "uri=*; email=*", "cn=ci"):
             self.assertEqual(set(), self.scopes(f"scope=write; {rule}"), rule)
 
     def test_a_certificate_without_names(self) -> None:
-        """Matches nothing, not even *."""
+        """It matches nothing, not even *."""
         self.assertEqual(set(), self.scopes("scope=write; cn=*", ClientCertificate()))
 
     def test_a_token_counts_before_it(self) -> None:
-        """A client may show a certificate to come in, and a token to write."""
+        """A client may use a certificate to connect, and a token to write."""
         source = CertificateClients(rules(TLS_RULE, "scope=read; cn=*"))
         sent = Credentials(certificate=CI, bearer="token")
         self.assertIsNone(source.recall(sent))
@@ -50,7 +50,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertIsNotNone(self.successResultOf(Deferred.fromCoroutine(source.identify(alone))))
 
     def test_without_rules_or_certificate(self) -> None:
-        """It is no matter of this source."""
+        """It does not belong to this source."""
         self.assertIsNone(CertificateClients(ScopeRules([])).recall(Credentials(certificate=CI)))
         self.assertFalse(CertificateClients(ScopeRules([])).is_configured)
         source = CertificateClients(rules(TLS_RULE, "scope=read; cn=*"))
@@ -60,7 +60,7 @@ class CertificateTests(SynchronousTestCase):
 
 class ProxyTests(SynchronousTestCase):
     def test_users_decide(self) -> None:
-        """To the letter, but for *."""
+        """The names must be equal, except for *."""
         source = ProxyUsers(
             rules(PROXY_RULE, "scope=read,write; user=alice,ci-*", "scope=read; user=*")
         )

@@ -1,4 +1,4 @@
-"""The keys of an issuer: fetched when they are wanted, kept while the issuer is away."""
+"""The keys of an issuer: fetched when they are needed, kept while the issuer is away."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FreshTests(IssuerCase):
         self.assertEqual({"done": 1}, series(self.metrics.oidc_fetches))
 
     def test_all_who_wait_share_one_fetch(self) -> None:
-        """Also when the one that asked first leaves."""
+        """Also when the client that asked first leaves."""
         self.documents.holds = True
         asking = [self.ask("a") for _ in range(100)]
         self.assertEqual(1, self.fetches)
@@ -79,7 +79,7 @@ class FreshTests(IssuerCase):
             self.assertIsNotNone(self.successResultOf(each))
 
     def test_a_new_key_is_known_at_once(self) -> None:
-        """An issuer that rotates its keys is asked when a token names one that is new."""
+        """An issuer that rotates its keys is asked when a token names a new one."""
         self.assertTrue(self.has("a"))
         self.clock.advance(REST_S)
         self.publish("b")
@@ -91,7 +91,7 @@ class FreshTests(IssuerCase):
         return self.has(key_id)
 
     def test_keys_that_do_not_exist_do_not_bother_the_issuer(self) -> None:
-        """One fetch in REST_S, whatever the tokens name; until then it cannot be told."""
+        """One fetch in REST_S, whatever the tokens name; until then, Unavailable."""
         self.assertFalse(self.has("no such key"))
         for number in range(1000):
             self.assertLessEqual(self.unsure(str(number)).retry_after or 0, REST_S)
@@ -102,7 +102,7 @@ class FreshTests(IssuerCase):
         self.assertEqual(2, self.fetches)
 
     def test_keys_are_fetched_again_while_the_old_ones_hold(self) -> None:
-        """A key that was withdrawn is gone after the next fetch, for which nobody waits."""
+        """A withdrawn key is gone after the next fetch, for which no client waits."""
         self.assertTrue(self.has("a"))
         self.clock.advance(FRESH_S + 1)
         self.publish("b")
@@ -119,7 +119,7 @@ class FreshTests(IssuerCase):
 
 class AwayTests(IssuerCase):
     def test_known_keys_hold_while_the_issuer_is_away(self) -> None:
-        """For a day; after that it cannot be told, which is no refusal."""
+        """For a day; after that, the answer is Unavailable, which is no refusal."""
         self.assertTrue(self.has("a"))
         self.go_away()
         self.clock.advance(STALE_S - 1)
@@ -131,7 +131,7 @@ class AwayTests(IssuerCase):
         self.assertTrue(self.has("a"))
 
     def test_an_issuer_that_is_away_is_not_asked_for_each_token(self) -> None:
-        """Once in RETRY_S; the log says it once, and so does the page about readiness."""
+        """Once in RETRY_S; the log and the readiness page say so once."""
         self.go_away()
         for _ in range(100):
             self.assertIn("nobody answers", str(self.unsure()))
@@ -147,7 +147,7 @@ class AwayTests(IssuerCase):
         self.assertEqual([], self.issuer.warnings())
 
     def test_an_issuer_that_talks_rubbish_is_away(self) -> None:
-        """It has no keys to be had; those that are known hold."""
+        """It gives no usable keys; the known ones stay valid."""
         self.assertTrue(self.has("a"))
         pages: tuple[bytes | NcpsError, ...] = (
             b"",
@@ -176,7 +176,7 @@ class AwayTests(IssuerCase):
             self.assertTrue(self.has("a"))
 
     def test_keys_that_cannot_be_read_change_nothing(self) -> None:
-        """The document of the issuer may be right, and that of the keys not."""
+        """The document of the issuer may be right, and that of the keys wrong."""
         self.assertTrue(self.has("a"))
         for page in (b"", b'{"keys": []}', Unavailable("slow"), Corrupt("large")):
             self.documents.pages[KEYS] = page
@@ -185,13 +185,13 @@ class AwayTests(IssuerCase):
             self.assertTrue(self.has("a"))
 
     def test_keys_may_lie_elsewhere(self) -> None:
-        """At the address that the issuer names, if nobody can change them on the way."""
+        """At the address that the issuer names, if nobody can change them in transit."""
         self.documents.pages[CONFIGURATION] = discovery(GITHUB, "https://keys.example/x?y=1")
         self.documents.pages["https://keys.example/x?y=1"] = self.documents.pages.pop(KEYS)
         self.assertTrue(self.has("a"))
 
     def test_an_issuer_on_this_machine(self) -> None:
-        """It may speak without encryption, and its keys lie on this machine, too, or nowhere."""
+        """It may use http, if its keys are on this machine, too."""
         url = "http://127.0.0.1:8080/x"
         self.issuer = self.make(url)
         configuration = f"{url}/.well-known/openid-configuration"

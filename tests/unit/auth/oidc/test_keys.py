@@ -1,4 +1,4 @@
-"""The keys of an issuer, and signatures by them."""
+"""The keys of an issuer, and checking signatures by them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SignatureTests(SynchronousTestCase):
             self.assertFalse(key.verify(read_token(forged)), kind)
 
     def test_a_key_without_an_algorithm_has_all_that_fit(self) -> None:
-        """An RSA key is good for PS512 as well, unless its issuer says otherwise."""
+        """An RSA key may be used with PS512 as well, unless its issuer says otherwise."""
         described = public_jwk("RS256", "k")
         del described["alg"]
         found = read_keys(keys(described))
@@ -54,7 +54,7 @@ class SignatureTests(SynchronousTestCase):
 
 class DocumentTests(SynchronousTestCase):
     def test_a_token_without_a_key_id(self) -> None:
-        """It is of the only key, if there is only one that fits."""
+        """It is signed by the only key, if only one fits."""
         one = read_keys(keys(public_jwk("RS256", "a"), public_jwk("ES256", "b")))
         found = one.find(None, "RS256")
         assert found is not None
@@ -72,7 +72,7 @@ class DocumentTests(SynchronousTestCase):
             self.assertTrue(found.verify(read_token(sign({}, name="1", algorithm=algorithm))))
 
     def test_keys_of_no_use_are_passed_over(self) -> None:
-        """For encryption, secret, private, weak, huge, on odd curves, broken: the others count."""
+        """For encryption, secret, private, weak, huge, on odd curves, broken: others count."""
         rsa: dict[str, Any] = public_jwk("RS256", "k")
         ec: dict[str, Any] = public_jwk("ES256", "k")
         weak: dict[str, Any] = jwt.algorithms.RSAAlgorithm.to_jwk(

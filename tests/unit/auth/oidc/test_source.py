@@ -1,4 +1,4 @@
-"""Clients with tokens of an issuer: those that count, and all those that do not."""
+"""Clients with tokens of an issuer: valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ class RightTests(OidcCase):
         )
 
     def test_a_job_of_gitlab(self) -> None:
-        """Its audience is a list, its project lies in a group of groups."""
+        """Its audience is a list, and its project is in a nested group."""
         text = sign(of_gitlab(self.now), name="lab-1")
         self.assertEqual({"read", "write", "pin"}, self.scopes(text))
         text = sign(of_gitlab(self.now, ref_protected="false"), name="lab-1")
         self.assertEqual(set(), self.scopes(text))
 
     def test_a_token_that_no_rule_knows_has_no_scope(self) -> None:
-        """It is right all the same: the client is told that it may not, not that it is unknown."""
+        """It is valid nevertheless: the client learns that it may not, not that it is unknown."""
         self.assertEqual(set(), self.scopes(self.github(repository_owner="evil", repository="e/e")))
 
     def test_nix_sends_it_as_a_password(self) -> None:
@@ -110,7 +110,7 @@ class RightTests(OidcCase):
         self.assertTrue(found.may(Scope.WRITE))
 
     def test_a_right_token_is_known_by_heart(self) -> None:
-        """As Bearer and as password, while it is valid; no check of a signature is needed."""
+        """As Bearer and as password, while it is valid; without a check of the signature."""
         text = self.github()
         credentials = Credentials(bearer=text)
         self.assertIsNone(self.source.recall(credentials))
@@ -125,14 +125,14 @@ class RightTests(OidcCase):
         self.assertEqual("expired", self.wrong(text).kind)
 
     def test_by_heart_for_an_hour_at_most(self) -> None:
-        """A key that was withdrawn counts no longer than that."""
+        """A withdrawn key counts no longer than that."""
         text = self.github(exp=self.now + 10 * REMEMBERED_S)
         self.scopes(text)
         self.clock.advance(REMEMBERED_S)
         self.assertIsNone(self.source.recall(Credentials(bearer=text)))
 
     def test_other_credentials_are_for_other_sources(self) -> None:
-        """Neither wrong nor right."""
+        """Neither wrong nor right here."""
         for secret in ("", "ncps_0123456789", "a.b.c", "password"):
             self.assertIsNone(self.successResultOf(self.ask(secret)))
             self.assertIsNone(self.source.recall(Credentials(bearer=secret)))
@@ -141,7 +141,7 @@ class RightTests(OidcCase):
 
 class WrongTests(OidcCase):
     def test_times(self) -> None:
-        """Expired, not valid yet, without an end; clocks may differ by a few seconds."""
+        """Expired, not valid yet, without an expiry; clocks may differ by a few seconds."""
         now = self.now
         for kind, claims in (
             ("expired", {"exp": now - LEEWAY_S}),
@@ -157,14 +157,14 @@ class WrongTests(OidcCase):
             self.assertEqual({"read", "write"}, self.scopes(self.github(**right)))
 
     def test_tokens_for_others(self) -> None:
-        """Of the same issuer, for another service: a job may well have given it that."""
+        """Of the same issuer, for another service: a job may have sent it there."""
         for audience in ("sts.amazonaws.com", [], None, ["x"], {"ncps": 1}, f"{AUDIENCE}/"):
             found = self.wrong(self.github(aud=audience))
             self.assertIn(AUDIENCE, str(found))
         self.assertEqual({"read", "write"}, self.scopes(self.github(aud=["x", "ncps"])))
 
     def test_issuers_that_nobody_trusts(self) -> None:
-        """Nobody is asked for their keys."""
+        """Their keys are not fetched."""
         for issuer in ("https://evil.example", f"{GITHUB}/", "", None, [GITHUB], GITHUB.upper()):
             self.assertIn("not trusted", str(self.wrong(self.github(iss=issuer))))
         self.assertEqual([], self.documents.fetched)
@@ -177,7 +177,7 @@ class WrongTests(OidcCase):
         self.assertIn("signature", str(self.wrong(text)))
 
     def test_no_algorithm_at_all(self) -> None:
-        """alg=none, however it is spelled, with and without a signature."""
+        """alg=none, in any spelling, with and without a signature."""
         claims = encoded(of_github(self.now))
         for name in ("none", "None", "NONE", "nOnE", ""):
             head = encoded({"alg": name, "kid": "key-1"})
@@ -186,7 +186,7 @@ class WrongTests(OidcCase):
         self.assertEqual([], self.documents.fetched)
 
     def test_a_public_key_is_no_secret(self) -> None:
-        """HS256 with the public key as its secret, in each form that a library might take."""
+        """HS256 with the public key as its secret, in each form that a library might accept."""
         public = private_key("RS256", "key-1").public_key()
         described = public_jwk("RS256", "key-1")
         signed = f"{encoded({'alg': 'HS256', 'kid': 'key-1'})}.{encoded(of_github(self.now))}"
@@ -200,7 +200,7 @@ class WrongTests(OidcCase):
             self.assertIn("HS256", str(self.wrong(f"{signed}.{tag}")))
 
     def test_keys_that_the_token_brings_along(self) -> None:
-        """The maker of a token can bring a key; ncps neither looks at it nor fetches it."""
+        """The maker of a token can include a key; ncps neither uses nor fetches it."""
         own = public_jwk("RS256", "own")
         for head in (
             {"jwk": own, "kid": "own"},
@@ -213,7 +213,7 @@ class WrongTests(OidcCase):
         self.assertEqual(set(), {url for url in self.documents.fetched if "evil" in url})
 
     def test_changed_tokens(self) -> None:
-        """Each byte of what was signed counts, and each of the signature."""
+        """Each byte of the signed text counts, and each byte of the signature."""
         head, claims, signature = self.github(ref="refs/heads/x").split(".")
         for text in (
             f"{head}.{encoded(of_github(self.now))}.{signature}",
@@ -227,7 +227,7 @@ class WrongTests(OidcCase):
             self.wrong(text)
 
     def test_what_was_signed_with_two_meanings(self) -> None:
-        """Even its issuer cannot say two things at once."""
+        """Even its issuer cannot say two things in one token."""
         head = {"alg": "RS256", "kid": "key-1"}
         claims = of_github(self.now)
         texts = "".join(f'"{name}": "{claims[name]}", ' for name in ("iss", "aud", "sub"))
@@ -243,7 +243,7 @@ class WrongTests(OidcCase):
         self.wrong(sign_text({"alg": "RS256", "kid": "key-1"}, deep))
 
     def test_messages_show_little_of_a_token(self) -> None:
-        """The part that they show is cut, and fit for a line."""
+        """The shown part is short, and has only printable characters."""
         found = str(self.wrong(self.github(iss="https://evil.example/\n" + "x" * 5000)))
         self.assertLess(len(found), 200)
         self.assertTrue(found.isprintable())
@@ -251,7 +251,7 @@ class WrongTests(OidcCase):
 
 class UnsureTests(OidcCase):
     def test_an_issuer_that_is_away(self) -> None:
-        """Whether the token is right cannot be told; known ones go on."""
+        """It is unknown whether the token is right; known ones continue."""
         text = self.github()
         self.scopes(text)
         page = f"{GITLAB}/.well-known/openid-configuration"
@@ -262,7 +262,7 @@ class UnsureTests(OidcCase):
         self.assertEqual(1, len(self.source.warnings()))
 
     def test_forged_tokens_do_not_take_the_processor(self) -> None:
-        """After so many in a second no signature is checked, and known clients go on."""
+        """After too many in a second no signature is checked, and known clients continue."""
         text = self.github()
         self.scopes(text)
         forged = sign(of_github(self.now), name="other", head={"kid": "key-1"})
