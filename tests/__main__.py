@@ -1,10 +1,10 @@
 """Run the checks of the project: `python -m tests`, or some of them: `python -m tests unit lint`.
 
-Every suite is a process of its own with a deadline; what it prints is passed on. Several suites run
-side by side: most of their tests wait, for daemons, leases and deadlines. Suites that wait for
-nothing take what the others leave of the processors. The last line is `N passed, N failed`
-(`, N skipped` if any were), summed over what trial reports; a lint or type check counts as one. The
-exit code is 1 on any failure, and where no test ran.
+Every suite is a process of its own with a deadline, whose output is passed on. Several suites run
+at the same time, because most of their tests wait for daemons, leases and deadlines. Suites that
+only compute run beside them at a lower priority. The last line is `N passed, N failed`
+(`, N skipped` if there were any), the sum of the reports of trial; a lint or type check counts as
+one. The exit code is 1 after any failure, and if no test ran.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ WARNINGS = (
     "ignore:Passing pyOpenSSL:DeprecationWarning",  # Twisted does, to pyOpenSSL itself
 )
 DEADLINE = 2400.0  # seconds for one command; the slowest takes twenty minutes on a busy machine
-LAST_WORDS = 30.0  # seconds in which all that a command has printed is read once it has ended
+LAST_WORDS = 30.0  # seconds to read the rest of the output of a command that has ended
 JOBS_AT_ONCE = 4 * (os.cpu_count() or 1)
-"""Processes with tests that wait. Each of them keeps a quarter of a processor busy."""
+"""Processes of suites whose tests wait. Each needs a quarter of a processor."""
 POLITE = 5
-"""Niceness of suites that wait for nothing."""
+"""Niceness of suites that only compute."""
 COMPILING = {"PYTHONDONTWRITEBYTECODE": ""}
 """Hundreds of daemons start: each would compile the program anew where images forbid such files."""
 _running: set[int] = set()  # process groups
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def read_summary(lines: Sequence[str], code: int) -> Outcome:
-    """Read the last line of trial; a run that ended without one counts as a failure."""
+    """Read the last line of trial; a run without one counts as a failure."""
     for line in reversed(lines):
         found = re.fullmatch(r"(PASSED|FAILED)(?: \((.*)\))?", line.strip())
         if found:
@@ -83,10 +83,10 @@ def read_summary(lines: Sequence[str], code: int) -> Outcome:
 
 
 def read_complaints(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the tests that trial says have failed, each with the error of it.
+    """Yield the failed tests in a report of trial, each with its error.
 
-    A block of trial's report is a rule, `[FAIL]` or `[ERROR]`, a traceback or a text, and the names
-    of the tests it is about.
+    A block of the report is a rule, `[FAIL]` or `[ERROR]`, a traceback or a text, and the names of
+    the tests with this failure.
     """
     reason = ""
     is_report = False
@@ -104,7 +104,7 @@ def read_complaints(lines: Sequence[str]) -> Iterator[str]:
 def run(
     command: Sequence[str], environment: dict[str, str] | None = None, niceness: int = 0
 ) -> tuple[int, list[str]]:
-    """Run Python in a process group of its own; return its exit code and what it printed."""
+    """Run Python in a process group of its own; return its exit code and its output."""
     told = threading.current_thread()
     prefix = "" if told is threading.main_thread() else f"{told.name}: "
     print(f"{prefix}$ python {' '.join(command)}", flush=True)
@@ -143,7 +143,7 @@ def run(
 
 
 def _pass_on(output: IO[str], prefix: str, lines: list[str]) -> None:
-    """Print what a command prints, and keep it."""
+    """Print the output of a command, and keep it."""
     with output:
         for line in output:
             print(prefix + line, end="", flush=True)
@@ -151,7 +151,7 @@ def _pass_on(output: IO[str], prefix: str, lines: list[str]) -> None:
 
 
 def check(*commands: Sequence[str]) -> Outcome:
-    """Run tools that only pass or fail."""
+    """Run tools whose result is only success or failure."""
     outcome = Outcome()
     for command in commands:
         code, _ = run(["-m", *command], niceness=POLITE)
@@ -172,8 +172,8 @@ def trial(*packages: str, jobs: int, niceness: int = 0) -> Outcome:
 class Suite:
     """Checks that belong together.
 
-    :param jobs: how many processes its tests are divided among, if they mostly wait; 0 for a suite
-        that waits for nothing.
+    :param jobs: number of processes for its tests, if they mostly wait; 0 for a suite that only
+        computes.
     """
 
     run: Callable[[], Outcome]
@@ -204,7 +204,7 @@ LONGEST_FIRST = ("cluster", "integration", "system", "chaos", "e2e", "long")
 
 
 class Places:
-    """Places for the jobs of suites that run side by side."""
+    """Limits the jobs of all suites that run at the same time."""
 
     def __init__(self, count: int) -> None:
         self._free = self._count = count
@@ -212,7 +212,7 @@ class Places:
 
     @contextmanager
     def taken(self, jobs: int) -> Iterator[None]:
-        """Wait until there are places for these jobs, and keep them meanwhile."""
+        """Wait until so few jobs run that these may start, and count them until the block ends."""
         wanted = min(jobs, self._count)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= wanted)
@@ -226,7 +226,7 @@ class Places:
 
 
 def run_suite(name: str, table: dict[str, str]) -> Outcome:
-    """Run a suite; note a line for it in the table."""
+    """Run a suite and add its line to the table."""
     if (thread := threading.current_thread()) is not threading.main_thread():
         thread.name = name
     print(f"\n===== {name}", flush=True)
@@ -237,12 +237,12 @@ def run_suite(name: str, table: dict[str, str]) -> Outcome:
 
 
 def run_polite(names: Sequence[str], table: dict[str, str]) -> Outcome:
-    """Run suites that wait for nothing, one after the other."""
+    """Run suites that only compute, one after the other."""
     return sum((run_suite(name, table) for name in names), Outcome())
 
 
 def run_in_turn(name: str, places: Places, table: dict[str, str]) -> Outcome:
-    """Run a suite as soon as there are places for it."""
+    """Run a suite as soon as its jobs may start."""
     with places.taken(SUITES[name].jobs):
         return run_suite(name, table)
 
@@ -286,7 +286,7 @@ def main() -> int:
 
 
 def interrupted(number: int, _frame: object) -> None:
-    """End all suites at once."""
+    """End all suites immediately."""
     for group in list(_running):
         with suppress(ProcessLookupError):  # it has just ended
             os.killpg(group, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""The one authority that tests trust, and that has signed nothing.
+"""The only authority that tests trust; it has signed no certificate.
 
-OpenSSL reads the authorities of the system anew for each context of TLS, for 0.03 s of a processor.
+For each TLS context OpenSSL reads the authorities of the system again, which takes 0.03 s of CPU.
 PyMySQL makes such a context for each connection. No test needs an authority of the system, because
 no test leaves the machine; a test that needs an authority makes its own.
 """
@@ -18,10 +18,10 @@ FILE: Final = str(fixtures.AUTHORITY)
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what makes a program trust it, unless its environment names other authorities."""
+    """Return variables that make a program trust it, unless its environment names others."""
     return {} if "NIX_SSL_CERT_FILE" in environment else {VARIABLE: FILE}
 
 
 def trust() -> None:
-    """Have this process, and the processes that inherit its environment, trust that one alone."""
+    """Make this process, and the processes that inherit its environment, trust only it."""
     os.environ[VARIABLE] = FILE

@@ -1,4 +1,4 @@
-"""Nine configurations as people run them, of the Go program and of its packages.
+"""Nine typical configurations of the Go program and of its packages.
 
 `tests.unit.settings.test_configurations` reads them, `tests.cluster.test_configurations` starts
 them.
@@ -18,17 +18,17 @@ COMMUNITY: Final = "nix-community.cachix.org-1:mB9FSh9qf2dCimDSUo8Zy7bkq5CX+/rkC
 OFF: Final = "has no effect"
 
 Told = tuple[tuple[str, ...], ...]
-"""Words that the warnings must have: one tuple for each warning, in order."""
+"""Words of the expected warnings: one tuple for each warning, in order."""
 
 
 @frozen(kw_only=True)
 class Configuration:
-    """Flags, a file and an environment for the program, and the warnings that follow.
+    """Flags, a file and an environment for the program, and the expected warnings.
 
     :param flags: as operators write them, without `serve`.
     :param file: text of a configuration file; empty if there is none.
     :param suffix: of that file's name.
-    :param told: all warnings that the program prints for it.
+    :param told: all warnings that the program must print.
     """
 
     flags: Sequence[str] = ()
@@ -38,7 +38,7 @@ class Configuration:
     told: Told = ()
 
     def replaced(self, others: Mapping[str, str]) -> Configuration:
-        """Return the same with texts replaced by others; of two that fit, the longer counts."""
+        """Return the same with texts replaced by others, the longest texts first."""
         longest = sorted(others, key=len, reverse=True)
         pattern = re.compile("|".join(map(re.escape, longest)))
 

@@ -1,4 +1,4 @@
-"""Small programs in ELF, made without a compiler: one without symbols, and the file with these."""
+"""Small ELF files, made without a compiler: a program without symbols, and its symbols."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def program(build_id: str) -> bytes:
 
 
 def symbols(build_id: str, function: str) -> bytes:
-    """Return the file with the symbols of that program: the name of its only function."""
+    """Return the file with the symbols of that program: one function name."""
     names = b"\0" + function.encode() + b"\0"
     table = bytes(24) + struct.pack("<IBBHQQ", 1, 0x12, 0, 2, ADDRESS + _TEXT, 16)
     sections = [
@@ -55,7 +55,7 @@ def _common(build_id: str, text: int) -> list[_Section]:
 
 
 def _file(sections: Sequence[_Section]) -> bytes:
-    """Put a file together: head, segments, contents, and the table of sections."""
+    """Return a file of head, segments, contents, and the table of sections."""
     names = b"\0" + b"".join(each.name.encode() + b"\0" for each in sections) + b".shstrtab\0"
     sections = [*sections, _Section(".shstrtab", _STRTAB, names)]
     segments = [each for each in sections if each.flags & _ALLOCATED]

@@ -1,10 +1,9 @@
-"""The program and the tests, loaded and taken out of the sight of the garbage collector.
+"""Imports the program and the tests, and hides them from the garbage collector.
 
-`trial --force-gc` collects around each test, so that an error that nobody handles is told of the
-test that made it. Without this each collection looks at everything that was imported, for 0.1 s a
-test. A process that trial started for a part of the tests (`-j`) imports the modules of tests one
-by one; all that such an import has made is taken out of sight, too, before the first test of the
-module is made.
+`trial --force-gc` collects around each test, so that an unhandled error is reported for the test
+that caused it. Without this module each collection visits all imported objects, for 0.1 s a test.
+A process of `trial -j` imports the modules of tests one by one; the objects of each import are
+hidden, too, before the first test of the module is made.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ for _extra in ("ncps.observe.otel.telemetry", "ncps.storage.s3.bucket", "psycopg
 
 
 def freeze() -> None:
-    """Collect what is garbage, and look at none of the rest again."""
+    """Collect garbage once, and hide all other objects from later collections."""
     gc.collect()
     gc.freeze()
 
 
 def _freeze_imports() -> None:
-    """Let trial's loader of tests freeze all that it imports, but no test."""
+    """Make trial's loader hide the objects of each import, but no test."""
     load = TestLoader.loadByName
 
     @wraps(load)

@@ -8,12 +8,12 @@ Tree = bytes | tuple[str, bytes] | dict[bytes, Any]
 
 
 def text(*strings: bytes) -> bytes:
-    """Write strings as a NAR holds them."""
+    """Return strings in the encoding of a NAR."""
     return b"".join(len(s).to_bytes(8, "little") + s + bytes(-len(s) % 8) for s in strings)
 
 
 def written(tree: Tree) -> bytes:
-    """Write an object: contents, ("executable" or "symlink", bytes), or entries by name."""
+    """Encode an object: contents, ("executable" or "symlink", bytes), or entries by name."""
     if isinstance(tree, bytes):
         return text(b"(", b"type", b"regular", b"contents", tree, b")")
     if isinstance(tree, tuple):
@@ -34,5 +34,5 @@ def entry(name: bytes, node: bytes) -> bytes:
 
 
 def archive(tree: Tree) -> bytes:
-    """Write a whole NAR."""
+    """Return a complete NAR."""
     return text(b"nix-archive-1") + written(tree)

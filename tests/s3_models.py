@@ -1,6 +1,6 @@
 """Botocore's descriptions of services, read once for all S3 clients of a process.
 
-Each session reads them anew, for 0.15 s of a processor. A program makes one client; tests make
+Each session reads them again, for 0.15 s of CPU time. A program makes one client; tests make
 hundreds. Sessions share nothing else.
 """
 
@@ -13,7 +13,7 @@ with suppress(ImportError):  # an extra that is not installed
     import boto3
     import botocore.session
 
-    # The session module has a name of its own for it, which is the one that counts.
+    # The session module has imported the name, so it is replaced there.
     botocore.session.create_loader = cache(botocore.session.create_loader)
 
 

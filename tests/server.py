@@ -13,13 +13,13 @@ from typing import Any, ClassVar, Protocol, Self
 from tests.waiting import free_port, listens, tail, wait_until
 
 PATIENCE_S = 60.0
-"""How long a server may take to start or to end, on a machine that has other things to do."""
+"""Seconds in which a server must start or end, on a busy machine."""
 _guards: dict[int, subprocess.Popen[bytes]] = {}
-"""Processes that end a server when this process has ended without doing so."""
+"""Processes that end a server if this process has ended before."""
 
 
 class Process(Protocol):
-    """The part of `subprocess.Popen` that a server uses."""
+    """The methods of `subprocess.Popen` that a server uses."""
 
     @property
     def pid(self) -> int: ...
@@ -35,8 +35,8 @@ class Server:
     """A program that runs on a free port over a directory; it may end and start again there.
 
     :cvar name: for errors.
-    :ivar port: of 127.0.0.1; stays the same over every end and start.
-    :ivar directory: holds all of the server's files.
+    :ivar port: of 127.0.0.1; a restart does not change it.
+    :ivar directory: has all of the server's files.
     """
 
     name: ClassVar[str] = "the server"
@@ -51,7 +51,7 @@ class Server:
         raise NotImplementedError
 
     def answers(self) -> bool:
-        """Whether the server, which runs, can do its work."""
+        """Return whether the running server can do its work."""
         return listens(self.port)
 
     def __enter__(self) -> Self:
@@ -68,28 +68,28 @@ class Server:
 
     @property
     def process(self) -> Process:
-        """The server's latest life."""
+        """The server's current or last process."""
         assert self._process is not None
         return self._process
 
     @property
     def pid(self) -> int:
-        """Process id of its latest life."""
+        """Process id of the current or last process."""
         return self.process.pid
 
     @property
     def log_file(self) -> Path:
-        """The file with everything that it prints."""
+        """The file with its output."""
         return self.directory / "log"
 
     @property
     def log(self) -> str:
-        """Everything that it has printed so far, over all its lives."""
+        """The output of all its processes so far."""
         path = self.log_file
         return path.read_text(errors="replace") if path.exists() else ""
 
     def start(self, deadline: float = PATIENCE_S) -> None:
-        """Start it and wait until it answers, for `deadline` seconds at most."""
+        """Start it and wait until it answers, for at most `deadline` seconds."""
         self._process = self.launch()
         wait_until(self._is_up, f"{self.name} to answer", deadline=deadline, daemon=self)
 
@@ -99,7 +99,7 @@ class Server:
         return self.answers()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self.end(signal.SIGKILL)
 
     def end(self, how: signal.Signals) -> None:
@@ -109,14 +109,14 @@ class Server:
             end(process, how)
 
     def freeze(self) -> None:
-        """Let it answer nothing, with all connections open, until `thaw`."""
+        """Stop it with SIGSTOP, so that its connections stay open, until `thaw`."""
         pids = family(self.pid)
         for pid in pids:
             _signal(pid, signal.SIGSTOP)
         wait_until(lambda: all(map(_is_stopped, pids)), f"{self.name} to stand still", daemon=self)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         for pid in family(self.pid):
             _signal(pid, signal.SIGCONT)
 
@@ -126,7 +126,7 @@ class Server:
 
 
 def spawn(*command: str | Path, cwd: Path, log: Path, **more: Any) -> subprocess.Popen[bytes]:
-    """Start a program that ends with this process, however that ends.
+    """Start a program that ends when this process ends, also if this process is killed.
 
     :param log: for both outputs.
     :param more: for `subprocess.Popen`.
@@ -175,7 +175,7 @@ def family(pid: int) -> list[int]:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether every thread of a process has stopped, or the process has ended."""
+    """Return whether every thread of a process has stopped, or the process has ended."""
     try:
         stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
     except OSError:

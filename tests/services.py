@@ -1,8 +1,7 @@
-"""Programs and files that tests need of the machine; a test without them is skipped or fails.
+"""Programs and files of the machine that tests need; a test without them is skipped or fails.
 
-A test that cannot run says so through `require`: it is skipped on a developer's machine and
-fails where `NCPS_REQUIRE_SERVICES=1` promises that everything is there, as in CI. Nothing else
-in the tests may skip.
+A test that may not be able to run calls `require`: the test is skipped on a developer's machine,
+and fails with `NCPS_REQUIRE_SERVICES=1`, as in CI. No other code in the tests may skip.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from unittest import SkipTest
 
 
 def require(present: object, what: str) -> None:
-    """Skip the test unless `present` is true; fail it where services are required."""
+    """Skip the test unless `present` is true; fail it if services are required."""
     if present:
         return
     if os.environ.get("NCPS_REQUIRE_SERVICES") == "1":
@@ -23,7 +22,7 @@ def require(present: object, what: str) -> None:
 
 
 def cache_directory() -> Path:
-    """The directory in which `.ci/run` keeps downloads for the tests."""
+    """Return the directory in which `.ci/run` keeps downloads for the tests."""
     named = os.environ.get("NCPS_TEST_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "ncps-tests"
 
@@ -31,12 +30,12 @@ def cache_directory() -> Path:
 def unpacked(name: str, program: str, *libraries: str) -> tuple[str, ...]:
     """Return the command of a program in a tree of `aptroot.sh`; empty without the whole tree.
 
-    The program runs through the loader of its own tree, with the libraries there. `{applet}` in
-    the command is the name under which the program sees itself.
+    The program runs with the loader and the libraries of its own tree. `{applet}` in the command
+    is the name that the program sees as its own.
 
     :param name: of the tree, in the directory for downloads.
-    :param program: where it lies in the tree.
-    :param libraries: directories in the tree that hold more libraries than the usual one.
+    :param program: its path in the tree.
+    :param libraries: directories in the tree with further libraries.
     """
     root = cache_directory() / name
     loaders = [*root.glob("usr/lib64/ld-linux-*.so.2"), *root.glob("usr/lib/ld-linux-*.so.1")]

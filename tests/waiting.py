@@ -1,4 +1,4 @@
-"""Waiting for other programs: they tell us nothing, so tests ask them again and again."""
+"""Waits for other programs by polling."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Protocol
 DEADLINE = 20.0  # seconds for anything that should happen soon
 POLL_S = 0.02
 LONGEST_POLL_S = 0.1
-"""Each question costs a daemon up to 0.01 s of a processor. A long wait asks less often."""
+"""Seconds between polls at first, and later. A poll costs a daemon up to 0.01 s of CPU time."""
 PORTS = 200
-"""Ports of one process; sixty processes have some at once."""
+"""Ports of one process; sixty processes can have some at the same time."""
 TAIL = 40  # lines of a log in an error
 
 
@@ -28,7 +28,7 @@ class Logged(Protocol):
 
     @property
     def log(self) -> str:
-        """Everything that it has printed so far."""
+        """Its output so far."""
         ...
 
 
@@ -58,9 +58,9 @@ def wait_until(
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now, and that nobody else will take soon.
+    """Return a loopback port that is free now, and that no other process will use soon.
 
-    A daemon takes seconds to listen, and a server may be stopped for a while.
+    A daemon needs seconds until it listens, and a server may be stopped for a while.
     """
     ports = _ports(os.getpid())
     for port in islice(ports, PORTS):
@@ -71,10 +71,10 @@ def free_port() -> int:
 
 @cache
 def _ports(pid: int) -> Iterator[int]:
-    """Return the ports that this process alone gives away, the one given longest ago first.
+    """Return the ports that only this process uses, the least recently used first.
 
-    They lie below the kernel's ephemeral ports (32768 and up), which outgoing connections take. The
-    lock of a file says that a part of them is taken; it ends with the process.
+    They are below the kernel's ephemeral ports (32768 and up), which outgoing connections use. A
+    locked file reserves a group of them until the process ends.
     """
     del pid  # a forked process has ports of its own
     directory = Path(tempfile.gettempdir(), "ncps-test-ports")
@@ -91,16 +91,16 @@ def _ports(pid: int) -> Iterator[int]:
 
 
 def listens(port: int) -> bool:
-    """Whether a program accepts connections on a port of this machine."""
+    """Return whether a program accepts connections on a port of this machine."""
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def listens_at(path: Path) -> bool:
-    """Whether a program accepts connections at a socket of this machine.
+    """Return whether a program accepts connections at a UNIX socket.
 
-    The file is there a moment before.
+    The file exists a moment before.
     """
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)

@@ -1,7 +1,7 @@
 """Run storms: `python -m tests.chaos --seed 7 8 9 --requests 10000 --clients 64 --long`.
 
-With `--replicas 3` over three replicas: `… --replicas 3 --database mariadb`. It ends with the
-table as docs/testing.md has it.
+`--replicas 3 --database mariadb` runs them over three replicas. The output ends with the table of
+docs/testing.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DATABASES = {name.lower(): name for name in SERVERS}
 
 
 def main() -> int:
-    """Print what happens and the table; 1 if a promise was broken."""
+    """Print the events and the table; return 1 if a promise was broken."""
     options = _options()
     make = crowd.long if options.long else crowd.short
     scale = make(options.requests) if options.requests else make()

@@ -1,4 +1,4 @@
-"""How the clients of a chaos run ask: who is asked, how often, and what any answer must not be."""
+"""Requests of the clients in a storm: the daemon, the repetitions, and forbidden answers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ LONGEST_WAIT_S = 8.0
 
 
 class Failed(Exception):
-    """A client has given up: what it saw, attempt by attempt."""
+    """A client has given up; the text has the result of each attempt."""
 
 
 @define(eq=False)
 class Asker:
-    """One client's connection, with the patience of Nix.
+    """One client's connection, which repeats requests as Nix does.
 
-    :ivar homes: sets of origins: while one of each is well, the client must get what it asks for.
-    :ivar only: the replica that is to be asked; None: any.
+    :ivar homes: sets of origins: while one of each set is healthy, a request must succeed.
+    :ivar only: the replica that the client asks; None: any.
     """
 
     world: World
@@ -40,7 +40,7 @@ class Asker:
     _door: Door | None = None
 
     async def attempt(self, what: str, thing: Thing, act: Awaitable[None]) -> bool:
-        """Await what a client does; blame the daemon if it fails without an excuse."""
+        """Await a client's action; count a broken promise if it fails without a reason."""
         began = time.monotonic()
         self.homes = (thing.homes,)
         try:
@@ -69,16 +69,16 @@ class Asker:
             self.leave_if_unfinished()
 
     def deny(self, thing: Thing, what: str, homes: Iterable[int] | None = None) -> None:
-        """Judge a 404: only the sour ones deny what there is."""
+        """Check a 404: it is wrong if an origin that is not sour has the object."""
         if frozenset(thing.homes if homes is None else homes) <= frozenset(range(SOURS)):
             self.score.add("absences that upstreams made up")
             return
         self.score.blame("false absences", f"{what} of {thing.path.base_name} ({thing.path.url})")
 
     def deny_narinfo(self, thing: Thing, answer: Answer, since: float) -> None:
-        """Judge a 404 for a narinfo, which may be for want of anybody to ask.
+        """Check a 404 for a narinfo, which is right if no upstream could be asked.
 
-        Then the answer says so, and the world that nobody was well who could have been asked.
+        Then X-Cache says so, and no origin with the object was healthy.
         """
         mark, now = answer.headers.get("x-cache"), time.monotonic()
         homes = thing.homes if mark == "unsure" else ANYWHERE
@@ -90,7 +90,7 @@ class Asker:
             self.deny(thing, f"narinfo ({mark})")
 
     async def patiently(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask up to five times more until the answer is no server error.
+        """Repeat a request up to five times until the answer is no server error.
 
         Raises Failed if all attempts end with a server error or a cut.
         """
@@ -114,7 +114,7 @@ class Asker:
         raise Failed(" ".join(saw))
 
     def wait_of(self, answer: Answer, usual: float) -> float:
-        """Seconds after which to come again."""
+        """Return the seconds until the next attempt."""
         after = answer.headers.get("retry-after", "")
         wait = max(usual, float(after)) if after.isdigit() else usual
         return min(wait, LONGEST_WAIT_S)
@@ -122,7 +122,7 @@ class Asker:
     async def ask(
         self, target: str, *, method: str = "GET", headers: dict[str, str] | None = None
     ) -> Answer:
-        """Ask, waiting as long as the daemon is down.
+        """Send a request; wait while the daemon is down.
 
         Raises Cut if the connection breaks before the head of the answer has come, Failed if
         nothing comes or the answer is not HTTP.
@@ -158,7 +158,7 @@ class Asker:
             self.score.blame("internal errors", f"503 without Retry-After for {what}")
 
     def connect(self, *, is_slow: bool = False) -> Connection:
-        """Turn to the next daemon, which is then the one that answers."""
+        """Connect to the next daemon."""
         self.close()
         self._door = self.doors.next(self.only)
         self._connection = Connection(self._door.port, is_slow=is_slow)
@@ -170,12 +170,12 @@ class Asker:
         return 0 if self._door is None else self._door.number
 
     def leave_if_unfinished(self) -> None:
-        """Drop a connection on which more would come."""
+        """Close a connection whose answer was not read to its end."""
         if self._connection is not None and not self._connection.is_fresh:
             self.close()
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

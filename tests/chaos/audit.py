@@ -1,4 +1,4 @@
-"""The audit of a chaos run: what lies in the store and in the database, and what was fetched."""
+"""The checks at the end of a storm: the store, the database, the log and the downloads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Stored:
 
     :param files: size and hash of each NAR by its file name.
     :param rows: hash part of a store path or None, name, extension and size.
-    :param set_aside: how many files were found wrong and kept for an operator.
+    :param set_aside: number of files in the quarantine.
     """
 
     files: dict[str, tuple[int, str]]
@@ -40,7 +40,7 @@ class Stored:
 
 
 def local(daemon: Daemon) -> Stored:
-    """Read a directory and a file of SQLite."""
+    """Read a storage directory and its SQLite file."""
     files = {path.name: path.read_bytes() for path in daemon.stored_nars()}
     with closing(sqlite3.connect(daemon.directory / "catalog.sqlite")) as database:
         rows = database.execute(ROWS).fetchall()
@@ -49,17 +49,17 @@ def local(daemon: Daemon) -> Stored:
 
 
 def hashed(files: dict[str, bytes]) -> dict[str, tuple[int, str]]:
-    """Size and hash of files."""
+    """Return the size and hash of files."""
     return {
         name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()
     }
 
 
 def examine_store(stored: Stored, world: World, planted: dict[str, set[str]], score: Score) -> None:
-    """Compare every stored NAR with the truth, with its name and with its row.
+    """Compare every stored NAR with the right bytes, with its name and with its row.
 
-    :param planted: hashes of bytes that were laid there, by name: where no row promises them, they
-        lie there for the daily sweep, which takes what is older than a day.
+    :param planted: hashes of planted bytes, by name. Without a row they may stay for the daily
+        sweep, which removes files that are older than a day.
     """
     recorded = {f"{name}.nar" + (f".{end}" if end else "") for _, name, end, _ in stored.rows}
     files = {
@@ -94,7 +94,7 @@ def examine_store(stored: Stored, world: World, planted: dict[str, set[str]], sc
 
 
 def examine_log(daemon: Daemon, score: Score) -> None:
-    """Look for what nobody expected."""
+    """Count unexpected errors in the log."""
     log = daemon.log
     for mark in ALARMS:
         at = log.find(mark)
@@ -103,9 +103,9 @@ def examine_log(daemon: Daemon, score: Score) -> None:
 
 
 def examine_refusals(world: World, log: str, score: Score) -> None:
-    """A client gets no 206 only where one was cut off with wrong bytes of the file shortly before.
+    """Check that a client gets no 206 only if one was cut off after wrong bytes shortly before.
 
-    All clients here have one address, so it may have been another one.
+    All clients here have one address, so it may have been another client.
     """
     cuts: dict[str, list[float]] = {}
     for line in log.splitlines():
@@ -121,23 +121,22 @@ def examine_refusals(world: World, log: str, score: Score) -> None:
 def count_downloads(
     world: World, kills: list[float], damages: dict[str, list[float]], log: str, score: Score
 ) -> None:
-    """Count whole transfers of each object from healthy origins, and how many are unexplained.
+    """Count complete transfers of each object from healthy origins, and those without a reason.
 
-    After the first, each needs a reason: the stored file was damaged since, or the daemon was
-    killed so soon after the transfer before that it may have lost it, or the one upstream was so
-    late with its head that the other was asked as well, as the log has it, or a false narinfo of it
-    was told, as the weather has it: each may cost one. A server behind the daemons that was away
-    explains what it kept from being stored, recorded or seen. So may each further URL that somebody
-    had asked for it by until then: under two names it lies twice.
+    Each of these reasons explains one more transfer: the stored file was damaged; the daemon was
+    killed soon after the transfer before, and may have lost it; an upstream was so late with its
+    head that ncps asked another one, and the log says so; an origin sent a false narinfo. A server
+    that was away explains each transfer whose bytes could not be stored, recorded or seen. Each
+    further URL by which a client asked for the file explains one, because ncps stores it twice.
 
-    :param damages: when the stored bytes were damaged, by their true hash.
+    :param damages: times of the damage to stored bytes, by their right hash.
     """
     begun: dict[str, list[float]] = {}
     for visit in world.clean_visits():
         sha256 = world.by_target.get(visit.target)
         if sha256 is None or visit.method != "GET":
             continue
-        # A 200 to a Range request goes on with what there was, at a server without ranges.
+        # A 200 to a Range request continues a transfer from a server without ranges.
         is_begun_anew = visit.status == 200 and visit.request.range is None
         if is_begun_anew and visit.outcome == "done":
             begun.setdefault(sha256, []).append(visit.began)
@@ -170,10 +169,10 @@ def count_downloads(
 
 
 def _costs(trouble: tuple[float, float], before: float, after: float) -> bool:
-    """Whether a server's absence explains that a file was fetched again.
+    """Return whether a server's absence explains that a file was fetched again.
 
-    Either the bytes of the first time could not be kept or recorded, or it could not be seen the
-    second time that they are there, or who fetches them.
+    Either the first bytes could not be stored or recorded, or the replica could not see them or
+    their download the second time.
     """
     begins, ends = trouble
     is_lost = begins < before + JUST_BEFORE_S and before - 1 < ends + RECOVERY_S
@@ -181,7 +180,7 @@ def _costs(trouble: tuple[float, float], before: float, after: float) -> bool:
 
 
 def _hedged(world: World, log: str) -> Counter[str]:
-    """How often each file was asked for at a second upstream because the first was late."""
+    """Count for each file the requests to a second upstream because the first was late."""
     lines = [json.loads(line) for line in log.splitlines() if "is asked, too" in line]
     targets = [world.by_target.get(f"/{line['url']}") for line in lines]
     return Counter(sha256 for sha256 in targets if sha256 is not None)

@@ -1,4 +1,4 @@
-"""The bucket of a chaos run: damage to it, and what lies there and in the database at the end."""
+"""The bucket of a storm: damage to it, and its objects and rows at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Bucket(Place):
     """The objects of several replicas. OSError while the server is away.
 
     :param name: of the bucket.
-    :param world: knows the right bytes, whose digest an object of others may bear.
+    :param world: knows the right bytes; an object with wrong bytes may have their digest.
     """
 
     def __init__(self, backends: Backends, name: str, world: World) -> None:
@@ -55,7 +55,7 @@ class Bucket(Place):
         self._request("PUT", name, self.read(name)[:size])
 
     def put(self, name: str, content: bytes, chance: Random) -> None:
-        """Lay an object there, under the digest of the right bytes, or under none."""
+        """Write an object, with the digest of the right bytes, or with none."""
         named = self._world.named(f"nar/{name}")
         metadata = {}
         if named is not None and chance.random() < 0.5:
@@ -63,12 +63,12 @@ class Bucket(Place):
         self._request("PUT", name, content, metadata)
 
     def set_aside(self) -> int:
-        """How many objects were set aside."""
+        """Return the number of objects in the quarantine."""
         return len(self._s3.sizes(self._name, QUARANTINE))
 
 
 def in_bucket(bucket: Bucket, backends: Backends, database: str) -> Stored:
-    """Read a bucket and a database, which nobody uses any more."""
+    """Read a bucket and a database that no daemon uses any more."""
     files = {name: bucket.read(name) for name in bucket.stored()}
     rows = [tuple(row) for row in backends.database.execute(ROWS, database)]
     return Stored(hashed(files), rows, bucket.set_aside())

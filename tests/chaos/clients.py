@@ -1,10 +1,10 @@
-"""The clients of a chaos run: they behave like Nix, and know what they should have got.
+"""The clients of a storm: they behave like Nix, and check each answer.
 
-An install is a narinfo and its NAR, each asked for up to five times more when cut or told to come
-again; a NAR that was cut goes on by Range from the byte there is, without If-Range, as Nix does.
-Some know the URL of a NAR from before and ask for it without its narinfo. Others read slowly,
-leave early, ask for heads or for pieces. Every answer that looks complete is compared with the
-truth: with what the name in its URL says, where that is a hash of something that there is.
+An install is a narinfo and its NAR. A client repeats a request up to five times after a cut or a
+server error, and resumes a cut NAR by Range, without If-Range, as Nix does. Some clients know the
+URL of a NAR and ask for it without its narinfo. Others read slowly, leave early, send HEAD or ask
+for pieces. Every answer that looks complete is compared with the right bytes: those that the hash
+in its URL names.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from tests.chaos.http import Answer, Cut
 from tests.chaos.things import Thing
 
 SLOW_S = 3.0
-"""How long a slow reader lingers in all."""
+"""Seconds for which a slow reader pauses in total."""
 
 STORED_S = 5.0
-"""For how long after a client got a NAR its narinfo may have an upstream's FileHash and
+"""Seconds after a client got a NAR in which its narinfo may have an upstream's FileHash and
 FileSize."""
 
 
 @define(eq=False)
 class Client(Asker):
-    """One client; `run` does one of the things that clients do.
+    """One client; `run` does one of its actions.
 
-    :param number: of the operation, for the details.
+    :param number: number of the action, for messages.
     """
 
-    # Acts of clients
+    # Actions of clients
 
     async def run(self, number: int, chance: Random) -> None:
-        """Do one thing, and note whether it should have worked."""
+        """Do one action, and note whether it should have succeeded."""
         kinds: list[tuple[float, str, Callable[[Thing, Random], Awaitable[None]]]] = [
             (0.58, "installs", self.install),
             (0.66, "remembered URLs", self.remember),
@@ -64,7 +64,7 @@ class Client(Asker):
         await self._ask_absent(chance.choice(self.world.absent), "false presences")
 
     async def _ask_strangers(self, chance: Random) -> None:
-        """Ask a replica for what only another replica's key vouches for."""
+        """Ask a replica for a path that only a key of another replica has signed."""
         self.score.add("untrusted paths")
         self.only = chance.choice(
             [door.number for door in self.doors.all if door.number != TRUSTING]
@@ -73,23 +73,23 @@ class Client(Asker):
         await self._ask_absent(thing.path.digest, "wrong narinfos")
 
     def choose(self, thing: Thing) -> None:
-        """Turn to the daemons that can have an object."""
+        """Choose an object, and the daemons that can have it."""
         self.only = TRUSTING if thing.is_private and self.doors.are_many else None
 
     def _choose(self, chance: Random) -> Thing:
-        """Some things are asked for much more than others."""
+        """Choose an object, some much more often than others."""
         things = self.world.things
         if chance.random() < 0.3:
             return things[int(len(things) * chance.random() ** 3)]
         return chance.choice(things)
 
     async def install(self, thing: Thing, _chance: Random) -> None:
-        """Narinfo and NAR, whole."""
+        """Fetch a narinfo and its complete NAR."""
         url = await self.narinfo(thing)
         await self.nar(thing, url)
 
     async def remember(self, thing: Thing, chance: Random) -> None:
-        """A NAR without its narinfo, for a client that knows its URL from before."""
+        """Fetch a NAR without its narinfo, by a URL that the client knows."""
         url = self.world.remembered(thing, chance)
         if not url:
             return
@@ -99,7 +99,7 @@ class Client(Asker):
         await self.nar(thing, url)
 
     async def read_slowly(self, thing: Thing, chance: Random) -> None:
-        """An install over a thin line."""
+        """Install a path over a slow line."""
         url = await self.narinfo(thing)
         self.connect(is_slow=True)
         try:
@@ -108,7 +108,7 @@ class Client(Asker):
             self.close()
 
     async def leave_early(self, thing: Thing, chance: Random) -> None:
-        """An install that somebody interrupts."""
+        """Begin to install a path, and leave."""
         url = await self.narinfo(thing)
         enough = chance.randint(0, len(thing.file))
         got = 0
@@ -124,7 +124,7 @@ class Client(Asker):
         self.close()
 
     async def head(self, thing: Thing, _chance: Random) -> None:
-        """HEAD of a NAR."""
+        """Send HEAD for a NAR."""
         url = await self.narinfo(thing)
         sizes = {str(len(file)) for file in self._behind(thing, url)}
         answer = await self.patiently(lambda: self.ask("/" + url, method="HEAD"))
@@ -135,7 +135,7 @@ class Client(Asker):
             self.score.blame("lies", f"HEAD says {length} for {thing.path.nar_target}")
 
     async def piece(self, thing: Thing, chance: Random) -> None:
-        """A piece of a NAR, with and without If-Range."""
+        """Ask for a piece of a NAR, with and without If-Range."""
         url = await self.narinfo(thing)
         files = self._behind(thing, url)
         self.homes = self._homes_behind(thing, url)
@@ -187,7 +187,7 @@ class Client(Asker):
             self.leave_if_unfinished()
 
     async def touch(self, url: str) -> None:
-        """Ask for a NAR by its URL; every answer but a lie is right."""
+        """Ask for a NAR by its URL; every answer without wrong bytes is right."""
         named = self.world.named(url)
         self.world.ask_for(url, [] if named is None else named[1])
         try:
@@ -200,10 +200,10 @@ class Client(Asker):
         finally:
             self.leave_if_unfinished()
 
-    # The two questions
+    # The two requests
 
     async def narinfo(self, thing: Thing) -> str:
-        """Ask for a narinfo until it comes. Raises Failed if it does not, or has no URL."""
+        """Ask for a narinfo until it comes. Raises Failed if it does not come or has no URL."""
         target = f"/{thing.path.digest}.narinfo"
         texts: list[bytes] = []
         asked = time.monotonic()
@@ -241,7 +241,7 @@ class Client(Asker):
         return url
 
     def _check_file(self, thing: Thing, fields: dict[str, str], asked: float) -> None:
-        """FileHash and FileSize are true once somebody can know."""
+        """Check FileHash and FileSize, once the daemon has had the bytes."""
         if not thing.is_told_truly(fields.get("FileHash"), fields.get("FileSize")):
             facts = f"{fields.get('FileHash')}, {fields.get('FileSize')}"
             self.world.untrue.add(fields["URL"])
@@ -257,7 +257,7 @@ class Client(Asker):
         *,
         pause: Callable[[], float] | None = None,
     ) -> None:
-        """Fetch a NAR to its end, going on where it was cut. Raises Failed if it cannot be had."""
+        """Fetch a NAR to its end and resume it after cuts. Raises Failed if that is impossible."""
         got = bytearray()
         saw: list[str] = []
         files, homes = self._named(thing, url), self.homes
@@ -295,7 +295,7 @@ class Client(Asker):
                         return
                     if start == 0 or first_life == self.world.lives:
                         raise Failed(f"the rest of another file from {start}: {' '.join(saw)}")
-                    # The daemon was killed in between and has forgotten what it had passed on.
+                    # The daemon was killed in between and does not know the bytes that it had sent.
                     self.score.add("ends of another file after a kill")
                     got.clear()
             except Cut as error:
@@ -303,8 +303,8 @@ class Client(Asker):
                 del error
             self.homes = ((thing.homes_of(bytes(got)) or thing.homes),) if got else homes
             if not any(file.startswith(got) for file in files):
-                # Wrong bytes of an upstream were passed on and then broken off, visibly. Nix would
-                # go on from there, find the hash wrong and ask anew; so do we.
+                # Wrong bytes of an upstream were passed on before the cut. Nix would
+                # resume there, find the wrong hash and ask again; so does this client.
                 self.score.add("broken off after wrong bytes")
                 got.clear()
             self.leave_if_unfinished()
@@ -315,7 +315,7 @@ class Client(Asker):
     async def _read(
         self, answer: Answer, got: bytearray, pause: Callable[[], float] | None
     ) -> None:
-        """Append what comes to what there is, with pauses of 3 s in all."""
+        """Append the received bytes to the known ones, with pauses of 3 s in total."""
         slept = 0.0
         async for piece in answer.pieces():
             got += piece
@@ -325,21 +325,21 @@ class Client(Asker):
                 await asyncio.sleep(nap)
 
     def _named(self, thing: Thing, url: str) -> list[bytes]:
-        """The files of an object that may lie behind a URL: its name says which, if it is true."""
+        """Return the files of an object that may be behind a URL, by the hash in its name."""
         named = self.world.named(url)
         return named[1] if named is not None and named[0] is thing else thing.files
 
     @staticmethod
     def _kept(answer: Answer, got: bytearray) -> int:
-        """Drop the kept bytes if the answer begins the file anew; return how many are kept."""
+        """Drop the kept bytes if the answer begins the file again; return how many are kept."""
         if answer.status == 200:
             got.clear()
         return len(got)
 
     def _is_misled(self, url: str, answer: Answer) -> bool:
-        """Whether the whole came instead of the rest, as for those who have wrong bytes.
+        """Return whether the complete file came instead of the rest, as after wrong bytes.
 
-        Somebody at our address must have had some: `audit.examine_refusals` looks for it.
+        A client at this address must have received some: `audit.examine_refusals` checks it.
         """
         if answer.status != 200 or answer.headers.get("accept-ranges") != "none":
             return False
@@ -348,27 +348,27 @@ class Client(Asker):
         return True
 
     def _behind(self, thing: Thing, url: str) -> list[bytes]:
-        """The files that may lie behind a URL: one, once somebody has seen it."""
+        """Return the files that may be behind a URL: only one, once a client has seen it."""
         seen = self.world.behind.get(url)
         return self._named(thing, url) if seen is None else [seen[0]]
 
     def _homes_behind(self, thing: Thing, url: str) -> tuple[frozenset[int], ...]:
-        """The origins that have the file of a URL, for a client that wants a part of it.
+        """Return the origins that have the file of a URL, for a client that wants a part of it.
 
-        Where the name does not tell which of two files it is, an origin that has the one must have
-        been well, and one that has the other.
+        If the name may stand for two files, an origin with the one and an origin with the other
+        must have been healthy.
         """
         if self.world.named(url) is None or url in self.world.untrue - self.world.behind.keys():
-            return (frozenset(),)  # a narinfo that was false has named a file that nobody has
+            return (frozenset(),)  # a false narinfo has named a file that no origin has
         return tuple(thing.homes_of(file) for file in self._behind(thing, url))
 
     def _compare(self, url: str, got: bytes) -> None:
-        """Bytes behind a URL never change: compare them with the first ones seen there."""
+        """Compare bytes with the first ones behind the same URL, because these never change."""
         if got != self.world.behind.setdefault(url, (got, time.monotonic()))[0]:
             self.score.blame("lies", f"{url} stands for other bytes than before")
 
     def _judge(self, files: list[bytes], got: bytes, start: int, url: str) -> None:
-        """Judge what came after `start` in an answer that looked complete."""
+        """Check the bytes after `start` of an answer that looked complete."""
         if got[start:] not in {file[start:] for file in files}:
             sizes = " or ".join(str(len(file)) for file in files)
             self.score.blame("lies", f"{url} from {start}: up to {len(got)} bytes of {sizes}")

@@ -1,4 +1,4 @@
-"""The crowd of a chaos run: clients by the number, what happens meanwhile, and the fine weather."""
+"""The common part of all storms: clients, events beside them, and the checks afterwards."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ OPTIONS = (
     *("--cache-download-resume-timeout", "15s"),
     *("--cache-quarantine-max-count", "10000"),
 )
-"""Patience cut short, so that a run is long in requests and not in waiting; and all that is set
-aside is kept, to be counted."""
+"""Short timeouts, so that a storm does not wait long; and a quarantine without limits, so that its
+files can be counted."""
 
 DAMAGE_EVERY = 15
-"""Requests from one damage to a stored file to the next."""
+"""Number of requests between two damages to stored files."""
 
 
 @frozen(kw_only=True)
 class Scale:
     """How large a run is.
 
-    :param kills: at which shares of the requests a daemon is ended: SIGKILL, but for `asks`.
-    :param asks: at which of them by SIGTERM.
+    :param kills: shares of the requests after which a daemon is ended, by SIGKILL except in `asks`.
+    :param asks: those of them after which it is ended by SIGTERM.
     :param turn_s: see `weather`.
     """
 
@@ -53,12 +53,12 @@ class Scale:
 
 
 def short(requests: int = 300, clients: int = 16) -> Scale:
-    """The form that is part of every test run."""
+    """Return the scale of the short storms, which are part of every test run."""
     return Scale(requests=requests, clients=clients, things=90, kills=(0.4,), turn_s=5.0)
 
 
 def long(requests: int = 10_000, clients: int = 64) -> Scale:
-    """The form that finds what the short one does not."""
+    """Return the scale of the long storms, which find more faults."""
     return Scale(
         requests=requests,
         clients=clients,
@@ -71,10 +71,10 @@ def long(requests: int = 10_000, clients: int = 64) -> Scale:
 
 @define(eq=False)
 class Crowd(ABC):
-    """The common part of chaos runs; see `storm` and `sister`.
+    """The common part of storms; see `storm` and `sister`.
 
     :param directory: for the daemons; empty.
-    :param tell: is told what happens.
+    :param tell: is called with each event.
     :param away_answer: the daemons' answer while no upstream can be asked: absent or error.
     """
 
@@ -106,7 +106,7 @@ class Crowd(ABC):
         return Client(self.world, self.score, self.doors)
 
     async def weather(self, *happenings: Coroutine[Any, Any, None]) -> None:
-        """Let it storm, with these beside it, until all requests are done; then see all well."""
+        """Run the clients beside these until all requests are done; then check all objects."""
         self.world.may_be_absent = self.away_answer == "absent"
         await self.vandal.prepare()
         await self._fetch(self.world.things[0])
@@ -116,7 +116,7 @@ class Crowd(ABC):
         beside = asyncio.gather(self._damage_now_and_then(), *happenings)
         crowd = asyncio.gather(*(self._go_on() for _ in range(self.scale.clients)))
         try:
-            # Where nobody starts again what was ended, clients would wait for ever.
+            # If a daemon were not started again, clients would wait for ever.
             await asyncio.wait([crowd, beside], return_when=asyncio.FIRST_EXCEPTION)
             await beside
             await crowd
@@ -129,7 +129,7 @@ class Crowd(ABC):
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody asks any more: then nothing more needs to happen."""
+        """Return whether all requests are done: then no more events are needed."""
         return self._done >= self.scale.requests
 
     async def _fetch(self, thing: Thing) -> bool:
@@ -187,12 +187,12 @@ class Crowd(ABC):
         door.up.set()
 
     async def heal(self) -> None:
-        """In fine weather everything can be had."""
+        """Check with healthy origins that all objects can be fetched."""
         limit = asyncio.Semaphore(8)
 
         async def fetch(thing: Thing) -> None:
             async with limit:
-                for _ in range(8):  # as long as absences are remembered and breakers open
+                for _ in range(8):  # until absences are forgotten and breakers closed
                     if await self._fetch(thing):
                         return
                     await asyncio.sleep(2)
@@ -202,7 +202,7 @@ class Crowd(ABC):
         client = self.client()
         stored = await asyncio.to_thread(self.vandal.place.stored)
         for name in sorted(self.vandal.names.union(stored)):
-            # Files that no narinfo names any more heal, and files without a row get one, if asked
-            # for.
+            # A request heals a file that no narinfo names any more, and gives a row to a file
+            # without one.
             await client.touch(f"nar/{name}")
         client.close()

@@ -1,4 +1,4 @@
-"""Damage to stored NARs behind the daemon's back, and what it excuses."""
+"""Damage to stored NARs that the daemon does not see, and its effect on the rules."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.chaos.world import World
 from tests.system.caches import EXTENSIONS
 
 PLANTED_AT_FIRST = 0.08
-"""Share of the names at which a file lies before anybody has asked for anything."""
+"""Share of the names that have a planted file before the first request."""
 
 
 class Place(Protocol):
-    """Where NARs lie: a directory or a bucket. OSError if something else is at work there."""
+    """A place with NARs: a directory or a bucket. OSError if another program interferes."""
 
     def stored(self) -> list[str]:
-        """The file names of the NARs there."""
+        """Return the file names of the NARs there."""
 
     def read(self, name: str) -> bytes: ...
 
@@ -33,7 +33,7 @@ class Place(Protocol):
     def truncate(self, name: str, size: int) -> None: ...
 
     def put(self, name: str, content: bytes, chance: Random) -> None:
-        """Lay another object there, whether there is one or not."""
+        """Write an object, also in place of another one."""
 
 
 class Directory(Place):
@@ -76,7 +76,7 @@ class Directory(Place):
 
 
 def other_bytes(content: bytes, chance: Random) -> bytes:
-    """Bytes of the same size that are others: all of them, or a few near the end."""
+    """Return wrong bytes of the same size: all of them differ, or a few near the end."""
     if chance.random() < 0.5 or len(content) < 100:
         return chance.randbytes(len(content))
     at = chance.randrange(len(content) - 50)
@@ -85,11 +85,11 @@ def other_bytes(content: bytes, chance: Random) -> bytes:
 
 @define(eq=False)
 class Vandal:
-    """Deletes and truncates stored NARs, replaces them, and lays others where none is yet.
+    """Deletes, truncates and replaces stored NARs, and plants files where none is yet.
 
-    :ivar damages: when stored bytes were damaged or may have been, by their true hash.
-    :ivar names: files it had a hand in.
-    :ivar planted: hashes of what lies there by its doing, by the file's name.
+    :ivar damages: times of the damage to stored bytes, by their right hash.
+    :ivar names: damaged files.
+    :ivar planted: hashes of planted files, by name.
     """
 
     world: World
@@ -102,17 +102,17 @@ class Vandal:
 
     @classmethod
     def of(cls, seed: int, world: World, score: Score, place: Place) -> Self:
-        """Return the one that goes with a seed."""
+        """Return the vandal of a seed."""
         return cls(world, score, place, Random(f"{seed}/damage"))
 
     async def prepare(self) -> None:
-        """Plant some before anybody asks."""
+        """Plant some files before the first request."""
         for thing in self.world.things:
             if self.chance.random() < PLANTED_AT_FIRST:
                 await self._plant(thing)
 
     async def act(self) -> None:
-        """Do one thing."""
+        """Do one damage."""
         what = self.chance.random()
         unseen = [t for t in self.world.things if t.path.digest not in self.world.shown]
         if what < 0.25 and unseen:
@@ -136,12 +136,12 @@ class Vandal:
             else:
                 await self._put(name, content)
                 self.score.add("stored files replaced")
-        except OSError:  # it has gone meanwhile, or the place is away
+        except OSError:  # the file is gone, or the place is away
             return
         self._note(name)
 
     async def _plant(self, thing: Thing) -> None:
-        """Lay other bytes under a name that the object has or will have."""
+        """Write wrong bytes under a name that the object has or will have."""
         path = self.chance.choice(thing.paths)
         nar_name = thing.facts["NarHash"].removeprefix("sha256:")
         extension = EXTENSIONS[path.compression]
@@ -162,11 +162,11 @@ class Vandal:
         await asyncio.to_thread(self.place.put, name, other, self.chance)
 
     def _lay(self, name: str, content: bytes) -> None:
-        """Remember what will lie there by our doing."""
+        """Remember the planted file."""
         self.planted.setdefault(name, set()).add(hashlib.sha256(content).hexdigest())
 
     def _note(self, name: str) -> None:
-        """From now on the file may be fetched again, and its narinfo be an upstream's word."""
+        """Note that the file may be fetched again, and that its narinfo may be an upstream's."""
         url = f"nar/{name}"
         self.names.add(name)
         self.world.whole.pop(url, None)

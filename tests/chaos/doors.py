@@ -1,4 +1,4 @@
-"""Where clients knock: at the one daemon, or at several replicas in turn."""
+"""The daemons that clients ask: one, or several replicas in turn."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from attrs import define, field
 
 LIED_TO, TRUSTING = 0, 2
-"""Of three replicas: the one that has a liar of its own, and the one that trusts a key more."""
+"""Of three replicas: the one with the swapper, and the one that trusts one more key."""
 
 
 @define(eq=False)
 class Door:
     """A daemon as clients see it.
 
-    :param number: of the replica; 0 for one that is alone.
-    :ivar up: whether it is up; clients that find nobody wait here as `systemd` users would.
+    :param number: number of the replica; 0 for a single daemon.
+    :ivar up: set while the daemon runs; clients wait for it.
     """
 
     number: int
@@ -25,7 +25,7 @@ class Door:
 
 
 class Doors:
-    """The daemon of the next request: each in turn, as with a name of several addresses."""
+    """Chooses the daemon of the next request: each in turn, as a name with several addresses."""
 
     def __init__(self, ports: Sequence[int]) -> None:
         self.all = [Door(number, port) for number, port in enumerate(ports)]
@@ -33,11 +33,11 @@ class Doors:
 
     @property
     def are_many(self) -> bool:
-        """Whether a client asks another one each time."""
+        """Whether there are several daemons."""
         return len(self.all) > 1
 
     def next(self, only: int | None = None) -> Door:
-        """The next one that is up, or `only` that one, whether or not it is."""
+        """Return the next daemon that runs, or the daemon `only`, also if it does not run."""
         if only is not None:
             return self.all[only]
         for _ in self.all:

@@ -1,10 +1,10 @@
-"""Throw mutated bytes at every parser: `python -m tests.chaos.fuzz --runs 100000 [TARGET ...]`.
+"""Feed mutated bytes to every parser: `python -m tests.chaos.fuzz --runs 100000 [TARGET ...]`.
 
-With `atheris` installed (PyPI) mutations are guided by coverage, else they are plain: flipped,
+With `atheris` installed (PyPI) coverage guides the mutations. Otherwise they are plain: flipped,
 dropped, repeated and spliced pieces of good inputs. Each target runs in a process of its own with
-a bounded number of inputs. A finding is any error other than those the parser documents, an input
-that takes longer than SLOW_S, or a value that does not survive being written and read again; its
-input is printed and its file kept.
+a bounded number of inputs. A finding is an error that the parser does not document, an input that
+takes longer than SLOW_S, or a value that differs after it was written and read again. The input of
+a finding is printed and its file kept.
 """
 
 from __future__ import annotations
@@ -122,14 +122,14 @@ def _mutate(chance: Random, seeds: Sequence[bytes]) -> bytes:
     return bytes(data)
 
 
-# The targets: each returns what to do with an input, and good inputs to begin with. They import
-# what they test themselves, so that it can be instrumented.
+# The targets: each returns a function for an input, and good inputs. A target imports the tested
+# modules itself, so that they can be instrumented.
 
 Target = tuple[Callable[[bytes], object], Sequence[bytes]]
 
 
 def narinfo() -> Target:
-    """Narinfos, and what is made of them."""
+    """Narinfos, and the values that are made from them."""
     from ncps.cache.narinfo.record import parse_sidecar
     from ncps.errors import Malformed
     from ncps.nix.narinfo import NarInfo
@@ -160,7 +160,7 @@ def narinfo() -> Target:
 
 
 def _trees() -> list[bytes]:
-    """A few NARs: a file, an executable, a link, and directories of them."""
+    """Return a few NARs: a file, an executable, a link, and directories of them."""
     from tests.system.caches import pack_nar
 
     def text(*tokens: bytes) -> bytes:
@@ -200,7 +200,7 @@ def nar() -> Target:
 
 
 def files() -> Target:
-    """Compressed NARs, in every compression; the first byte says which."""
+    """Compressed NARs; the first byte chooses the compression."""
     from ncps.errors import Corrupt, Malformed
     from ncps.nix.narcheck import NarDigest
     from tests.system.caches import compress
@@ -237,7 +237,7 @@ def cacheinfo() -> Target:
 
 
 def config() -> Target:
-    """Configuration files, from bytes to settings; the first byte says which syntax."""
+    """Configuration files, from bytes to settings; the first byte chooses the syntax."""
     from ncps.settings.load import load
     from ncps.settings.problems import InvalidSettings
     from tests.unit.settings.around import surroundings

@@ -1,4 +1,4 @@
-"""The clients' side of HTTP/1.1, strict about what is complete and what was cut off."""
+"""A strict client of HTTP/1.1 that distinguishes complete answers from cut ones."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import AsyncIterator
 from attrs import define, field
 
 SILENCE_S = 60.0
-"""How long the daemon may send nothing at all before a client calls it hung."""
+"""Seconds without a byte after which an answer counts as hung."""
 
 PIECE = 64 * 1024
 
 
 class Cut(Exception):
-    """The answer ended visibly early, or never began."""
+    """The answer was visibly cut, or never began."""
 
 
 class Refused(Exception):
-    """Nobody listens."""
+    """The connection was refused."""
 
 
 class Hung(Exception):
@@ -35,7 +35,7 @@ class Garbled(Exception):
 class Answer:
     """The head of an answer, and its body while it comes.
 
-    :ivar is_complete: whether the body has ended as its framing says it must.
+    :ivar is_complete: whether the body has ended as its framing says.
     """
 
     status: int
@@ -46,11 +46,11 @@ class Answer:
 
     @property
     def may_go_on(self) -> bool:
-        """Whether another request may follow on the same connection."""
+        """Return whether another request may follow on the same connection."""
         return self.is_complete and self.headers.get("connection", "").lower() != "close"
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises Cut if it ends too early, Hung if nothing comes."""
+        """Yield the body as it comes. Raises Cut if it ends too early, Hung if nothing comes."""
         length = self.headers.get("content-length")
         if not self.has_body:
             pass
@@ -84,12 +84,12 @@ class Answer:
             await _some(self._reader.readexactly(2))
 
     async def whole(self) -> bytes:
-        """The whole body. Raises what `pieces` raises."""
+        """Return the whole body. Raises Cut and Hung as `pieces` does."""
         return b"".join([piece async for piece in self.pieces()])
 
 
 class Connection:
-    """Keeps one connection to the daemon alive, as long as every answer was read to its end.
+    """Keeps one connection to the daemon open while every answer is read to its end.
 
     :param is_slow: ask the kernel for a small receive buffer.
     """
@@ -105,8 +105,8 @@ class Connection:
     ) -> Answer:
         """Send a request and wait for the head of its answer.
 
-        Raises Refused if nobody listens, Hung if nothing comes for `SILENCE_S`, Cut if the
-        connection breaks before the head has come, Garbled if the answer is not HTTP.
+        Raises Refused if the connection is refused, Hung if nothing comes for `SILENCE_S`, Cut if
+        the connection breaks before the head has come, Garbled if the answer is not HTTP.
         """
         if self._last is not None and not self._last.may_go_on:
             self.close()
@@ -116,7 +116,7 @@ class Connection:
         except Cut:
             if not is_reused:
                 raise
-        return await self._once(target, method, headers or {})  # it was stale
+        return await self._once(target, method, headers or {})  # it was closed
 
     async def _once(self, target: str, method: str, headers: dict[str, str]) -> Answer:
         reader, writer = self._streams or await self._connect()
@@ -159,16 +159,16 @@ class Connection:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether something was asked on it, and something else may be."""
+        """Return whether it was used before and may be used again."""
         return self._last is not None and self._last.may_go_on
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing more will come of the last answer, and another may be asked for."""
+        """Return whether the last answer is complete, so that another request may follow."""
         return self._last is None or self._last.may_go_on
 
     def close(self) -> None:
-        """Leave, also before the end of the answer."""
+        """Close the connection, also before the end of the answer."""
         if self._streams is not None:
             self._streams[1].transport.abort()
         self._streams = self._last = None

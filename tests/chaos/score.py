@@ -1,4 +1,4 @@
-"""The score of a chaos run: everything counted, and what counts as broken promises."""
+"""The counts of a storm, and the broken promises."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ MUST_BE_ZERO = {
     "tracebacks": "errors in the log that nobody expected",
     "bad exits": "ends after SIGTERM with another exit code than 0, and starts that failed",
 }
-"""Breaches of promises, and what each means."""
+"""Broken promises, and the meaning of each."""
 
 
 @define
 class Score:
-    """Counts by name; those of `MUST_BE_ZERO` come with details."""
+    """Counts by name; those of `MUST_BE_ZERO` have details."""
 
     counts: Counter[str] = field(factory=Counter)
     details: list[str] = field(factory=list)
 
     def add(self, name: str, number: int = 1) -> None:
-        """Count something ordinary."""
+        """Add to a count."""
         self.counts[name] += number
 
     def most(self, name: str, number: int) -> None:
-        """Keep the largest number of something ordinary."""
+        """Keep the largest value of a count."""
         self.counts[name] = max(self.counts[name], number)
 
     def blame(self, name: str, detail: str, number: int = 1) -> None:
@@ -53,11 +53,11 @@ class Score:
 
     @property
     def broken(self) -> dict[str, int]:
-        """The broken promises."""
+        """Return the broken promises."""
         return {name: self.counts[name] for name in MUST_BE_ZERO if self.counts[name]}
 
     def table(self) -> str:
-        """Everything, one count a line."""
+        """Return all counts, one on each line."""
         ordinary = sorted(set(self.counts) - set(MUST_BE_ZERO))
         rows = [(name, self.counts[name], "") for name in ordinary]
         rows += [(name, self.counts[name], meaning) for name, meaning in MUST_BE_ZERO.items()]

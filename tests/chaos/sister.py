@@ -1,13 +1,13 @@
-"""A chaos run over three replicas: one database, one bucket, one Redis, all of them real.
+"""A storm over three replicas with one real database, one real bucket and one real Redis.
 
-    A   has the swapper among its upstreams, too
-    B   has what all have: the sour ones and the relays
-    C   has the private origin as well, and trusts its key; only C may serve paths that no other key
-        has signed
+    A   has the sour origins, the relays and the swapper as upstreams
+    B   has the sour origins and the relays
+    C   has the sour origins, the relays and the private origin, and trusts its key; only C may
+        serve paths that no other key has signed
 
-Clients ask them in turn. On the way replicas are killed and stand still for longer than leases
-last, the servers are killed, restarted, paused, and refuse, and objects in the bucket are deleted,
-truncated, replaced and planted. Everything except times follows from the seed.
+Clients ask them in turn. Replicas are killed, and stopped for longer than leases last. The servers
+are killed, restarted, paused, and refuse connections. Objects in the bucket are deleted, truncated,
+replaced and planted. The seed determines everything except times.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from tests.cluster.replicas import LEASE_S, Backends, Replica, setting
 
 REPLICAS = 3
 REQUESTS_PER_TROUBLE = 50
-"""How many requests there are for each thing that happens to a replica or to a server."""
+"""Number of requests for each event at a replica or at a server."""
 
 STILL_S = (1.5 * LEASE_S, 3.0 * LEASE_S)
-"""How long a replica stands still, at least and at most."""
+"""Seconds for which a replica is stopped, at least and at most."""
 
 NOTICED_S = 0.5
-"""After this time clients leave a replica that stands still, as a load balancer's check would."""
+"""Seconds after which clients leave a stopped replica, as a load balancer's check would."""
 
 
 @define(eq=False)
 class Sister(Crowd):
-    """A chaos run over three replicas.
+    """A storm over three replicas.
 
     :param database: "PostgreSQL" or "MariaDB".
     """
@@ -95,7 +95,7 @@ class Sister(Crowd):
         try:
             asyncio.run(self._weather())
             self.world.stop()
-            last = self.seed % REPLICAS  # the one whose peers have ended
+            last = self.seed % REPLICAS  # the replica whose peers have ended
             for number in sorted(range(REPLICAS), key=lambda number: number == last):
                 replica = self.replicas[number]
                 left = self._bounds(replica) if number == last else bounds
@@ -127,7 +127,7 @@ class Sister(Crowd):
         await self.heal()
 
     async def _trouble_now_and_then(self) -> None:
-        """Have all kinds of troubles, one after the other, in an order that the seed decides."""
+        """Cause all kinds of troubles, one after the other, in an order that the seed decides."""
         chance = Random(f"{self.seed}/troubles")
         count = max(1, self.scale.requests // REQUESTS_PER_TROUBLE)
         kinds: list[Trouble | str] = [*catalogue(self._backends), "kill", "kill", "ask", "pause"]
@@ -147,7 +147,7 @@ class Sister(Crowd):
                 await self.end(self.replicas[which], self.doors.all[which], asks=what == "ask")
 
     async def _pause(self, which: int, lasts_s: float) -> None:
-        """Have a replica stand still; its leases pass meanwhile."""
+        """Stop a replica for longer than its leases last, and let it continue."""
         replica, door = self.replicas[which], self.doors.all[which]
         self.tell(f"SIGSTOP to {which} for {lasts_s:.1f} s")
         self.score.add("SIGSTOPs")

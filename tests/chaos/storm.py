@@ -1,4 +1,4 @@
-"""A chaos run over one daemon, from start to end: a world, a crowd, kills, damage, the audit."""
+"""A storm over one daemon: origins, clients, kills, damage and the checks at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.e2e.daemon import Daemon
 
 @define(eq=False)
 class Storm(Crowd):
-    """A chaos run over one daemon."""
+    """A storm over one daemon."""
 
     daemon: Daemon = field(init=False)
 

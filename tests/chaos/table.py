@@ -1,4 +1,4 @@
-"""The table of chaos runs as docs/testing.md has it, a column for each seed."""
+"""The table of storms in docs/testing.md, with a column for each seed."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ ORDINARY = (
     "peak memory of the last life, MiB",
     "seconds",
 )
-"""Further counts, in the order of the document; rows that are 0 throughout are left out but for the
-first ones, which every run has."""
+"""Further counts, in the order of the document. A row with only zeros is left out, except the first
+ones, which every storm has."""
 
 
 def _counts(score: Score) -> dict[str, int]:
@@ -60,7 +60,7 @@ def _counts(score: Score) -> dict[str, int]:
     counts["faults drawn"] = sum(faults.values())
     counts["of these, false narinfos under a good signature"] = sum(faults[lie] for lie in LIES)
     counts["of these, narinfos with another path's URL, FileHash and FileSize"] = faults[SWAP]
-    counts["faults drawn"] -= faults[DENIAL]  # of what nobody should have been asked for
+    counts["faults drawn"] -= faults[DENIAL]  # of paths that this replica must not have
     counts["NARs recorded"] = counts.get("rows", 0)
     return counts
 

@@ -1,4 +1,4 @@
-"""Faults that the storms have found, each alone."""
+"""Faults that the storms have found, each in a test of its own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.system.stage import Stage
 
 
 class FindingTests(Stage):
-    """Faults that took a storm to be seen."""
+    """Faults that only a storm had found."""
 
     def test_unfinished_files_of_dead_processes_are_swept(self) -> None:
-        """Unfinished files go at the next start, wherever they lie; those of strangers stay."""
+        """A start removes unfinished files from all directories; files of other programs stay."""
         daemon = self.daemon(self.origin().url)
         daemon.stop()
         places = (daemon.directory / "tmp", daemon.storage / "store" / "tmp")
@@ -39,26 +39,26 @@ class FindingTests(Stage):
         self.assert_served(daemon, path)
 
     def lying(self, path: StorePath, **fields: str) -> Origin:
-        """Return an origin with the cache on it, that says something else of one path."""
+        """Return an origin with a false narinfo of one path."""
         origin = self.mounted()
         origin.serve(f"/{path.digest}.narinfo", path.narinfo(**fields))
         return origin
 
     def late(self, path: StorePath) -> Origin:
-        """Return an honest origin that no hedged request makes the first to answer."""
+        """Return an honest origin that is too slow to win against the first upstream."""
         origin = self.mounted()
         origin.serve(f"/{path.digest}.narinfo", path.narinfo(), Delay(0.6))
         return origin
 
     def assert_corrected(self, daemon: Daemon, path: StorePath) -> None:
-        """Check that the narinfo tells the truth of the file, once that is stored."""
+        """Check that the narinfo has the right facts after the file was stored."""
         self.wait_until_stored(daemon, path)
         told, true = self.narinfo(daemon, path).fields, dict(path.fields())
         for field in ("FileHash", "FileSize", "NarHash", "NarSize"):
             self.assertEqual(true[field], told[field])
 
     def test_false_file_hash_harms_nobody(self) -> None:
-        """A right NAR behind a false FileHash is served, stored, and told rightly from then on."""
+        """A right NAR with a false FileHash is served and stored, and its narinfo is corrected."""
         path = self.cache.add(200_000)
         liar = self.lying(path, FileHash="sha256:" + "0" * 52)
         daemon = self.daemon(liar)
@@ -67,7 +67,7 @@ class FindingTests(Stage):
         self.wait_for_log(daemon, "its narinfo is wrong, the NAR is right", "FileHash")
 
     def test_false_file_size_harms_nobody(self) -> None:
-        """The same for FileSize, too large and too small, before a client is told of it."""
+        """The same with a FileSize that is too large or too small."""
         for compression, size in (("xz", "7"), ("zstd", "7000000"), ("bzip2", "70")):
             path = self.cache.add(200_000, compression=compression)
             daemon = self.daemon(self.lying(path, FileSize=size))
@@ -75,7 +75,7 @@ class FindingTests(Stage):
             self.assert_corrected(daemon, path)
 
     def test_false_url_harms_nobody(self) -> None:
-        """A URL that leads nowhere is no matter where another upstream has the file."""
+        """A URL without a file does no harm if another upstream has the file."""
         path = self.cache.add(200_000)
         liar = self.lying(path, URL=f"nar/{'1' * 52}.nar.xz")
         liar.withdraw(path.nar_target)
@@ -84,7 +84,7 @@ class FindingTests(Stage):
         self.assert_corrected(daemon, path)
 
     def test_false_nar_of_one_upstream_harms_nobody(self) -> None:
-        """Nor does a liar whose narinfo and NAR agree on false bytes, if that shows at once."""
+        """A narinfo and a file that agree on wrong bytes do no harm if ncps notices it soon."""
         path = self.cache.add(5000, compression="zstd")
         evil = compress(pack_nar(b"evil" * 1000), "zstd")
         name = to_base32(hashlib.sha256(evil).digest())
@@ -96,7 +96,7 @@ class FindingTests(Stage):
         self.assert_corrected(daemon, path)
 
     def test_lone_upstream_in_doubt_is_asked_again(self) -> None:
-        """An upstream that told something false is believed again when it is the only one."""
+        """ncps asks an upstream with a false narinfo again if there is no other one."""
         path = self.cache.add(5000)
         origin = self.lying(path, URL=f"nar/{'1' * 52}.nar.xz", FileHash="sha256:" + "0" * 52)
         daemon = self.daemon(origin)
@@ -105,7 +105,7 @@ class FindingTests(Stage):
         self.assert_served(daemon, path)
 
     def test_piece_of_a_nar_whose_size_was_a_lie_is_no_answer(self) -> None:
-        """Nobody gets a short piece because an upstream that was found out had said a size."""
+        """No client gets a short piece because of the false size of an upstream."""
         path = self.cache.add(5000, compression="zstd", dialect=Dialect.BARE)
         liar = self.origin()
         self.cache.mount(liar, "", Short(4000))
@@ -118,7 +118,7 @@ class FindingTests(Stage):
         self.assertEqual((206, path.file[857:]), (again.status, again.body))
 
     def test_head_does_not_repeat_a_size_that_nobody_vouches_for(self) -> None:
-        """Without a FileSize, HEAD says no length before the bytes have been seen, then theirs."""
+        """Without a FileSize, HEAD has no length before ncps has the bytes, and then theirs."""
         path = self.cache.add(5000, compression="zstd", dialect=Dialect.BARE)
         liar = self.origin()
         self.cache.mount(liar, "", Short(4000))
@@ -126,21 +126,21 @@ class FindingTests(Stage):
         target = self.nar_target(daemon, path)
         head = self.ask(daemon, target, method="HEAD")
         self.assertEqual((200, None), (head.status, head.headers.get("content-length")))
-        self.nar(daemon, path)  # fails visibly, if the size had been told by then
+        self.nar(daemon, path)  # fails visibly, if the size was sent by then
         self.assert_served(daemon, path)
         self.wait_until_stored(daemon, path)
         head = self.ask(daemon, target, method="HEAD")
         self.assertEqual(str(len(path.file)), head.headers.get("content-length"))
 
     def swapping(self, compression: str) -> tuple[StorePath, Origin]:
-        """Return a path and an origin that says of it, and has for it, another path's file."""
+        """Return a path and an origin that names and serves another path's file for it."""
         path, other = (self.cache.add(size, compression=compression) for size in (5000, 9000))
         fields = dict(other.fields())
         named = {name: fields[name] for name in ("URL", "FileHash", "FileSize")}
         return path, self.lying(path, **named)
 
     def test_head_repeats_no_size_of_another_paths_file(self) -> None:
-        """HEAD says no length that a narinfo and its upstream agree on, if no signature has it."""
+        """HEAD has no unsigned length, even if the narinfo and its upstream agree on it."""
         for compression in ("zstd", "xz"):
             path, liar = self.swapping(compression)
             daemon = self.daemon(liar)
@@ -158,7 +158,7 @@ class FindingTests(Stage):
             self.assertEqual((206, path.file[100:]), (again.status, again.body))
 
     def test_liar_that_answers_first_keeps_nobody_from_a_path(self) -> None:
-        """A file found wrong while it arrived is remembered: its narinfo is not believed again."""
+        """ncps remembers a file that was wrong on arrival, and does not use its narinfo again."""
         path = self.cache.add(200_000, compression="zstd", dialect=Dialect.BARE)
         other = self.cache.add(9000, compression="zstd")
         fields = dict(other.fields())

@@ -1,4 +1,4 @@
-"""The short form of the storm, which every run of the tests weathers."""
+"""Short storms, which are part of every run of the tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SISTER_SEED, SISTER_REQUESTS = 22, 200
 
 
 class StormTests(SynchronousTestCase):
-    """Sick upstreams, a kill, damaged files and clients of every kind, all at once."""
+    """Unhealthy upstreams, kills, damaged files and all kinds of clients at the same time."""
 
     def weather(self, made: Callable[[Path, Callable[[str], object]], Crowd], again: str) -> Score:
         """Run a storm; a failure names the broken promise and the command that repeats it."""
@@ -42,7 +42,7 @@ class StormTests(SynchronousTestCase):
         return score
 
     def alone(self, seed: int, away_answer: str) -> None:
-        """Run the short form over one daemon."""
+        """Run a short storm over one daemon."""
         scale = crowd.short(REQUESTS, CLIENTS)
         made = partial(Storm, seed, scale, away_answer=away_answer)
         score = self.weather(made, f"--away-answer {away_answer}")
@@ -53,16 +53,16 @@ class StormTests(SynchronousTestCase):
         self.alone(FIXED_SEED, "absent")
 
     def test_new_storm_breaks_no_promise(self) -> None:
-        """Nor does a storm that has never been seen before; its seed is printed.
+        """Nor does a storm with a new seed, which is printed.
 
-        In CI it is a second known one: whether a change may land is not left to the dice.
+        CI uses a second fixed seed, so that the result of a change does not depend on chance.
         """
         seed = SECOND_SEED if os.environ.get("CI") == "true" else secrets.randbelow(1_000_000)
         print(f"\nchaos seed {seed}", flush=True)
         self.alone(seed, "error")
 
     def test_three_replicas_break_no_promise(self) -> None:
-        """Nor do three replicas, whose servers and whose bucket suffer as well."""
+        """Nor do three replicas whose servers and bucket have faults, too."""
         scale = crowd.short(SISTER_REQUESTS, CLIENTS)
         made = partial(Sister, SISTER_SEED, scale, database="PostgreSQL")
         score = self.weather(made, f"--replicas 3 --requests {SISTER_REQUESTS}")

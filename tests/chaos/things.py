@@ -1,4 +1,4 @@
-"""The objects of a chaos run, and what is true of them."""
+"""The objects of a storm, and their right facts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import frozen
 from tests.system.caches import EXTENSIONS, StorePath, to_base32
 
 VARIANTS = 4
-"""How many files of one NAR in one compression may have an opaque name each."""
+"""Number of files of one NAR in one compression that can have opaque names."""
 
 
 @frozen
@@ -17,9 +17,9 @@ class Thing:
     """An object of the world.
 
     :param homes: the origins that have it.
-    :param other: the same NAR in another file, which `strangers` have instead.
-    :param facts: the fields that every narinfo of it must have, those of the file aside.
-    :param is_private: whether the private origin alone has it, under its own key.
+    :param other: the same NAR in another file, which the origins in `strangers` have.
+    :param facts: the fields that every narinfo of it must have, except those of the file.
+    :param is_private: whether only the private origin has it, signed by its own key.
     """
 
     path: StorePath
@@ -31,28 +31,28 @@ class Thing:
 
     @property
     def paths(self) -> list[StorePath]:
-        """It, and it in the other file."""
+        """The path in its file, and in the other file."""
         return [path for path in (self.path, self.other) if path is not None]
 
     @property
     def conventional(self) -> list[StorePath]:
-        """Those of `paths` whose URL is named by the hash of the file, upstream as well."""
+        """Those of `paths` whose URL has the hash of the file, also at the upstream."""
         return [path for path in self.paths if name_of(path.url) in spelled(path.file)]
 
     @property
     def files(self) -> list[bytes]:
-        """The bytes that may lie behind a URL of it."""
+        """The bytes that may be behind a URL of it."""
         return [path.file for path in self.paths]
 
     def homes_of(self, beginning: bytes) -> frozenset[int]:
-        """The origins that have the file that begins like this: only they can go on with it."""
+        """Return the origins with the file that begins like this: only they can continue it."""
         is_this = self.file.startswith(beginning)
         if self.other is None or (is_this and self.other.file.startswith(beginning)):
             return self.homes
         return self.homes - self.strangers if is_this else self.strangers
 
     def is_told_truly(self, file_hash: str | None, file_size: str | None) -> bool:
-        """Whether FileHash and FileSize of a narinfo are those of a file of it, or left out."""
+        """Return whether FileHash and FileSize are missing, or those of a file of it."""
         return any(
             file_hash in {None, f"sha256:{to_base32(hashlib.sha256(file).digest())}"}
             and file_size in {None, str(len(file))}
@@ -70,16 +70,15 @@ def name_of(url: str) -> str:
 
 
 def spelled(data: bytes) -> set[str]:
-    """A hash as it stands in names."""
+    """Return a hash in the spelling of names."""
     digest = hashlib.sha256(data).digest()
     return {digest.hex(), to_base32(digest)}
 
 
 def opaque(nar: bytes) -> set[str]:
-    """The names of a NAR that are not the hash of a file.
+    """Return the opaque names of a NAR.
 
-    Its NarHash, and where several files of it lie behind URLs, what is made of NarHash, compression
-    and a number.
+    They are its NarHash, and for further files values made from NarHash, compression and a number.
     """
     nar_hash = to_base32(hashlib.sha256(nar).digest())
     words = {f"{name}:{nar_hash}:{number}" for name in EXTENSIONS for number in range(1, VARIANTS)}

@@ -1,4 +1,4 @@
-"""Troubles of the servers behind replicas: killed, restarted, standing still, refusing."""
+"""Troubles of the servers behind replicas: killed, restarted, stopped, refusing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.cluster.replicas import Backends
 
 @frozen
 class Trouble:
-    """Something that happens to a server.
+    """A fault of a server.
 
     :param begin: blocks until it has begun.
-    :param end: blocks until the server is there again.
-    :param lasts_s: at least and at most.
+    :param end: blocks until the server works again.
+    :param lasts_s: seconds, at least and at most.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Trouble:
 
 
 def catalogue(backends: Backends) -> Sequence[Trouble]:
-    """Return what may happen to the servers."""
+    """Return the possible faults of the servers."""
     redis, database, s3 = backends.redis, backends.database, backends.s3
     return [
         Trouble("Redis killed", redis.kill, redis.start, (0.0, 4.0)),
@@ -44,14 +44,14 @@ def catalogue(backends: Backends) -> Sequence[Trouble]:
 
 @define(eq=False)
 class Troubles:
-    """Has the servers be away, and tells the world when."""
+    """Causes faults of the servers, and tells the world their times."""
 
     world: World
     score: Score
     tell: Callable[[str], object]
 
     async def have(self, trouble: Trouble, chance: Random) -> None:
-        """Have one trouble from its beginning to its end, also when this is cancelled meanwhile."""
+        """Cause one trouble and end it, also when this is cancelled meanwhile."""
         lasts = chance.uniform(*trouble.lasts_s)
         self.tell(f"{trouble.name} for {lasts:.1f} s")
         self.score.add(f"trouble: {trouble.name}")

@@ -1,4 +1,4 @@
-"""Memory, descriptors and threads of a daemon's process, and whether it gives them back."""
+"""Memory, descriptors and threads of a daemon's process, and leaks of them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.chaos.score import Score
 from tests.e2e.daemon import Daemon
 
 NAME_THREADS = 10  # the reactor's own pool, which resolves names
-BUCKET_THREADS = 32  # as the settings have it, each with a connection
+BUCKET_THREADS = 32  # the default of the settings; each has a connection
 SETTLE_S = 15.0
 ESTABLISHED = "01"
 
 
 @frozen(kw_only=True)
 class Bounds:
-    """Limits of what a daemon may hold; it may begin with less.
+    """Limits of a daemon's threads and descriptors; it may begin with less.
 
     :param links: kinds of connections, by the port of the server at either end.
-    :param kinds: descriptors, by kind.
+    :param kinds: numbers of descriptors, by kind.
     """
 
     threads: int
@@ -45,7 +45,7 @@ ALONE = Bounds(
 def among(database: int, s3: int, redis: int, *replicas: int) -> Bounds:
     """Return the limits of one of several replicas; they and their servers listen on these ports.
 
-    Between replicas connections stay open for the next time; when the others have ended, none may.
+    Connections between replicas stay open for reuse; when the others have ended, there are none.
     """
     usual = UpstreamsSettings()
     between = usual.max_connections + usual.max_queries
@@ -54,7 +54,7 @@ def among(database: int, s3: int, redis: int, *replicas: int) -> Bounds:
         kinds=Counter(
             {
                 "database": 2
-                * database_servers.CONNECTIONS,  # each can be cut by a second descriptor
+                * database_servers.CONNECTIONS,  # each has a second descriptor, to cut it
                 "S3": BUCKET_THREADS,
                 "Redis": 2,
                 "replica": 2 * between * (len(replicas) - 1),
@@ -66,11 +66,11 @@ def among(database: int, s3: int, redis: int, *replicas: int) -> Bounds:
 
 @frozen
 class Vitals:
-    """The holdings of a process.
+    """Threads and descriptors of a process.
 
     :param descriptors: by kind: `socket`, `database`, `store` (NARs and unfinished ones), `other`,
-        and the kinds of connections that the bounds name.
-    :param strange: connections that the bounds do not name: ports, and the state in hexadecimal.
+        and the kinds of connections in the bounds.
+    :param strange: connections that are not in the bounds: ports, and the state in hexadecimal.
     """
 
     descriptors: Counter[str]
@@ -80,7 +80,7 @@ class Vitals:
 
     @classmethod
     def of(cls, daemon: Daemon, bounds: Bounds = ALONE) -> Vitals:
-        """Look into /proc."""
+        """Read them from /proc."""
         proc = Path(f"/proc/{daemon.pid}")
         peak = re.search(r"VmHWM:\s+(\d+)", (proc / "status").read_text())
         links = _links(proc)
@@ -90,8 +90,8 @@ class Vitals:
             with suppress(FileNotFoundError):
                 target = str(link.readlink())
                 far, near, state = links.get(target, (0, 0, ""))
-                # Connections that a client has left are none of those that replicas keep open
-                # between them.
+                # Connections that a client has closed are not those that replicas keep open for
+                # each other.
                 kind = bounds.links.get(far)
                 if kind is None and state == ESTABLISHED:
                     kind = bounds.links.get(near)
@@ -102,7 +102,7 @@ class Vitals:
         return cls(kinds, threads, int(peak[1]) if peak else 0, strange)
 
     def exceeds(self, before: Vitals, bounds: Bounds) -> dict[str, int]:
-        """Holdings beyond those of before and beyond the limits, by kind."""
+        """Return numbers beyond both the earlier ones and the limits, by kind."""
         beyond = dict(self.descriptors - (before.descriptors | bounds.kinds))
         if self.threads > bounds.threads:
             beyond["threads"] = self.threads - bounds.threads
@@ -110,7 +110,7 @@ class Vitals:
 
 
 def _links(proc: Path) -> dict[str, tuple[int, int, str]]:
-    """Far port, near port and state of TCP connections, by what a descriptor's link says."""
+    """Return remote port, local port and state of TCP connections by the link of a descriptor."""
     found = {}
     for line in (proc / "net" / "tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -129,7 +129,7 @@ def _kind(target: str, daemon: Daemon) -> str:
 
 
 def unfinished(daemon: Daemon) -> list[Path]:
-    """The unfinished files of a daemon."""
+    """Return the unfinished files of a daemon."""
     places = (daemon.directory / "tmp", daemon.storage / "store" / "tmp")
     return [path for place in places if place.is_dir() for path in place.iterdir()]
 
@@ -141,7 +141,7 @@ def settle(
     tell: Callable[[str], object],
     bounds: Bounds = ALONE,
 ) -> None:
-    """Without clients and upstreams a daemon holds no more than at the beginning."""
+    """Wait until a daemon without clients and upstreams has no more than at its beginning."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         now = Vitals.of(daemon, bounds)

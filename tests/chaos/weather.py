@@ -1,20 +1,20 @@
-"""The weather: which origin is well at what time, and what goes wrong with the others.
+"""The weather: the healthy and the ill times of each origin, and the faults of its answers.
 
-    sour 0, 1     asked first, and wrong in most of what they do, all of the time
-    swapper       asked first, too, and for ever: tells well-signed narinfos that name other paths'
-                  files, and has those, or denies them
-    private       always well; of three replicas one alone asks it, and trusts its key
-    relay 0..2    take turns at being ill, so that one at least has been well for long enough
-                  to be known for it; in the dark spells all three are ill
+    sour 0, 1     asked first; most of their answers are wrong, all of the time
+    swapper       asked first, too; its narinfos have good signatures and name the files of other
+                  paths, which it serves or denies
+    private       always healthy; only one of three replicas asks it, and trusts its key
+    relay 0..2    ill in turn, so that at least one has been healthy for long enough; in the dark
+                  spells all three are ill
 
     relay 0   ill......--------------------------ill......------------
     relay 1   ---------------ill......--------------------------ill...
     relay 2   ----------------------------ill......-------------------
 
-When an origin comes back, the daemon may take as long to notice as it was away (its pauses
-double); only then is it counted as known to be well. The times of illness and every fault of every
-answer follow from the seed; a fault depends on origin, method, target and the how-manieth such
-request it is, not on the order in which clients come.
+When an origin is healthy again, the daemon may need as long to notice as it was away (its pauses
+double); only then does it count as known to be healthy. The seed determines the times of illness
+and every fault of every answer. A fault depends on origin, method, target and the number of such
+requests so far, not on the order of the clients.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ SWAPPER = SOURS + RELAYS
 PRIVATE = SWAPPER + 1
 ORIGINS = PRIVATE + 1
 NOTICE_S = 3.0
-"""Beyond the time that an origin was ill: how long its recovery may go unnoticed."""
+"""Seconds, beyond the time of an illness, in which the daemon may not notice its end."""
 
 LONGEST_PAUSE_S = 30.0
 
 RATES = {0: 0.85, 1: 0.4}
-"""Share of bad answers of the sour origins: one that one soon leaves alone, one that one trusts."""
+"""Share of bad answers of the sour origins: ncps soon leaves out the first, not the second."""
 
 LIARS = 0.3
-"""Share of their bad narinfos that are false under a good signature."""
+"""Share of their bad narinfos with a good signature and false unsigned fields."""
 
 DENIALS = 0.3
 """Share of the swapper's NARs that it denies, though its narinfos name them."""
@@ -54,7 +54,7 @@ Draw = Callable[[Random, int], Fault]
 
 
 class Mood(Enum):
-    """How an origin feels."""
+    """The health of an origin."""
 
     WELL = "well"
     FAULTY = "faulty"
@@ -64,7 +64,7 @@ class Mood(Enum):
 
 @frozen
 class Spell:
-    """A stretch of time in which an origin is ill, in seconds since the storm began."""
+    """A time in which an origin is ill, in seconds since the storm began."""
 
     start: float
     stop: float
@@ -102,7 +102,7 @@ CATALOGUE: Mapping[str, Draw] = {
     "no length": lambda _r, _: faults.NoLength(),
     "encoded": lambda r, _: faults.Encoded(r.choice(["zstd", "gzip"])),
 }
-"""Everything that may go wrong with an answer, by name."""
+"""All faults of an answer, by name."""
 
 
 def _false_file(chance: Random, _: int) -> Fault:
@@ -126,24 +126,24 @@ QUIRKS: Sequence[Draw] = (
     lambda r, _: faults.Delay(r.uniform(0.0, 0.05)),
     lambda _r, _: faults.NoRanges(),
 )
-"""Faults that a healthy server may have as well."""
+"""Faults that a healthy server may have, too."""
 
 SWAP, DENIAL = "swapped URL, FileHash and FileSize", "swapper denies"
 """Faults of the swapper."""
 
 _OFTEN = ("cut", "stall", "wrong bytes")
-_SOUR_ONLY = frozenset({"404"})  # a relay that has an object never denies it: that would be true
+_SOUR_ONLY = frozenset({"404"})  # that would be true of a relay
 
 
 class Weather:
     """The faults of every origin at every time, by the seed.
 
-    :param seed: decides everything.
-    :param turn_s: how long after one relay the next one falls ill.
-    :param sizes: sizes of what is served, by target.
-    :ivar doomed: targets that are wrong at their end, always.
-    :ivar lies: how often a transfer of a file may be a false narinfo's doing, by the target of the
-        file's own narinfo.
+    :param seed: determines all faults.
+    :param turn_s: seconds from the illness of one relay to that of the next.
+    :param sizes: sizes of the served objects, by target.
+    :ivar doomed: targets whose last bytes are always wrong.
+    :ivar lies: number of transfers of a file that false narinfos may have caused, by the target of
+        the file's own narinfo.
     :ivar swaps: the swapper's narinfos: the target of each, and of the one whose file it names.
     """
 
@@ -161,15 +161,15 @@ class Weather:
         self.drawn: dict[str, int] = dict.fromkeys([*CATALOGUE, *LIES, SWAP, DENIAL], 0)
 
     def begin(self) -> None:
-        """From now on it storms."""
+        """Begin the storm."""
         self._began = time.monotonic()
 
     def end(self) -> None:
-        """From now on everybody is well."""
+        """End the storm: all origins are healthy."""
         self._ended = time.monotonic()
 
     def _since(self, at: float) -> float | None:
-        """Seconds since the storm began; None before and after it."""
+        """Return the seconds since the storm began; None before and after it."""
         if self._began is None or at < self._began or (self._ended and at >= self._ended):
             return None
         return at - self._began
@@ -181,7 +181,7 @@ class Weather:
         return self._spells[relay]
 
     def _add_cycle(self, cycle: int) -> None:
-        """Each relay is ill once in a cycle; in every other cycle there is a dark spell, too."""
+        """Make each relay ill once in a cycle, with a dark spell in every other cycle."""
         chance = Random(f"{self._seed}/cycle/{cycle}")
         start = cycle * RELAYS * self._turn_s
         for relay in range(RELAYS):
@@ -195,7 +195,7 @@ class Weather:
                 spells.append(Spell(begins, begins + chance.uniform(1.5, 3.0), mood))
 
     def mood(self, origin: int, at: float | None = None) -> Mood:
-        """How an origin feels at a time (`time.monotonic`)."""
+        """Return the health of an origin at a time (`time.monotonic`)."""
         since = self._since(time.monotonic() if at is None else at)
         if since is None:
             return Mood.WELL
@@ -209,7 +209,7 @@ class Weather:
         return Mood.WELL
 
     def is_known_well(self, origin: int, at: float) -> bool:
-        """Whether an origin has been well for so long that the daemon must know."""
+        """Return whether an origin has been healthy for so long that the daemon must know."""
         if origin < SOURS or origin == SWAPPER:
             return False
         if self._began is None or at < self._began:
@@ -223,13 +223,13 @@ class Weather:
             if spell.start > min(since, calm):
                 break
             stop = min(spell.stop, calm)
-            if spell.start > known_at:  # else it falls ill again before it was known to be well
+            if spell.start > known_at:  # else it is ill before that
                 start = spell.start
             known_at = max(known_at, stop + min(LONGEST_PAUSE_S, stop - start) + NOTICE_S)
         return since >= known_at
 
     def plan(self, origin: int, request: Request) -> Sequence[Fault]:
-        """The faults of one answer."""
+        """Return the faults of one answer."""
         if origin == SWAPPER:
             return self._swap(request)
         mood = self.mood(origin)
@@ -254,11 +254,11 @@ class Weather:
         return [CATALOGUE[name](chance, size)]
 
     def _swap(self, request: Request) -> Sequence[Fault]:
-        """Narinfos of the swapper are false without a fault; it may deny the file as well."""
+        """Return the faults of the swapper: its narinfos need none; it may deny the file."""
         other = self.swaps.get(request.target)
         if other is not None:
             self.drawn[SWAP] += 1
-            if request.number == 1:  # once found out it must cost nothing any more
+            if request.number == 1:  # after ncps has noticed it, it must cost no transfer any more
                 self.lies[other] += 1
             return []
         chance = Random(f"{self._seed}/swapper/{request.target}/{request.number}")
@@ -269,7 +269,7 @@ class Weather:
 
 
 def is_clean(visit_faults: Sequence[Fault]) -> bool:
-    """Whether an answer with these faults is one a healthy server may give."""
+    """Return whether a healthy server may give an answer with these faults."""
     kinds = (faults.Chunked, faults.NoRanges, faults.Encoded)
     is_encoded_twice = sum(isinstance(fault, faults.Encoded) for fault in visit_faults) > 1
     return not is_encoded_twice and all(

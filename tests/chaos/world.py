@@ -1,4 +1,4 @@
-"""The world of a chaos run: what there is to fetch, and the origins that have it."""
+"""The world of a storm: the objects, and the origins that have them."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ COMPRESSIONS = ("none", "xz", "zstd", "zstd", "bzip2")
 ODD = tuple(dialect for dialect in Dialect if dialect is not Dialect.PLAIN)
 SIZES = ((0.40, 500, 20_000), (0.40, 20_000, 200_000), (0.18, 200_000, 1_000_000))
 DOOMED = 3
-"""Objects that nobody can have while it storms."""
+"""Number of objects that no client can get during the storm."""
 DIFFERENT = 0.15
-"""Share of the compressed objects that two kinds of origins have in two files."""
+"""Share of the compressed objects of which some origins have another file."""
 LARGEST = (1_000_000, 6_000_000)
 SAME_COMPRESSION = 0.7
-"""Share of the swapper's narinfos that name a file of the same compression, where there is one."""
+"""Share of the swapper's narinfos that name a file in the same compression, if there is one."""
 PRIVATE_ALONE, PRIVATE_TOO = 0.05, 0.15
-"""Shares of the objects that the private origin alone has, and that it has as well."""
+"""Shares of the objects that only the private origin has, and that it has besides others."""
 RECOVERY_S = 6.0
-"""How long the daemons may take to notice that a server behind them is back."""
+"""Seconds in which the daemons may not notice that a server behind them is back."""
 
 JUST_BEFORE_S = 15.0
-"""A transfer that ended so long before a kill may have been lost with it."""
+"""Seconds before a kill: a transfer that ended in that time may be lost."""
 
 ANYWHERE = frozenset(range(SOURS + RELAYS))
 
@@ -61,17 +61,17 @@ def _serve(origin: Origin, path: StorePath) -> None:
 
 
 class World:
-    """Origins on loopback, what they hold, and the weather over them.
+    """Origins on loopback, their objects, and their weather.
 
-    :param count: how many objects there are.
+    :param count: number of objects.
     :param has_private: whether the private origin is there.
-    :ivar may_be_absent: whether a narinfo may be 404 while nobody can be asked for it.
-    :ivar whole: when the NAR behind a URL went to a client whole, since it was last in danger.
-    :ivar behind: the bytes first seen behind a URL, and when.
-    :ivar shown: URLs that narinfos have shown, of each object.
-    :ivar troubles: beginning and end of each time at which a server behind the daemons was away.
-    :ivar asked: when each URL was first asked for under which a file may have been fetched, by its
-        hash.
+    :ivar may_be_absent: whether a narinfo may be 404 while no origin can be asked for it.
+    :ivar whole: the time when a client got the complete NAR behind a URL; removed by kills.
+    :ivar behind: the first bytes behind a URL, and their time.
+    :ivar shown: the URLs in narinfos of each object.
+    :ivar troubles: begin and end of each time in which a server behind the daemons was away.
+    :ivar asked: by the hash of a file, the times of the first request for each URL that may have
+        fetched it.
     """
 
     def __init__(self, seed: int, *, count: int, turn_s: float, has_private: bool = False) -> None:
@@ -103,9 +103,9 @@ class World:
         self.lives = 0
         self.troubles: list[tuple[float, float]] = []
         self.whole: dict[str, float] = {}
-        # The time of day of each answer with the whole instead of a rest.
+        # The time of day of each answer with the complete file instead of a rest.
         self.refused: list[tuple[str, float]] = []
-        # URLs that a narinfo has shown with a FileHash or FileSize of no file of its object.
+        # URLs of narinfos whose FileHash or FileSize belongs to no file of their object.
         self.untrue: set[str] = set()
         self.behind: dict[str, tuple[bytes, float]] = {}
         self.shown: dict[str, set[str]] = {}
@@ -120,10 +120,10 @@ class World:
             case 0:
                 relays.remove(chance.choice(relays))
             case 1:
-                relays.clear()  # only the sour ones have it: here nothing works but the truth
+                relays.clear()  # only the sour ones have it
                 dialect = chance.choice([dialect, Dialect.BARE])  # of unknown size: in chunks
         if dialect is Dialect.ENCODED:
-            compression = "none"  # a compressed file under a compressed wire chokes Nix itself
+            compression = "none"  # Nix itself cannot read a compressed file with a Content-Encoding
         size = _size(chance)
         if compression in {"xz", "bzip2"}:
             size //= 5  # they are slow to make
@@ -140,9 +140,9 @@ class World:
         return Thing(path, homes, facts_of(path), other, strangers & homes)
 
     def _make_doomed(self, chance: Random) -> Thing:
-        """Make an object whose only file is wrong at its end, in all of the storm.
+        """Make an object whose last bytes are wrong during the whole storm.
 
-        Its size is told by nobody, so that only the way in which an answer ends tells a client.
+        No answer has its size, so that a client notices only if the connection is cut.
         """
         size = chance.randint(200_000, 400_000)
         path = self.cache.add(size, compression="zstd", dialect=Dialect.BARE)
@@ -159,7 +159,7 @@ class World:
         return Thing(path, frozenset([PRIVATE]), facts_of(path), is_private=True)
 
     def mount(self) -> None:
-        """Put everything onto the origins and find ports for them; they do not listen yet."""
+        """Put all objects onto the origins and find ports for them; they do not listen yet."""
         for number, origin in enumerate(self.origins):
             origin.plan = partial(self.weather.plan, number)
             origin.serve("/nix-cache-info", self.cache.info())
@@ -179,7 +179,7 @@ class World:
             origin.stop()
 
     def _mount_swaps(self) -> None:
-        """Have the swapper say of each object that another one's file is its own."""
+        """Give the swapper a narinfo of each object that names the file of another one."""
         chance, origin = Random(f"{self._seed}/swaps"), self.origins[SWAPPER]
         files = [t.path for t in self.things if t.path.dialect is Dialect.PLAIN]
         for thing in self.things:
@@ -196,16 +196,16 @@ class World:
             self.weather.swaps[f"/{path.digest}.narinfo"] = f"/{other.digest}.narinfo"
 
     def is_vouched_for(self, thing: Thing, sigs: list[str], *, trusts_private: bool) -> bool:
-        """Whether a narinfo's signatures have one of a key that the replica trusts."""
+        """Return whether a narinfo has a signature by a key that the replica trusts."""
         keys = [self.cache.key, self.private_key] if trusts_private else [self.cache.key]
         return any(key.sign(thing.path.fingerprint) in sigs for key in keys)
 
     def named(self, url: str) -> tuple[Thing, list[bytes]] | None:
-        """Return the object that a URL names, if any, and the bytes that may lie there."""
+        """Return the object that a URL names, if any, and the bytes that may be there."""
         return self._named.get(name_of(url))
 
     def remembered(self, thing: Thing, chance: Random) -> str:
-        """A URL that is known without a narinfo, conventional or shown before; else empty."""
+        """Return a URL that a client may know, conventional or from a narinfo; else empty."""
         conventional = [path.url for path in thing.conventional]
         shown = sorted(self.shown.get(thing.path.digest, ()))
         if not conventional or (shown and chance.random() < 0.3):
@@ -213,15 +213,15 @@ class World:
         return chance.choice(conventional)
 
     def ask_for(self, url: str, files: list[bytes]) -> None:
-        """Note that these files may be fetched for the sake of a URL."""
+        """Note that a request for a URL may fetch these files."""
         for file in files:
             asked = self.asked.setdefault(hashlib.sha256(file).hexdigest(), {})
             asked.setdefault(url, time.monotonic())
 
     def lose(self) -> None:
-        """Forget the last moments, which may be lost: a daemon is killed just now.
+        """Forget the last observations: a daemon is killed now and may lose them.
 
-        Facts that its last answers show when they are read may be lost, too.
+        It may also lose the facts in its last answers.
         """
         since = time.monotonic() - JUST_BEFORE_S
         self.lives += 1
@@ -229,7 +229,7 @@ class World:
         self.behind = {url: seen for url, seen in self.behind.items() if seen[1] < since}
 
     def start(self) -> None:
-        """Start the origins; all of them are well until the storm begins."""
+        """Start the origins; all of them are healthy until the storm begins."""
         for origin in self.origins:
             origin.start()
 
@@ -240,11 +240,11 @@ class World:
 
     @property
     def upstreams(self) -> list[UpstreamCache]:
-        """As the daemon is told of them: the sour ones come first."""
+        """Return the upstreams of the daemon: the sour ones come first."""
         return self.upstreams_of(ANYWHERE | {SWAPPER})
 
     def upstreams_of(self, numbers: frozenset[int]) -> list[UpstreamCache]:
-        """Some of the origins, with the key to trust for each."""
+        """Return some of the origins, with the key to trust for each."""
         found = []
         for number in sorted(numbers):
             priority = 40 if number in range(SOURS, SWAPPER) else 10
@@ -254,27 +254,27 @@ class World:
         return found
 
     def is_troubled(self, begins: float, ends: float) -> bool:
-        """Whether a server behind the daemons was away, or may have been taken for it."""
+        """Return whether a server behind the daemons was away, or may have seemed so."""
         return any(start <= ends and begins < stop + RECOVERY_S for start, stop in self.troubles)
 
     def trouble_begins(self) -> None:
-        """A server is away from now on: what was just done may be lost, and leases with it."""
+        """Note that a server is away from now on: the last work and leases may be lost."""
         self.troubles.append((time.monotonic(), float("inf")))
         self.lose()
 
     def trouble_ends(self) -> None:
-        """It is there again."""
+        """Note that the server is back."""
         self.troubles[-1] = (self.troubles[-1][0], time.monotonic())
         self.lose()
 
     def is_served(self, homes: frozenset[int], at: float) -> bool:
-        """Whether some of these origins was well and known to be, at a time."""
+        """Return whether one of these origins was known to be healthy at a time."""
         return not self.is_troubled(at, at) and any(
             self.weather.is_known_well(number, at) for number in homes
         )
 
     async def keep_moods(self) -> None:
-        """Stop and start those that are to be away; runs until cancelled, then all run."""
+        """Stop and start origins as the weather says, until cancelled; then start all."""
         away: set[int] = set()
         try:
             while True:
@@ -292,11 +292,10 @@ class World:
                 self.origins[number].start()
 
     def clean_visits(self) -> list[Visit]:
-        """The answers of all origins as healthy servers give them, by the time they were asked.
+        """Return the answers that healthy servers could have given, in the order of the requests.
 
-        Answers of the swapper are left out: it gives all of them for a false narinfo.
-        An answer behind smuggled bytes on the same connection is none: the daemon took those for
-        the answer.
+        Answers of the swapper are left out, because all of them follow a false narinfo. So is an
+        answer after smuggled bytes on the same connection: the daemon read those instead.
         """
         found: list[Visit] = []
         for origin in self.origins[:SWAPPER] + self.origins[PRIVATE:]:

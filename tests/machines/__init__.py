@@ -1,5 +1,5 @@
-"""Machines that are ill: programs that tests start in place of `ncps`, each spoilt in one way.
+"""Faulty machines: programs that tests start in place of `ncps`, each with one fault.
 
-They spoil a function before the program imports it. So this package imports nothing, least of all
-the program, as the packages of the tests themselves do.
+They replace a function before the program imports it. So this package imports nothing, above all
+not the program, which the packages of tests do.
 """

@@ -1,12 +1,12 @@
-"""A receiver of OTLP, over gRPC or HTTP, that writes what it takes to standard output.
+"""A receiver of OTLP, over gRPC or HTTP, that writes the received items to standard output.
 
     python -m tests.machines.collector grpc|http PORT [CERTIFICATE KEY]
 
 With a certificate it speaks TLS.
 
 Each span, each metric and each record of the log is a line of JSON:
-`{"signal": "traces", "resource": {…}, "headers": {…}, "item": {…}}`, with the item as protobuf's
-JSON has it, but with attributes as an object.
+`{"signal": "traces", "resource": {…}, "headers": {…}, "item": {…}}`. The item is protobuf's JSON,
+with attributes as an object.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def tell(signal: str, request: Any, headers: Iterable[tuple[str, str]]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Write attributes as an object, wherever they are."""
+    """Replace all lists of attributes by objects."""
     if isinstance(value, list):
         return [plain(each) for each in value]
     if not isinstance(value, dict):
@@ -82,12 +82,12 @@ def _value(value: Mapping[str, Any]) -> Any:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Takes OTLP over HTTP."""
+    """Receives OTLP over HTTP."""
 
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
         """Take a request."""
@@ -104,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Service:
-    """Takes OTLP over gRPC; one signal."""
+    """Receives one signal of OTLP over gRPC."""
 
     def __init__(self, signal: str) -> None:
         self.signal = signal

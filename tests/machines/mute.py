@@ -1,6 +1,6 @@
-"""ncps where no name server answers: `python -m tests.machines.mute serve`.
+"""ncps without an answering name server: `python -m tests.machines.mute serve`.
 
-Names are looked up for longer than any test runs; addresses in figures and `localhost` at once.
+A look-up of a name takes longer than any test; IP addresses and `localhost` need no time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _hang(host: Any, *rest: Any, **more: Any) -> Any:
 
 
 if __name__ == "__main__":
-    socket.getaddrinfo = _hang  # before Twisted takes hold of it
+    socket.getaddrinfo = _hang  # before Twisted imports it
 
     from ncps.__main__ import main
 

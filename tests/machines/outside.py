@@ -1,6 +1,6 @@
 """ncps on a machine that has an address of the internet: `python -m tests.machines.outside serve`.
 
-No machine of the tests has one, so 127.0.0.2 plays it.
+No machine of the tests has such an address, so 127.0.0.2 counts as one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Python text as a program, for a process that is forked: its first argument is the text."""
+"""Runs Python text in a forked process: the first argument is the text."""
 
 from __future__ import annotations
 

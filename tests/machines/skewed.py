@@ -1,7 +1,7 @@
 """ncps on a machine whose clock is wrong: `python -m tests.machines.skewed SECONDS serve`.
 
-A container has the clock of its machine, so a wrong one is made inside the process, by changing
-both ways to the time of day before anything else knows them.
+A container has the clock of its machine. So the wrong clock is inside the process: both functions
+for the time of day are replaced before other modules import them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def skew(seconds: float) -> None:
-    """Put the clock ahead, for modules that import it from now on."""
+    """Set the clock forward for modules that import it from now on."""
     right = time.time
 
     class Kind(type):

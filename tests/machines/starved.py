@@ -2,9 +2,9 @@
 
     python -m tests.machines.starved DIRECTORY
 
-Its first line of output is its port. The bytes of a client may begin with a line `!FIRST COUNT`:
-from the arrival of the bytes behind it on, FIRST - 1 allocations succeed and the next COUNT fail,
-whichever thread makes them, up to the end of the connection.
+Its first line of output is its port. The bytes of a client may begin with a line `!FIRST COUNT`.
+After the arrival of the following bytes FIRST - 1 allocations succeed and the next COUNT fail, in
+any thread, until the connection ends.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from tests.fakes.spoolfile import CountedFile
 SMALL, LARGE = 100_000, 3_000_000
 NARINFO = "0" * 32
 NARINFO_TEXT = b"StorePath: /nix/store/x\n" * 20
-CHUNK = 65_536  # of what arrives
+CHUNK = 65_536  # of the request
 
 
 def content(size: int) -> bytes:
-    """Return the bytes of the NAR of this size; incompressible."""
+    """Return the incompressible bytes of the NAR of this size."""
     return random.Random(size).randbytes(size)
 
 
 class Server:
-    """The functions that bodies are made with."""
+    """The functions that make bodies."""
 
     def __init__(self, directory: Path, reactor: Any) -> None:
         self.directory = directory
@@ -122,7 +122,7 @@ class Server:
         return reader
 
     async def _feed(self, spool: Spool, digest: Sha256, data: bytes) -> None:
-        """Do what a download does."""
+        """Write bytes into a spool as a download does."""
         try:
             for at in range(0, len(data), CHUNK):
                 await spool.write(data[at : at + CHUNK])
@@ -150,7 +150,7 @@ class Sha256:
 
 
 class MadeNar(StubNar):
-    """A NAR whose body is made as it is asked for."""
+    """A NAR whose key says how its body is made."""
 
     def __init__(
         self, key: NarKey, data: bytes, size: int | None, make: Callable[..., Body]
@@ -173,12 +173,12 @@ UNSIZED = frozenset({"zstd", "unsized", "passing"})
 
 
 def key_of(way: str, size: int) -> NarKey:
-    """Name the NAR of this size that takes this way."""
+    """Return the key of the NAR of this size whose body is made in this way."""
     return NarKey(f"{WAYS.index(way)}{size:051d}", "xz")
 
 
 class _Starving(NcpsChannel):
-    """Takes the command off what arrives, and obeys."""
+    """Removes the command from the received bytes, and executes it."""
 
     _is_starving = False
 

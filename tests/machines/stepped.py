@@ -1,12 +1,12 @@
-"""ncps that asks for leave before each system call that changes something outside of its memory.
+"""ncps that asks a test before each system call that changes something outside of its memory.
 
     NCPS_STEPS=SOCKET python -m tests.machines.stepped ARGUMENTS-OF-NCPS...
 
-At its start it gives a test the means to see these calls (seccomp_unotify(2)): a descriptor, over
-the Unix socket SOCKET. `Steps` is the end of the test. It lets every call go on, or kills the
-process in place of the call that the test has chosen by number. So the test names no place in the
-program, and meets each step of it, the ones of SQLite among them. A request to a server that the
-test has named is a step by its first line.
+At its start it sends a test a descriptor that reports these calls (seccomp_unotify(2)), over the
+Unix socket SOCKET. `Steps` is the test's side. It lets every call continue, or kills the process in
+place of the call that the test has chosen by its number. So the test needs no knowledge of the
+program, and covers each step, also those of SQLite. A request to a server that the test has named
+is a step, too; its name is the first line of the request.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ S3: Final = "S3"
 
 _METHODS: Final = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
 _LONGEST: Final = 160
-"""Bytes of a message that are shown."""
+"""Bytes of a message that are kept for its name."""
 
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _RECEIVE, _SEND, _GO_ON = 0xC0502100, 0xC0182101, 1
@@ -100,7 +100,7 @@ class _Program(ctypes.Structure):
 
 
 def _filter() -> bytes:
-    """The program that picks our calls, for the kernel: one comparison a number."""
+    """Return the kernel's filter for our calls: one comparison for each number."""
     numbers = sorted(_NAMES)
     code = [struct.pack("HBBI", _LOAD, 0, 0, 0)]
     for at, number in enumerate(numbers):
@@ -111,14 +111,14 @@ def _filter() -> bytes:
 
 
 def ask_for_leave(where: str) -> None:
-    """Have this thread, and all that it begins, ask at a Unix socket. Raises OSError on failure."""
+    """Make this thread and its children ask at a Unix socket. Raises OSError if it cannot."""
     libc = ctypes.CDLL(None, use_errno=True)
     code = _filter()
     program = _Program(len(code) // 8, code)
     made: SimpleQueue[int] = SimpleQueue()
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(where)
-        # To send the descriptor is such a call itself, so a thread does it that need not ask.
+        # Sending the descriptor is such a call itself, so a thread does it that need not ask.
         courier = threading.Thread(target=lambda: socket.send_fds(line, [b"x"], [made.get()]))
         courier.start()
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -133,15 +133,15 @@ def ask_for_leave(where: str) -> None:
 
 
 class Steps:
-    """The calls of a daemon, as a test sees them; one life of the daemon after another.
+    """The calls of a daemon, as a test sees them, also after restarts of the daemon.
 
-    Several writes to one file without another call between them are one call: the pages of a
+    Several writes to one file without another call in between are one call: the pages of a
     database, and the pieces of a body.
 
     :param servers: names of servers by their port. Each request or statement for one of them is a
-        call of its own, such as `S3 PUT /bucket/key HTTP/1.1`; the body of a request is none.
+        call, such as `S3 PUT /bucket/key HTTP/1.1`; the body of a request is not.
     :ivar taken: the calls since `kill_at`, such as `fsync tmp/spool-1`, in the order in which the
-        daemon wanted them.
+        daemon made them.
     :ivar is_over: whether the daemon was killed since then.
     """
 
@@ -165,20 +165,20 @@ class Steps:
         return {VARIABLE: str(self._directory / "steps")}
 
     def kill_at(self, number: int) -> None:
-        """Kill the daemon in place of its call of this number from now on, from 1; 0: never."""
+        """Kill the daemon in place of the call with this number, counted from 1; 0: never."""
         with self._lock:
             self.taken, self.is_over, self._fatal = [], False, number
             self._is_watched = True
 
     def spare(self) -> bool:
-        """Let the daemon live from now on; return whether it does."""
+        """Do not kill the daemon any more; return whether it lives."""
         with self._lock:
             self._fatal = 0
             self._is_watched = False  # to name each call of a start takes longer than the start
             return not self.is_over
 
     def close(self) -> None:
-        """Take no further daemon."""
+        """Accept no further daemon."""
         self._socket.close()
 
     def _serve(self) -> None:
@@ -190,7 +190,7 @@ class Steps:
                 self._follow(descriptor)
 
     def _follow(self, descriptor: int) -> None:
-        """Answer for one life of the daemon."""
+        """Answer the calls of one process of the daemon."""
         ready = select.poll()
         ready.register(descriptor, select.POLLIN)
         try:
@@ -221,7 +221,7 @@ class Steps:
         fcntl.ioctl(descriptor, _SEND, reply)
 
     def _name(self, pid: int, name: str, arguments: list[int]) -> str:
-        """The words for a call; empty for one that writes to no file, client or named server."""
+        """Return the name of a call; empty if it writes to no file, client or named server."""
         if name not in _ON_DESCRIPTORS:
             return name
         target = str(Path(f"/proc/{pid}/fd/{arguments[0]}").readlink())
@@ -234,16 +234,16 @@ class Steps:
         return f"{name} {place.relative_to(self._directory)}"
 
     def _server_of(self, pid: int, target: str) -> str | None:
-        """The name of the server at the other end of a socket, if it is one of ours."""
+        """Return the name of the server at the other end of a socket; empty if it has none."""
         if not self._servers:
             return None
-        if target not in self._ports:  # the kernel counts them up, so none means another one later
+        if target not in self._ports:  # the kernel never uses a cookie again
             self._ports[target] = _remote_port(pid, target[8:-1])
         return self._servers.get(self._ports[target])
 
 
 def _remote_port(pid: int, inode: str) -> int:
-    """The port at the other end of a TCP connection; 0 if it is none over IPv4."""
+    """Return the port at the other end of a TCP connection; 0 if it is not over IPv4."""
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[9] == inode:
@@ -252,7 +252,7 @@ def _remote_port(pid: int, inode: str) -> int:
 
 
 def _message(pid: int, server: str, arguments: list[int]) -> str:
-    """The words for bytes that are sent to a server; empty for a piece of a body."""
+    """Return the name of a message to a server; empty for a piece of a body."""
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         memory.seek(arguments[1])
         data = memory.read(min(arguments[2], _LONGEST))
@@ -264,7 +264,7 @@ def _message(pid: int, server: str, arguments: list[int]) -> str:
 
 
 def main() -> int:
-    """Be ncps."""
+    """Run ncps."""
     from ncps.__main__ import main as program
 
     ask_for_leave(os.environ.pop(VARIABLE))

@@ -1,10 +1,10 @@
-"""ncps, which notes how long each turn of its reactor computes.
+"""ncps that records the CPU time of each turn of its reactor.
 
     python -m tests.machines.turns FILE ARGUMENTS-OF-NCPS...
 
-FILE has the turns since it was last removed, by processor time of the reactor's thread: how busy
-the machine is has no say. FILE.stacks has where the first turns stood that computed for more than
-`LONG_S`, as another thread saw them.
+FILE has the turns since it was last removed, by CPU time of the reactor's thread, which does not
+depend on the load of the machine. FILE.stacks has the stacks of the first turns that computed for
+more than `LONG_S`, as another thread saw them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ LONG_S = 0.02
 LOOK_S = 0.005
 MOST_STACKS = 200
 WRITE_S = 0.25
-"""Seconds between two writings of the file, unless a turn was the longest."""
+"""Seconds between two writes of the file; a new longest turn is written immediately."""
 STEP_S = 0.0005
 """Width of a class of turns."""
 
 
 @frozen
 class Turns:
-    """Turns by their processor time.
+    """Turns of the reactor by their CPU time.
 
     :param longest_s: seconds.
     :param classes: number of turns in each class, by multiples of `STEP_S`.
@@ -42,7 +42,7 @@ class Turns:
     classes: Mapping[int, int] = field(factory=dict)
 
     def quantile_s(self, part: float) -> float:
-        """Return the seconds that this part of all turns did not exceed, to the next class."""
+        """Return the seconds that this share of all turns did not exceed, rounded up to a class."""
         left = part * sum(self.classes.values())
         for number in sorted(self.classes):
             left -= self.classes[number]
@@ -52,7 +52,7 @@ class Turns:
 
 
 def take_turns(file: Path) -> Turns:
-    """Read the turns since the last call, and begin anew."""
+    """Return the turns since the last call, and start a new count."""
     text = file.read_text() if file.exists() else ""
     file.unlink(missing_ok=True)
     if not text:
@@ -62,12 +62,12 @@ def take_turns(file: Path) -> Turns:
 
 
 def longest_turn_s(file: Path) -> float:
-    """Read the longest turn since the last call, and begin anew."""
+    """Return the longest turn since the last call, and start a new count."""
     return take_turns(file).longest_s
 
 
 class _Watched:
-    """The poller of the reactor, which is asked once a turn."""
+    """The poller of the reactor, which polls once in each turn."""
 
     def __init__(self, poller: Any, file: Path) -> None:
         self._poller = poller
@@ -80,7 +80,7 @@ class _Watched:
 
     @property
     def number(self) -> int:
-        """Of the turn that runs; 0 between two turns."""
+        """Number of the current turn; 0 between two turns."""
         return self._number if self.began else 0
 
     def poll(self, *how: Any) -> Any:
@@ -106,7 +106,7 @@ class _Watched:
 
 
 class _Looker(threading.Thread):
-    """Writes down where long turns stand."""
+    """Writes the stacks of long turns."""
 
     def __init__(self, watched: _Watched, file: Path) -> None:
         super().__init__(daemon=True)

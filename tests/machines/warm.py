@@ -1,18 +1,17 @@
-"""ncps as often as tests want it, loaded once: each daemon or command is a fork of this process.
+"""A process that has imported ncps: each daemon or command of the tests is a fork of it.
 
     python -m tests.machines.warm DESCRIPTOR
 
-The descriptor is a Unix socket of packets, of which `tests.e2e.forked` has the other end. A packet
-is JSON: `{"program": …, "arguments": …, "environment": …, "directory": …, "constants": …}`, with a
-descriptor for each output or one for both, forks a daemon and is answered with its process id; with
-`"has_input": true` the first descriptor is its input. `{"ended": PID}` is answered with the
+The descriptor is a Unix socket of packets; `tests.e2e.forked` has the other end. Packets are JSON.
+`{"program": …, "arguments": …, "environment": …, "directory": …, "constants": …}`, with a
+descriptor for each output or one for both, forks a daemon; the answer is its process id. With
+`"has_input": true` the first descriptor is its input. The answer to `{"ended": PID}` is the
 daemon's exit code, as `subprocess` counts it, or null while it runs. The end of the socket ends
 this process, but no daemon. `program` is a module with a function `main`; `"is_command": true` says
-that it ends by itself. `constants` are values of this daemon by name of module and variable:
+that it ends by itself. `constants` are values for this daemon by the name of module and variable:
 `{"ncps.assembly.tickers.REPLICAS_S": 1.0}`.
 
-A daemon differs from one that `python -m ncps` starts by its name among the processes, and by what
-it saves: a second of loading.
+Such a daemon has another process name than one of `python -m ncps`, and starts a second faster.
 """
 
 from __future__ import annotations
@@ -52,11 +51,11 @@ LOADED = (
     "platformdirs.unix",
     "twisted.application.internet",
 )
-"""Modules that daemons import, each daemon some of them."""
+"""Modules of which each daemon imports some."""
 
 
 def become(wanted: dict[str, Any], descriptors: Sequence[int]) -> Callable[[], int]:
-    """Be the daemon that is wanted, in a session of its own; return its program."""
+    """Turn a fork into the requested daemon, in a session of its own; return its program."""
     os.setsid()
     if not wanted["has_input"]:
         descriptors = (os.open(os.devnull, os.O_RDONLY), *descriptors)
@@ -70,18 +69,18 @@ def become(wanted: dict[str, Any], descriptors: Sequence[int]) -> Callable[[], i
         change(name, value)
     program: Callable[[], int] = import_module(wanted["program"]).main
     sys.argv[1:] = wanted["arguments"]
-    sys.orig_argv[1:] = ["-m", "ncps", *wanted["arguments"]]  # by which it starts workers
+    sys.orig_argv[1:] = ["-m", "ncps", *wanted["arguments"]]  # it starts workers by this name
     return partial(end, program) if wanted["is_command"] else partial(stay, program)
 
 
 def stay(program: Callable[[], int]) -> int:
-    """Be a daemon, which has a heap like any other's to the very end."""
+    """Run a daemon and free its heap at the end, as any other process does."""
     gc.unfreeze()
     return program()
 
 
 def end(program: Callable[[], int]) -> int:
-    """Be a command, and end without taking down all that was loaded, which would take 0.3 s."""
+    """Run a command, and end without freeing the imported modules, which would take 0.3 s."""
     try:
         code = program()
     except SystemExit as ended:
@@ -90,14 +89,14 @@ def end(program: Callable[[], int]) -> int:
         code = ended.code or 0
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    gc.collect()  # for complaints about what nobody closed
+    gc.collect()  # for warnings about objects that were not closed
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def change(name: str, value: float) -> None:
-    """Give a constant of the program another value. Raises AttributeError if there is none."""
+    """Change a constant of the program. Raises AttributeError if it does not exist."""
     module, _, constant = name.rpartition(".")
     place = import_module(module)
     getattr(place, constant)
@@ -107,7 +106,7 @@ def change(name: str, value: float) -> None:
 def ended(pid: int, codes: dict[int, int]) -> int | None:
     """Return the exit code of a daemon; None while it runs.
 
-    :param codes: of those that are known to have ended; several threads may ask for one.
+    :param codes: of the daemons that have ended; several threads may ask for one.
     """
     if pid not in codes:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -117,7 +116,7 @@ def ended(pid: int, codes: dict[int, int]) -> int | None:
 
 
 def serve(door: socket.socket) -> Callable[[], int] | None:
-    """Answer until the other end closes; return the program in a process that is to be a daemon."""
+    """Answer until the other end closes; in a fork, return the program to run."""
     codes: dict[int, int] = {}
     while True:
         packet, descriptors, _, _ = socket.recv_fds(door, LONGEST, 3)

@@ -1,4 +1,4 @@
-"""Python source as the structural tests see it: modules, what they import, what they catch."""
+"""Python source for the structural tests: modules, their imports and their handlers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 class Module:
     """A module and its syntax tree.
 
-    :param name: dotted; of a package its own name, without `__init__`.
+    :param name: dotted; a package has its own name, without `__init__`.
     """
 
     name: str
@@ -34,9 +34,9 @@ class Module:
 
 @cache
 def parsed(source: str) -> ast.Module:
-    """Parse source once for all tests, which only look at the tree.
+    """Parse source once for all tests, which do not change the tree.
 
-    A tree has very many nodes, and no garbage among them: no collection needs to see them.
+    A tree has many nodes and no garbage, so it is hidden from the garbage collector.
     """
     gc.disable()
     try:
@@ -49,7 +49,7 @@ def parsed(source: str) -> ast.Module:
 
 @cache
 def class_sources(source: str) -> dict[str, str]:
-    """Source of each class in a module, by its qualified name; of the first if it is there twice.
+    """Return the source of each class by its qualified name; of the first if there are two.
 
     `inspect.getsource` parses the whole module for each class.
     """
@@ -80,7 +80,7 @@ def modules(package: Path = PACKAGE) -> list[Module]:
 
 
 def imports(module: Module) -> set[str]:
-    """Every name that is imported anywhere in the module, absolute, ``from a import b`` as a.b."""
+    """Return every absolute name that the module imports; ``from a import b`` gives a.b."""
     found: set[str] = set()
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
@@ -100,7 +100,7 @@ def _origin(module: Module, node: ast.ImportFrom) -> str:
 
 
 def global_reactor_imports(module: Module) -> list[int]:
-    """Lines that install the global reactor when the module is imported, not when it runs."""
+    """Return the lines that install the global reactor when the module is imported."""
     return [
         node.lineno
         for node in _within(module.tree)
@@ -117,7 +117,7 @@ def global_reactor_imports(module: Module) -> list[int]:
 
 
 def undocumented(module: Module) -> list[str]:
-    """Public names without docstring: the module itself, its classes and its functions."""
+    """Return the public names without docstring: the module, its classes and functions."""
     found = [] if ast.get_docstring(module.tree) else [module.name]
     found.extend(
         f"{module.name}.{node.name}"
@@ -130,10 +130,10 @@ def undocumented(module: Module) -> list[str]:
 
 
 def swallowed_cancellations(module: Module) -> list[int]:
-    """Lines that catch everything around an await and so may catch being cancelled.
+    """Return the lines of handlers around an await that may hide a cancellation.
 
-    Twisted's CancelledError is an ordinary Exception. A handler is innocent if one before it
-    takes CancelledError, or if it ends by raising again what it caught.
+    Twisted's CancelledError is an ordinary Exception. A handler is right if an earlier one
+    catches CancelledError, or if it raises the caught error again at its end.
     """
     return [
         handler.lineno
@@ -149,7 +149,7 @@ def _awaits(body: list[ast.stmt]) -> bool:
 
 
 def _within(root: ast.AST) -> Iterator[ast.AST]:
-    """All that runs with `root` itself: everything below it but the insides of functions."""
+    """Yield the nodes that run with `root`: all below it except the bodies of functions."""
     for node in ast.iter_child_nodes(root):
         yield node
         if not isinstance(node, _FUNCTIONS):

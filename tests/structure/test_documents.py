@@ -15,7 +15,7 @@ ABBREVIATIONS = {"N.": "unit.cache.narinfo.test_naming.", "V.": "unit.cache.nar.
 
 
 def names_in(text: str) -> set[str]:
-    """Tests that a page names, with the abbreviations of the page on trust written out."""
+    """Return the tests that a page names, with the abbreviations of the page on trust expanded."""
     found = set()
     for name in re.findall(
         r"`((?:unit|contract|system|integration|cluster|e2e|structure|N|V)\.[\w.]+)`", text
@@ -28,7 +28,7 @@ def names_in(text: str) -> set[str]:
 
 
 def exists(name: str) -> bool:
-    """Whether a module, a class or a method has this dotted name."""
+    """Return whether a module, a class or a method has this dotted name."""
     parts = name.split(".")
     for length in range(len(parts), 1, -1):
         try:
@@ -42,9 +42,9 @@ def exists(name: str) -> bool:
 
 
 def wrong_installs(text: str) -> list[str]:
-    """Commands that install a package of our name from an index, where that is another project's.
+    """Return commands that install `ncps` from PyPI, where that is another project.
 
-    A path, or the name of the distribution, works.
+    A path, or the name of the distribution, is right.
     """
     commands = re.findall(r"\bpip3? install([^\n`&|;]*)", text)
     return [
@@ -57,7 +57,7 @@ def wrong_installs(text: str) -> list[str]:
 
 class DocumentTests(SynchronousTestCase):
     def test_nobody_is_told_to_install_another_project(self) -> None:
-        """On the index of packages `ncps` is a library for neural networks."""
+        """No page says `pip install ncps`: on PyPI that is a library for neural networks."""
         pages = [*ROOT.glob("*.md"), ROOT / "tox.ini"]
         for folder, ending in (("docs", "*"), ("ncps", "*.py"), ("tests", "*.py"), (".ci", "*")):
             pages += (ROOT / folder).rglob(ending)
@@ -69,7 +69,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual({}, found)
 
     def test_a_wrong_install_is_noticed(self) -> None:
-        """With extras, quotes and versions; paths and other names are fine."""
+        """The rule finds extras, quotes and versions, and allows paths and other names."""
         for text in ("NAME", "'NAME[mysql]' x", "-U NAME>=1`", '"NAME[postgresql]"'):
             command = f"pip {'install'} {text}".replace("NAME", "ncps")
             self.assertNotEqual([], wrong_installs(command), command)
@@ -77,7 +77,7 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual([], wrong_installs(text), text)
 
     def test_distribution(self) -> None:
-        """Its name is free; package, commands and plugin keep theirs."""
+        """The distribution is called ncps-nix; package, commands and plugin are called ncps."""
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())
         self.assertEqual("ncps-nix", project["project"]["name"])
         scripts = {"ncps": "ncps.__main__:main", "dbmate-ncps": "ncps.dbmate:main"}
@@ -86,13 +86,13 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(["ncps", "twisted"], packages)
 
     def test_every_test_that_vouches_is_there(self) -> None:
-        """The page that says who vouches for what names tests that exist."""
+        """The page on trust names tests that exist."""
         names = names_in((DOCS / "trust.md").read_text())
         self.assertGreater(len(names), 20)
         self.assertEqual([], sorted(name for name in names if not exists(name)))
 
     def test_every_test_of_the_catalogue_is_there(self) -> None:
-        """The catalogue of faults names modules, classes and methods of tests that exist."""
+        """The list of faults names modules, classes and methods of tests that exist."""
         defined: set[str] = set()
         for path in (ROOT / "tests").rglob("*.py"):
             defined.update(path.relative_to(ROOT).with_suffix("").parts)
@@ -108,14 +108,14 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual([], sorted(missing))
 
     def test_files_for_contributors_are_there(self) -> None:
-        """The recipes name files and folders that exist; names in capitals stand for any name."""
+        """The recipes name files and folders that exist; a name in capitals is a placeholder."""
         text = (ROOT / "CONTRIBUTING.md").read_text()
         names = set(re.findall(r"`((?:ncps|tests|docs|schema|\.ci)/[a-z0-9_./]+)`", text))
         self.assertGreater(len(names), 40)
         self.assertEqual([], sorted(name for name in names if not (ROOT / name).exists()))
 
     def test_names_for_contributors_are_where_a_recipe_says(self) -> None:
-        """A recipe that sends its reader to a name of a module names one that is in it."""
+        """If a recipe names a part of a module, the module has it."""
         text = " ".join((ROOT / "CONTRIBUTING.md").read_text().split())
         names = re.findall(r"`(\w+)` (?:of|in) `((?:ncps|tests)/[\w/]+\.py)`", text)
         self.assertGreater(len(names), 20)
@@ -127,7 +127,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual([], wrong)
 
     def test_the_glossary_names_modules_that_are_there(self) -> None:
-        """Each word names a module or a page, and the words are in the order of the alphabet."""
+        """Each word names a module or a page, and the words are in alphabetical order."""
         text = (DOCS / "glossary.md").read_text()
         entries = re.split(r"^- ", text, flags=re.MULTILINE)[1:]
         words = [entry.partition("**: ")[0].removeprefix("**") for entry in entries]
@@ -142,7 +142,7 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual([], missing, word)
 
     def test_the_code_has_each_word_of_the_glossary(self) -> None:
-        """Each part of a term stands in a module that its line names, or in the module's path."""
+        """Each part of a term is in a module that its line names, or in the module's path."""
         text = (DOCS / "glossary.md").read_text()
         for entry in re.split(r"^- ", text, flags=re.MULTILINE)[1:]:
             word = entry.partition("**: ")[0].removeprefix("**")
@@ -160,25 +160,25 @@ class DocumentTests(SynchronousTestCase):
             self.assertTrue(not files or not absent, word)
 
     def test_a_test_that_is_not_there_is_noticed(self) -> None:
-        """Modules, classes and methods are told apart from those that were renamed."""
+        """`exists` knows modules, classes and methods, and refuses names that do not exist."""
         self.assertTrue(exists("tests.unit.cache.narinfo.test_naming.OwnKeyTests"))
         self.assertFalse(exists("tests.unit.cache.narinfo.test_naming.OtherKeyTests"))
         self.assertFalse(exists("tests.unit.cache.test_nothing"))
 
     def test_every_promise_and_decision_names_what_exists(self) -> None:
-        """Tests and modules alike; modules on the page on promises lie in the package."""
+        """Their tests and modules exist; the page on promises names modules from the package."""
         for page in [DOCS / "promises.md", *sorted((DOCS / "decisions").glob("*.md"))]:
             text = page.read_text()
             wrong = [name for name in sorted(names_in(text)) if not exists(name)]
             root = ROOT / "ncps" if page.name == "promises.md" else ROOT
             modules = re.findall(r"`(\w+(?:/\w+)*(?:/|\.py))`", text)
-            if root == ROOT:  # where a module follows its neighbour, its folder is not repeated
+            if root == ROOT:  # after another module of a folder the name of the folder is left out
                 modules = [name for name in modules if "/" in name]
             wrong += [name for name in modules if not (root / name).exists()]
             self.assertEqual([], wrong, page.name)
 
     def test_every_row_of_the_design_names_what_exists(self) -> None:
-        """Modules and tests of the table alike."""
+        """The modules and tests of the table exist."""
         text = (DOCS / "design-table.md").read_text()
         tests = names_in(text)
         modules = re.findall(r"`(/?(?:\w+/)*(?:\w+/|\w+\.(?:py|nix|service|socket)))`", text)
@@ -192,7 +192,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual([], wrong)
 
     def test_every_number_is_explained(self) -> None:
-        """A comment or a page cites only numbers of promises and decisions that have a place."""
+        """Comments and pages cite only promises and decisions that exist."""
         promises = re.findall(r"^## (P\d+) ", (DOCS / "promises.md").read_text(), re.MULTILINE)
         decisions = re.findall(
             r"^- \[(D\d+)\]", (DOCS / "decisions" / "README.md").read_text(), re.MULTILINE
@@ -209,7 +209,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(set(), unexplained)
 
     def test_every_promise_and_decision_has_its_place(self) -> None:
-        """A number in a comment or on a page can be looked up."""
+        """All promises and decisions are listed in order."""
         promises = re.findall(r"^## P(\d+) ", (DOCS / "promises.md").read_text(), re.MULTILINE)
         self.assertEqual([str(number) for number in range(1, 13)], promises)
         folder = DOCS / "decisions"

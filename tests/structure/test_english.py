@@ -1,4 +1,4 @@
-"""Sentences in docstrings and comments: the faults of style that a program can see for sure."""
+"""Sentences in docstrings and comments: the faults of style that a program can find."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _QUESTION_WORD: Final = re.compile(
     r"|:(?:param|ivar|cvar) \w+: (?:what|who|whom)\b"
     r"|\b(?:Whoever|whoever)\b"
 )
-"""A question word as the subject: name the thing instead. A sentence that ends in ? may have it."""
+"""A question word as the subject. It is allowed in a sentence that ends with a question mark."""
 
 _BARE_RAISES: Final = re.compile(r"\bRaises (?:[A-Z]\w+(?:, | or | and |\b))+\.(?:\s|$)")
-"""An error without the case in which it is raised."""
+"""`Raises` with an error but without the case."""
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
-    """Docstrings, and the texts below attributes and constants."""
+    """Yield docstrings, and the texts below attributes and constants."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             text = node.value.value
@@ -36,7 +36,7 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
 
 
 def _comments(source: str) -> Iterator[str]:
-    """Comments without their signs; lines that follow each other are one."""
+    """Yield comments without `#`; adjacent lines are one comment."""
     last, text = -1, ""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
@@ -52,7 +52,7 @@ def _comments(source: str) -> Iterator[str]:
 
 
 def faults(source: str) -> list[str]:
-    """Sentences whose subject is a question word, and errors that are raised in no case."""
+    """Return sentences with a question word as their subject, and errors without a case."""
     texts = [" ".join(text.split()) for text in _docstrings(parsed(source))]
     texts += _comments(source)
     return [
@@ -64,7 +64,7 @@ def faults(source: str) -> list[str]:
 
 
 def faults_of_page(text: str) -> list[str]:
-    """Sentences of a page in Markdown whose subject is a question word."""
+    """Return sentences of a Markdown page whose subject is a question word."""
     text = re.sub(r"```.*?```|^(?:    |#).*?$", "", text, flags=re.DOTALL | re.MULTILINE)
     found = []
     for paragraph in re.split(r"\n\s*\n|^[-*] |\|", text, flags=re.MULTILINE):
@@ -74,7 +74,7 @@ def faults_of_page(text: str) -> list[str]:
 
 
 def broken_summaries(source: str) -> list[str]:
-    """Docstrings whose first sentence goes on in a second line."""
+    """Return the first lines of docstrings whose first sentence needs a second line."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return [
         first
@@ -97,7 +97,7 @@ class EnglishTests(SynchronousTestCase):
         self.assertEqual({}, found)
 
     def test_summaries_are_one_line(self) -> None:
-        """The first line of a docstring says by itself what the thing is or does."""
+        """The first line of a docstring is a complete sentence."""
         found = {
             module.name: wrong
             for module in self.modules
@@ -106,14 +106,14 @@ class EnglishTests(SynchronousTestCase):
         self.assertEqual({}, found)
 
     def test_documents_name_their_subject(self) -> None:
-        """Sentences of pages and cells of tables alike; headings and blocks of code are others."""
+        """The rule covers sentences and cells of tables, but not headings and blocks of code."""
         pages = [*(PROJECT / "docs").rglob("*.md"), *PROJECT.glob("*.md")]
         found = {page.name: wrong for page in pages if (wrong := faults_of_page(page.read_text()))}
         self.assertEqual({}, found)
 
 
 class RuleTests(SynchronousTestCase):
-    """The rules see what they are for."""
+    """The rules find each fault."""
 
     def test_faults(self) -> None:
         """In docstrings, below attributes, in parameters, in comments; questions are no fault."""
@@ -144,6 +144,6 @@ class RuleTests(SynchronousTestCase):
             self.assertEqual([], faults_of_page(text), text)
 
     def test_summaries(self) -> None:
-        """A second line directly below the first one goes on with the sentence."""
+        """A second line directly below the first one continues the sentence."""
         self.assertEqual(["One"], broken_summaries('"""One\ntwo."""'))
         self.assertEqual([], broken_summaries('"""One.\n\ntwo."""'))

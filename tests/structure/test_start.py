@@ -39,7 +39,7 @@ OF_A_CONFIGURATION: Final = (
     "ncps.process.rundir",
     "ncps.process.worker",
 )
-"""Modules that the plainest configuration, a directory, SQLite and one process, does without."""
+"""Modules that a daemon with a directory, SQLite and one process must not import."""
 
 OF_A_SERVER: Final = (
     "OpenSSL",
@@ -50,7 +50,7 @@ OF_A_SERVER: Final = (
     "twisted",
     "zope",
 )
-"""Modules that a command does without which only reads arguments and settings."""
+"""Modules that a command for arguments and settings must not import."""
 
 
 OF_A_DAEMON: Final = (
@@ -62,7 +62,7 @@ OF_A_DAEMON: Final = (
     "tomllib",
     "zstandard",
 )
-"""Modules that help and version do without, besides those above."""
+"""Further modules that help and version must not import."""
 
 OF_LATER: Final = (
     "brotli",
@@ -72,7 +72,7 @@ OF_LATER: Final = (
     "unittest",
     "zstandard",
 )
-"""Modules that a plain daemon does without until it listens."""
+"""Modules that a plain daemon must not import before it listens."""
 
 SERVE: Final = """
 import os, sys
@@ -88,11 +88,11 @@ role.listen = listen
 ncps.cli.run(["serve", "--cache-storage-local", DIRECTORY + "/store", "--cache-database-url",
     "sqlite:" + DIRECTORY + "/db", "--cache-upstream-url", "http://127.0.0.1:9"])
 """
-"""Starts a daemon, and ends it where it would listen."""
+"""Starts a daemon, and ends it before it listens."""
 
 
 def loaded_by(code: str) -> set[str]:
-    """Return the names of the modules that an interpreter has once it has run this."""
+    """Return the names of the modules that an interpreter has imported after this code."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules, file=sys.stderr)"],
         cwd=ROOT,
@@ -106,26 +106,26 @@ def loaded_by(code: str) -> set[str]:
 
 class StartTests(SynchronousTestCase):
     def test_arguments_and_settings_need_no_server(self) -> None:
-        """Help, version and `ncps settings` are there before Twisted could be imported."""
+        """Help, version and `ncps settings` import no Twisted."""
         for arguments in (["--version"], ["serve", "--help"], ["settings"]):
             loaded = loaded_by(f"from ncps.cli import run; run({arguments!r})")
             self.assertIn("ncps.settings.table", loaded)
             self.assertEqual([], sorted(loaded & {*OF_A_SERVER, *OF_A_CONFIGURATION}), arguments)
 
     def test_help_needs_little(self) -> None:
-        """Help and version import the texts of the settings, and not what settings are used for."""
+        """Help and version import the texts of the settings, and not the libraries of a daemon."""
         for arguments in (["--version"], ["--help"], ["serve", "--help"], ["keys", "--help"]):
             loaded = loaded_by(f"from ncps.cli import run; run({arguments!r})")
             self.assertEqual([], sorted(loaded & set(OF_A_DAEMON)), arguments)
 
     def test_a_daemon_listens_first(self) -> None:
-        """Codecs and other libraries are imported when the daemon listens already."""
+        """A daemon imports codecs and other libraries after it has begun to listen."""
         loaded = loaded_by(f"DIRECTORY = {str(Path(self.mktemp()).absolute())!r}\n{SERVE}")
         self.assertIn("ncps.assembly.runtime", loaded)
         self.assertEqual([], sorted(loaded & {*OF_LATER, *OF_A_CONFIGURATION}))
 
     def test_a_plain_daemon_needs_no_other_adapters(self) -> None:
-        """A bucket, a database server, Redis and workers are imported where they are wanted."""
+        """A plain daemon imports no code for buckets, database servers, Redis and workers."""
         loaded = loaded_by("import ncps.cli, ncps.assembly.service")
         self.assertIn("ncps.database.local", loaded)
         self.assertEqual([], sorted(loaded & set(OF_A_CONFIGURATION)))

@@ -8,7 +8,7 @@ import time
 from email.utils import parsedate_to_datetime
 from functools import partial
 
-from tests.machines.ill import Illness
+from tests.machines.faulty import MachineFaults
 from tests.system.caches import StorePath
 from tests.system.faults import Delay, Fault, Silence, Trickle
 from tests.system.stage import Stage
@@ -30,7 +30,7 @@ PATIENT = (
 class ClockTests(Stage):
     def setUp(self) -> None:
         super().setUp()
-        self.clock = Illness(self.directory / "illness.json")
+        self.clock = MachineFaults(self.directory / "faults.json")
         self.upstream = self.origin()
         self.ncps = self.make_daemon(self.upstream, options=PATIENT)
         self.ncps.program = self.clock.program

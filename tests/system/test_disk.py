@@ -17,7 +17,7 @@ from shutil import which
 from threading import Event
 
 from tests.e2e.daemon import Daemon
-from tests.machines.ill import Failing, Illness, Slow
+from tests.machines.faulty import Failing, MachineFaults, Slow
 from tests.services import require
 from tests.system.caches import StorePath
 from tests.system.origin import Origin
@@ -35,12 +35,14 @@ READS = ("pread", "preadv")
 class IllStage(Stage):
     """A daemon whose calls fail as a file says."""
 
-    def ill_daemon(self, *upstreams: Origin, options: Sequence[str] = ()) -> tuple[Daemon, Illness]:
-        illness = Illness(self.directory / "illness.json")
+    def faulty_daemon(
+        self, *upstreams: Origin, options: Sequence[str] = ()
+    ) -> tuple[Daemon, MachineFaults]:
+        faults = MachineFaults(self.directory / "faults.json")
         daemon = self.make_daemon(*upstreams, options=options)
-        daemon.program = illness.program
+        daemon.program = faults.program
         daemon.start()
-        return daemon, illness
+        return daemon, faults
 
     def nars_of(self, daemon: Daemon) -> str:
         return str(daemon.storage / "store" / "nar")
@@ -61,14 +63,14 @@ class UnreadableTests(IllStage):
         """Before any byte was sent it is a miss: the file is set aside, and the next a hit."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
-        daemon, illness = self.ill_daemon(origin)
+        daemon, faults = self.faulty_daemon(origin)
         self.fill(daemon, path)
-        illness.set(Failing(READS, self.nars_of(daemon)))
+        faults.set(Failing(READS, self.nars_of(daemon)))
         self.assertEqual("miss", self.assert_served(daemon, path).outcome)
         self.assertEqual(2, origin.gets(path.nar_target))
         self.wait_for_log(daemon, "is damaged", "Input/output error")
         self.assertEqual(1, len(self.set_aside(daemon)))
-        illness.set()
+        faults.set()
         self.wait_until_stored(daemon, path)
         self.assertEqual("hit", self.assert_served(daemon, path).outcome)
         self.assertEqual(2, origin.gets(path.nar_target))
@@ -76,10 +78,10 @@ class UnreadableTests(IllStage):
     def test_stored_nar_with_a_bad_spot_in_its_middle(self) -> None:
         """The connection is cut where the bytes are lost; who comes again gets the rest."""
         path = self.cache.add(SIZE)
-        daemon, illness = self.ill_daemon(self.mounted())
+        daemon, faults = self.faulty_daemon(self.mounted())
         self.fill(daemon, path)
         target = self.nar_target(daemon, path)
-        illness.set(Failing(READS, self.nars_of(daemon), at=MIDDLE))
+        faults.set(Failing(READS, self.nars_of(daemon), at=MIDDLE))
         cut = self.ask(daemon, target)
         self.assertEqual((200, False), (cut.status, cut.whole))
         self.assertEqual(path.file[: len(cut.body)], cut.body)
@@ -92,11 +94,11 @@ class UnreadableTests(IllStage):
         """A NAR that cannot even be set aside is fetched past the store, each time."""
         path, other = self.cache.add(SIZE), self.cache.add(SIZE)
         origin = self.mounted()
-        daemon, illness = self.ill_daemon(origin)
+        daemon, faults = self.faulty_daemon(origin)
         self.fill(daemon, path, other)
         (bad,) = (file for file in daemon.stored_nars() if file.read_bytes() == path.file)
         written = ("pwrite", "write", "fsync", "rename", "link", "unlink", "mkdir")
-        illness.set(
+        faults.set(
             Failing(READS, str(bad)),
             Failing(written, str(daemon.storage), errno.EROFS),
         )
@@ -105,7 +107,7 @@ class UnreadableTests(IllStage):
         self.wait_for_log(daemon, "cannot be set aside", "Read-only")
         self.wait_for_log(daemon, "passed through but is not kept", "Read-only")
         self.assertEqual("hit", self.assert_served(daemon, other).outcome)
-        illness.set()
+        faults.set()
         self.assert_served(daemon, path)
         self.wait_until_stored(daemon, path)
 
@@ -113,14 +115,14 @@ class UnreadableTests(IllStage):
         """Without an upstream it is an error, never a piece that looks whole, never a 404."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
-        daemon, illness = self.ill_daemon(origin)
+        daemon, faults = self.faulty_daemon(origin)
         self.fill(daemon, path)
         target = self.nar_target(daemon, path)
         origin.stop()
-        illness.set(Failing(READS, self.nars_of(daemon)))
+        faults.set(Failing(READS, self.nars_of(daemon)))
         self.assertEqual(503, self.ask(daemon, target).status)
         self.assertEqual(503, self.ask(daemon, target).status)
-        illness.set()
+        faults.set()
         origin.start()
         wait_until(
             lambda: self.ask(daemon, target).body == path.file, "the upstream's", daemon=daemon
@@ -133,17 +135,17 @@ class SlowTests(IllStage):
     def test_who_waits_for_a_slow_disk_waits_alone(self) -> None:
         """Neither a stored file nor a new one that takes seconds keeps others from being served."""
         slow, other, new, third = (self.cache.add(SIZE) for _ in range(4))
-        daemon, illness = self.ill_daemon(self.mounted())
+        daemon, faults = self.faulty_daemon(self.mounted())
         self.fill(daemon, slow, other)
         (file,) = (file for file in daemon.stored_nars() if file.read_bytes() == slow.file)
         for path, below in ((slow, str(file)), (new, str(daemon.directory / "tmp"))):
-            illness.set(Slow(("open",), below, SLOW_S))
+            faults.set(Slow(("open",), below, SLOW_S))
             for answer in self.at_once(
                 *[partial(self.nar, daemon, path)] * 4,
                 partial(self.quick, daemon, other),
             ):
                 self.assertEqual((200, True), (answer.status, answer.whole))
-            illness.set()
+            faults.set()
         self.wait_for_log(daemon, "is slow: one call took")  # a busy machine has it slow earlier
         (worst,) = re.findall(rb"took ([0-9.]+) s for one call", self.ask(daemon, "/readyz").body)
         self.assertGreaterEqual(float(worst), SLOW_S)
@@ -167,13 +169,13 @@ class UnwritableTests(IllStage):
     def assert_goes_past(self, call: str, at: int = 0, *, where: str = "") -> None:
         """Check that clients get a NAR though a call fails, and that it is kept afterwards."""
         path = self.cache.add(SIZE)
-        daemon, illness = self.ill_daemon(self.mounted())
-        illness.set(Failing((call,), str(daemon.directory / where), at=at))
+        daemon, faults = self.faulty_daemon(self.mounted())
+        faults.set(Failing((call,), str(daemon.directory / where), at=at))
         for answer in self.at_once(*[lambda: self.nar(daemon, path)] * 3):
             self.assertEqual((200, True, path.file), (answer.status, answer.whole, answer.body))
         self.wait_for_log(daemon, "passed through but is not kept", "Input/output error")
         self.assertEqual(200, self.ask(daemon, "/healthz").status)
-        illness.set()
+        faults.set()
         self.assert_served(daemon, path)
         self.wait_until_stored(daemon, path)
         (file,) = daemon.stored_nars()

@@ -1,11 +1,11 @@
-"""ncps on a machine that is ill: calls to its disk fail or are slow, its clock is as a file says.
+"""ncps on a faulty machine: calls to its disk fail or are slow, and its clock is wrong.
 
-    python -m tests.machines.ill FILE ARGUMENTS-OF-NCPS...
+    python -m tests.machines.faulty FILE ARGUMENTS-OF-NCPS...
 
-The file is JSON and looked at before each call, so that a test changes the weather by writing
-another one (`Illness`). Everything that ncps asks of a disk beside its database goes through `os`,
-and every time of day through `time.time`, so these are what is ill. The kernel's clock and disks
-are shared with everybody and cannot be spoilt for one process alone.
+The file is JSON and read before each call, so that a test changes the faults by writing another
+file (`MachineFaults`). All file calls of ncps except those of its database use `os`, and every time of
+day comes from `time.time`, so these are replaced. The kernel's clock and disks are shared with all
+processes and cannot have a fault for one process alone.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ncps.aio import nowait
 
 @frozen
 class Failing:
-    """Calls that fail from now on; reads, only of files that are not being written.
+    """Calls that fail from now on. Reads of files that are being written do not fail.
 
     :param calls: names of functions of `os`.
-    :param below: only for paths that begin so.
-    :param at: only bytes from there on: what lies before can be read and written.
+    :param below: only for paths with this prefix.
+    :param at: only bytes from this offset on; earlier bytes can be read and written.
     """
 
     calls: tuple[str, ...]
@@ -42,10 +42,10 @@ class Failing:
 
 @frozen
 class Slow:
-    """Calls that take their time from now on, and nothing of theirs lies in the kernel's memory.
+    """Calls that are slow from now on, and whose files are not in the kernel's memory.
 
     :param calls: names of functions of `os`.
-    :param below: only for paths that begin so.
+    :param below: only for paths with this prefix.
     """
 
     calls: tuple[str, ...]
@@ -53,17 +53,17 @@ class Slow:
     seconds: float
 
 
-class Illness:
-    """The file, as a test writes it."""
+class MachineFaults:
+    """The file that a test writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.set()
 
     def set(self, *troubles: Failing | Slow, clock: float = 0.0) -> None:
-        """Have this go wrong from now on, and nothing else.
+        """Replace all faults by these.
 
-        :param clock: seconds by which the time of day is wrong.
+        :param clock: seconds that are added to the time of day.
         """
         plan = [
             [each.calls, each.below, each.error, each.at]
@@ -80,14 +80,14 @@ class Illness:
     @property
     def program(self) -> tuple[str, ...]:
         """The interpreter's arguments in place of `-m ncps`."""
-        return "-m", "tests.machines.ill", str(self.path)
+        return "-m", "tests.machines.faulty", str(self.path)
 
 
 _READS = ("pread", "preadv")
 
 
-class _Sick:
-    """The calls in place of those of `os` and `time`."""
+class _Faulty:
+    """Replaces calls of `os` and `time`."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -102,14 +102,14 @@ class _Sick:
         if mark != self._seen:
             with open(self._path) as file:  # noqa: PTH123 - pathlib uses what is replaced here
                 self._plan = json.load(file)
-            self._seen = mark  # last: another thread that sees it must not use the old plan
+            self._seen = mark  # set last: another thread that sees it must not use the old plan
         return self._plan
 
     def time(self) -> float:
         return self._time() + float(self.plan["clock"])
 
     def readable(self, name: str, where: object, offset: int, count: int) -> int:
-        """How many bytes may be read or written. Raises OSError if the disk fails there."""
+        """Return how many bytes may be read or written. Raises OSError if the disk fails there."""
         time.sleep(self.delay(name, where))
         for calls, below, number, at in self.plan["failing"]:
             if name in calls and self._name(where).startswith(below):
@@ -121,15 +121,15 @@ class _Sick:
         return count
 
     def _is_written(self, where: object) -> bool:
-        """Whether a file is open for writing: the kernel's memory has what was just written.
+        """Return whether a file is open for writing: the kernel's memory has its new bytes.
 
-        A download that clients read has its final name before they have read all of it.
+        A download gets its final name before clients have read all of it.
         """
         assert isinstance(where, int)
         return fcntl.fcntl(where, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
     def delay(self, name: str, where: object) -> float:
-        """How many seconds such a call takes."""
+        """Return how many seconds such a call takes."""
         found = (
             seconds
             for calls, below, seconds in self.plan["slow"]
@@ -138,7 +138,7 @@ class _Sick:
         return next(found, 0.0)
 
     def is_out_of_memory(self, where: object) -> bool:
-        """Whether the kernel would have to go to the disk for a file."""
+        """Return whether the kernel would have to read a file from the disk."""
         return any(self.delay(name, where) for name in ("open", "pread"))
 
     def _name(self, where: object) -> str:
@@ -193,7 +193,7 @@ class _Sick:
 
 
 if __name__ == "__main__":
-    _Sick(sys.argv.pop(1)).install()
+    _Faulty(sys.argv.pop(1)).install()
     from ncps.__main__ import main
 
     sys.exit(main())
