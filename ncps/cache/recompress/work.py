@@ -82,12 +82,16 @@ class Recompressing:
         while self.may_run():
             waiting = await self._twins.waiting(self._wanted)
             self._metrics.recompress_waiting.set(waiting)
-            if not waiting:
+            batch = await self._next() if waiting else []
+            if not batch:
                 self._rests_until = self._clock.seconds() + CALM_S
                 return
-            batch = await self._twins.wanting(BATCH + len(self._passed), self._wanted)
-            if not await self._try([nar for nar in batch if nar.key not in self._passed]):
+            if not await self._try(batch):
                 return
+
+    async def _next(self) -> list[NarRecord]:
+        batch = await self._twins.wanting(BATCH + len(self._passed), self._wanted)
+        return [nar for nar in batch if nar.key not in self._passed]
 
     async def _try(self, batch: Sequence[NarRecord]) -> bool:
         """Give some NARs a twin; False if none of them was settled."""

@@ -85,6 +85,15 @@ class MakingTests(TwinCase):
         self.run_work(after_s=2)
         self.assertEqual({"made": 2}, self.outcomes)
 
+    def test_rest_after_failures(self) -> None:
+        """The same rest follows where only NARs are left that have failed lately."""
+        self.transcoder.errors.append(Unavailable("away"))
+        self.refused(self.work.run(), Unavailable)
+        self.run_work(after_s=REST_S)
+        self.assertFalse(self.work.may_run())
+        self.clock.advance(CALM_S)
+        self.assertTrue(self.work.may_run())
+
     def test_reuse(self) -> None:
         """A NAR that clients asked for once gets no twin; one that they ask for again does."""
         self.rule(reused_s=REUSED_S)
