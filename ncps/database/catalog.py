@@ -80,6 +80,11 @@ class SqlCatalog(Inventory):
         write = self._database.write_settled if is_settled else self._database.write
         await write(_add_narinfo, entry, nar)
 
+    async def add_new_narinfo(
+        self, entry: NarInfoEntry, nar: NarRecord, other: NarKey | None = None
+    ) -> bool:
+        return await self._database.write(_add_new_narinfo, entry, nar, other)
+
     async def mark_stored(
         self, nar: NarRecord, fence: int = 0, *, is_settled: bool = False
     ) -> list[NarInfoEntry]:
@@ -154,6 +159,14 @@ def _add_narinfo(txn: Any, entry: NarInfoEntry, nar: NarRecord) -> None:
     written = nars.announce(txn, nar)
     narinfos.put(txn, entry, written.row_id)
     accounts.add(txn, written.change)
+
+
+def _add_new_narinfo(txn: Any, entry: NarInfoEntry, nar: NarRecord, other: NarKey | None) -> bool:
+    keys = (nar.key,) if other is None else (nar.key, other)
+    if narinfos.is_known(txn, entry.digest) or nars.are_known(txn, keys):
+        return False
+    _add_narinfo(txn, entry, nar)
+    return True
 
 
 def _mark_stored(txn: Any, nar: NarRecord, fence: int) -> list[NarInfoEntry]:

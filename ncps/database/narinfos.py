@@ -133,6 +133,12 @@ def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
     )
 
 
+def is_known(txn: Any, digest: str) -> bool:
+    """Return whether a path has a narinfo."""
+    found = txn.execute("SELECT 1 FROM narinfos WHERE hash = ?", (digest,))
+    return found.fetchone() is not None
+
+
 def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> list[NarInfoEntry]:
     """Set FileHash and FileSize in the narinfos of a NAR to those of its stored file.
 

@@ -41,6 +41,11 @@ def _rows(txn: Any, keys: Sequence[NarKey]) -> dict[NarKey, Sequence[Any]]:
     return {wanted[row[0], row[1]]: row for row in rows if (row[0], row[1]) in wanted}
 
 
+def are_known(txn: Any, keys: Sequence[NarKey]) -> bool:
+    """Return whether one of some keys has a row."""
+    return bool(_rows(txn, keys))
+
+
 BY_KEY: Final = KeyedRead(_rows, nar_of)
 """Records of NARs by their names."""
 

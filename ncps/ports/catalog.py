@@ -192,6 +192,15 @@ class Catalog(Protocol):
         :param is_settled: whether it survives a loss of power on return, as after `settle`.
         """
 
+    async def add_new_narinfo(
+        self, entry: NarInfoEntry, nar: NarRecord, other: NarKey | None = None
+    ) -> bool:
+        """Do as `add_narinfo` for a path and a NAR that have no row; return whether it was done.
+
+        Return False, and write nothing, if the path has a narinfo, or a NAR has the key of `nar` or
+        the key `other`.
+        """
+
     async def mark_stored(
         self, nar: NarRecord, fence: int = 0, *, is_settled: bool = False
     ) -> list[NarInfoEntry]:

@@ -249,6 +249,8 @@ class RemovalsContract(ClosuresContract):
         for number, nar in ((1, record(7)), (2, other), (2, stored(1))):
             with self.assertRaises(Blocked):
                 await self.catalog.add_narinfo(entry(number), nar)
+        with self.assertRaises(Blocked):
+            await self.catalog.add_new_narinfo(entry(1), record(7))
         for nar in (other, stored(1), record(9, key=NarKey(hash_of("nar 1").nix32, ""))):
             with self.assertRaises(Blocked):
                 await self.catalog.mark_stored(nar)

@@ -159,6 +159,15 @@ class MemoryCatalog(Failing, Inventory):
         self.entries[entry.digest] = entry
         self._key_of[entry.digest] = nar.key
 
+    async def add_new_narinfo(
+        self, entry: NarInfoEntry, nar: NarRecord, other: NarKey | None = None
+    ) -> bool:
+        self._writing()
+        if entry.digest in self.entries or not self.records.keys().isdisjoint({nar.key, other}):
+            return False
+        await self.add_narinfo(entry, nar)
+        return True
+
     async def mark_stored(
         self, nar: NarRecord, fence: int = 0, *, is_settled: bool = False
     ) -> list[NarInfoEntry]:

@@ -54,7 +54,9 @@ class DurabilityTests(SqliteTestCase):
         self.synced: list[str] = []
         self.catalog = SqlCatalog(self.opened(self.dialect))
         self.patch(
-            os, "fsync", lambda fd: self.synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+            os,
+            "fdatasync",
+            lambda fd: self.synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())),
         )
 
     async def test_what_is_evicted_is_on_the_disk_before_its_bytes_go(self) -> None:
@@ -74,7 +76,7 @@ class DurabilityTests(SqliteTestCase):
         def failing(_fd: int) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-        self.patch(os, "fsync", failing)
+        self.patch(os, "fdatasync", failing)
         with self.assertRaisesRegex(Unavailable, "cannot be synced"):
             await self.catalog.evict(await self.catalog.idle(later(60), 10))
 

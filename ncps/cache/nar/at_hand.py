@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.cache.nar.serve import Nars
-from ncps.cache.narinfo.record import agreeing, named
+from ncps.cache.narinfo.naming import agreeing, named
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.verify import Vetted
 from ncps.cache.world import World

@@ -26,12 +26,13 @@ from twisted.logger import Logger
 from ncps.aio.clocks import wall_of
 from ncps.aio.guess import is_unwanted
 from ncps.ask.choose import Upstreams
+from ncps.cache.narinfo.naming import agreeing, named
 from ncps.cache.narinfo.state import CacheState, Invalidation, KnownNarInfo, SymbolNews, known
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
 from ncps.errors import Malformed, StorageFull, Unavailable
 from ncps.nix.narinfo import NarInfo
-from ncps.nix.narurl import VARIANTS, NarKey, is_opaque, opaque_key
+from ncps.nix.narurl import NarKey, is_opaque
 from ncps.observe.decisions import are_logged
 from ncps.peering import trail
 from ncps.ports import Blocked, Catalog, NarInfoEntry, NarRecord
@@ -162,19 +163,22 @@ class Records:
 
         Raises Blocked if the path or its NAR is blocked.
         """
-        entry, nar, changes, is_new = vetted.entry, vetted.nar, self._memory.changes, False
+        entry, nar, changes = vetted.entry, vetted.nar, self._memory.changes
         try:
-            vetted, known_nar = await named(self._catalog, vetted)
-            entry, nar = vetted.entry, vetted.nar
             self._appeared(vetted)
-            row = await self._catalog.narinfo(entry.digest)
-            if row is None or not await self._is_overruled(entry, *row):
-                if row is not None:
-                    entry = await self._vetting.apart(self._vetting.merged, entry, row[0])
-                entry = agreeing(entry, known_nar)
-                await self._catalog.add_narinfo(entry, nar)
-                is_new = (row, known_nar, self._memory.changes) == (None, None, changes)
-            item = None if is_new else await self.look_up(entry.digest)
+            is_new = await _is_added_as_new(self._catalog, vetted)
+            if not is_new:
+                vetted, known_nar = await named(self._catalog, vetted)
+                entry, nar = vetted.entry, vetted.nar
+                self._appeared(vetted)
+                row = await self._catalog.narinfo(entry.digest)
+                if row is None or not await self._is_overruled(entry, *row):
+                    if row is not None:
+                        entry = await self._vetting.apart(self._vetting.merged, entry, row[0])
+                    entry = agreeing(entry, known_nar)
+                    await self._catalog.add_narinfo(entry, nar)
+            is_sure = is_new and self._memory.changes == changes
+            item = None if is_sure else await self.look_up(entry.digest)
             if item is not None and item.nar.is_stored:
                 await self.keep_beside(entry, item.nar)
         except Blocked:
@@ -269,6 +273,17 @@ async def _without_lost_twin(
     return row
 
 
+async def _is_added_as_new(catalog: Catalog, vetted: Vetted) -> bool:
+    """Record a narinfo if its path and NAR are new; False also if it cannot be written.
+
+    Then the caller finds out, step by step, how much of it is possible.
+    """
+    try:
+        return await catalog.add_new_narinfo(vetted.entry, vetted.nar, vetted.conventional)
+    except (Unavailable, StorageFull):
+        return False
+
+
 def _why_hidden(item: KnownNarInfo | None, upstreams: Upstreams) -> str:
     """Say why a narinfo is not known, or why `Records.may_show` is False for it."""
     if item is None:
@@ -281,25 +296,6 @@ def _why_hidden(item: KnownNarInfo | None, upstreams: Upstreams) -> str:
     return f"{where}, and what {item.upstream_name or item.upstream} said is too old"
 
 
-async def named(catalog: Catalog, vetted: Vetted) -> tuple[Vetted, NarRecord | None]:
-    """Give the NAR its name; return also the row of that name.
-
-    Raises Unavailable if the catalog cannot be asked.
-    """
-    nar = vetted.nar
-    assert nar.nar_hash is not None
-    if vetted.conventional is not None:
-        there = await catalog.nar(vetted.conventional)
-        if there is not None and _is_earned(there, nar):
-            return vetted.named(there.key), there
-    for variant in range(VARIANTS):
-        key = opaque_key(nar.compression, nar.nar_hash, variant)
-        there = await catalog.nar(key)
-        if there is None or not _is_of_another_file(there, nar):
-            break
-    return vetted.named(key), there
-
-
 def is_right(narinfo: NarInfo, there: NarRecord) -> bool:
     """Return whether a recorded narinfo may show the name that it has for its NAR.
 
@@ -309,41 +305,6 @@ def is_right(narinfo: NarInfo, there: NarRecord) -> bool:
         return True
     is_known = there.is_stored and there.verified_at is not None
     return is_known and there.nar_hash == narinfo.nar_hash
-
-
-def agreeing(entry: NarInfoEntry, nar: NarRecord | None) -> NarInfoEntry:
-    """Return the narinfo with the facts of the bytes that are or were stored under its URL.
-
-    Upstreams compress one NAR differently, and may say something false about the file. The bytes
-    that arrived first stay.
-    """
-    if nar is None or not nar.was_stored or entry.narinfo.compression == "none":
-        return entry
-    narinfo = entry.narinfo
-    file_hash = None if narinfo.file_hash is None else nar.file_hash or narinfo.file_hash
-    file_size = None if narinfo.file_size is None else nar.file_size or narinfo.file_size
-    return evolve(entry, narinfo=evolve(narinfo, file_hash=file_hash, file_size=file_size))
-
-
-def _is_earned(there: NarRecord, nar: NarRecord) -> bool:
-    """Return whether stored bytes were verified for a narinfo, and have the hash in their name."""
-    return (
-        there.is_stored
-        and there.verified_at is not None
-        and there.nar_hash == nar.nar_hash
-        and there.compression == nar.compression
-    )
-
-
-def _is_of_another_file(there: NarRecord, nar: NarRecord) -> bool:
-    """Return whether a name may stand for another file of the same NAR than a narinfo's file.
-
-    A client may have a part of that other file. If all of it is stored and right, it may be served
-    instead, and the answer is False.
-    """
-    hashes = {there.file_hash, nar.file_hash}
-    is_here = there.is_stored and there.verified_at is not None
-    return not is_here and None not in hashes and len(hashes) > 1
 
 
 def render_sidecar(entry: NarInfoEntry, own_names: Collection[str]) -> bytes:

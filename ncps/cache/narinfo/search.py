@@ -42,7 +42,8 @@ from ncps.aio.waiting import within
 from ncps.ask.health import Candidate
 from ncps.ask.policy import AllAway, verdict
 from ncps.cache.answers import Absent, Outcome
-from ncps.cache.narinfo.record import Records, named
+from ncps.cache.narinfo.naming import named
+from ncps.cache.narinfo.record import Records
 from ncps.cache.narinfo.state import CacheState, KnownNarInfo
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World

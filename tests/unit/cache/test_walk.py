@@ -85,7 +85,7 @@ class WalkTests(CoreCase):
     def test_narinfo_miss(self) -> None:
         """A narinfo that the first upstream has."""
         self.walk.take(lambda: self.learn(self.sample))
-        self.assert_walk(7, 19)
+        self.assert_walk(7, 18)
 
     def test_nar_miss(self) -> None:
         """A NAR that the first upstream has, up to its publication."""
