@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.go_program import nar_path
-from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
+from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes, wait_until_idle
 from benchmarks.report import Figure, compared
 from benchmarks.rounds import ANCHOR, GO, OURS, Sample, Spread, alternate
 from benchmarks.stand import Stand, get, sink
@@ -28,7 +28,7 @@ def _crowd(stand: Stand, port: int, pid: int) -> Sample:
     if port == stand.daemon.port:
         stand.wait_until_stored(made).unlink()
     if go is not None:
-        go.rest()
+        wait_until_idle(go.pid)
     stand.material.remove(made)
     return found
 

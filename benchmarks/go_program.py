@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.processes import cpu_seconds
 from tests.e2e.daemon import Daemon, UpstreamCache, fetch
 from tests.server import Process
 
-REST_S = 0.4
-REST_DEADLINE_S = 60.0
 _URL = re.compile(rb"^URL: (.+)$", re.MULTILINE)
 
 
@@ -64,19 +60,6 @@ class GoDaemon(Daemon):
     def is_ready(self) -> bool:
         """Whether it says that it can serve. Raises OSError if nothing listens."""
         return fetch(f"{self.url}/healthz", deadline=5).status == 200
-
-    def rest(self) -> None:
-        """Wait until it has used no processor time for `REST_S`: what it stores behind is stored.
-
-        Raises AssertionError if it does not rest within `REST_DEADLINE_S`.
-        """
-        deadline = time.monotonic() + REST_DEADLINE_S
-        while time.monotonic() < deadline:
-            before = cpu_seconds(self.pid)
-            time.sleep(REST_S)
-            if cpu_seconds(self.pid) - before < 0.01:
-                return
-        raise AssertionError("the Go program does not come to rest")
 
 
 def nar_path(narinfo: bytes) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from benchmarks.go_program import nar_path
 from benchmarks.material import MadeNar
 from benchmarks.narinfo_hits import CONNECTIONS, figures_of, wrk
-from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
+from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes, wait_until_idle
 from benchmarks.report import Figure, compared
 from benchmarks.rounds import ANCHOR, GO, OURS, Sample, Spread, alternate
 from benchmarks.stand import Stand, get, sink
@@ -45,7 +45,7 @@ def _shown_by_go(stand: Stand, made: Sequence[MadeNar]) -> list[str]:
     paths = [nar_path(get(go.port, f"/{nar.digest}.narinfo")) for nar in made]
     for path in paths:
         get(go.port, path)
-    go.rest()
+    wait_until_idle(go.pid)
     for path, nar in zip(paths, made, strict=True):
         if hashlib.sha256(get(go.port, path)).digest() != nar.sha256:
             raise AssertionError("wrong bytes")

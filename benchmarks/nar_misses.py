@@ -18,7 +18,7 @@ from attrs import evolve
 
 from benchmarks.go_program import nar_path
 from benchmarks.material import MadeNar
-from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
+from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes, wait_until_idle
 from benchmarks.report import Figure, compared
 from benchmarks.rounds import ANCHOR, GO, OURS, Sample, Spread, alternate
 from benchmarks.sink import Fetch
@@ -135,7 +135,7 @@ def _large(stand: Stand, compression: str) -> list[Figure]:
         DIRECT: partial(plain, stand.origin_port, stand.origin.pid, lambda made: None),
     }
     if (go := stand.go_daemon) is not None:
-        contenders[GO] = partial(cache, go.port, go.pid, lambda made: go.rest())
+        contenders[GO] = partial(cache, go.port, go.pid, lambda made: wait_until_idle(go.pid))
     forget_peak(daemon.pid)
     series = alternate(contenders, rounds=stand.rounds, noise=stand.noise, steady="rate")
     peak = rss_peak_bytes(stand.daemon.pid) / 2**20

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
+from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes, wait_until_idle
 from benchmarks.report import Figure, compared
 from benchmarks.rounds import ANCHOR, GO, OURS, Sample, Series, Spread, alternate
 from benchmarks.stand import Stand, get_on
@@ -49,6 +49,7 @@ def prepare(stand: Stand, daemon: Daemon) -> tuple[Path, float]:
             raise AssertionError(f"{path}: ncps and nginx differ")
     ours.close()
     theirs.close()
+    wait_until_idle(daemon.pid)  # it may have fetched small NARs ahead
     listed = stand.directory / "narinfo-paths"
     listed.write_text("\n".join(paths) + "\n")
     return listed, size / len(paths)
@@ -117,13 +118,10 @@ def measure(stand: Stand) -> list[Figure]:
         OURS: partial(run, stand.daemon.url, stand.daemon.pid),
     }
     if (go := stand.go_daemon) is not None:
+        mean_bytes = mean_size(go.port, listed)
+        wait_until_idle(go.pid)
         contenders[GO] = partial(
-            wrk,
-            go.url,
-            go.pid,
-            listed=listed,
-            seconds=stand.seconds,
-            least_bytes=mean_size(go.port, listed),
+            wrk, go.url, go.pid, listed, seconds=stand.seconds, least_bytes=mean_bytes
         )
     alternate(contenders, rounds=1, noise=stand.noise)  # warm
     forget_peak(stand.daemon.pid)

@@ -12,7 +12,7 @@ from functools import partial
 from statistics import median
 
 from benchmarks.material import MadeNar
-from benchmarks.processes import cpu_seconds
+from benchmarks.processes import cpu_seconds, wait_until_idle
 from benchmarks.report import Figure, compared
 from benchmarks.rounds import GO, OURS, Sample, Series, alternate
 from benchmarks.sink import Fetch
@@ -83,7 +83,9 @@ def measure(stand: Stand) -> list[Figure]:
         OURS: partial(_measure, stand, daemon.port, daemon.pid, stored),
     }
     if go is not None:
-        contenders[GO] = partial(_measure, stand, go.port, go.pid, lambda made: go.rest())
+        contenders[GO] = partial(
+            _measure, stand, go.port, go.pid, lambda made: wait_until_idle(go.pid)
+        )
     series = alternate(contenders, rounds=stand.rounds, noise=stand.noise)
     return [
         _figure(series, "narinfo, ms (nginx: direct)", "narinfo"),

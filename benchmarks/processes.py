@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _KIB = 1024
+IDLE_S = 0.4
+DEADLINE_S = 120.0
 
 
 def _stat(pid: int) -> list[str]:
@@ -34,6 +37,20 @@ def tree(pid: int) -> list[int]:
 def cpu_seconds(pid: int) -> float:
     """Return user and system time of a tree, with children that have ended."""
     return sum(sum(map(int, _stat(one)[11:15])) for one in tree(pid)) / _TICKS
+
+
+def wait_until_idle(pid: int) -> None:
+    """Wait until a tree has used no processor time for `IDLE_S`, so all its work is done.
+
+    Raises AssertionError if that takes longer than `DEADLINE_S`.
+    """
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        before = cpu_seconds(pid)
+        time.sleep(IDLE_S)
+        if cpu_seconds(pid) - before <= 1 / _TICKS:
+            return
+    raise AssertionError(f"process {pid} is not idle after {DEADLINE_S:g} s")
 
 
 def _status(pid: int, field: str) -> int:
