@@ -119,7 +119,7 @@ class Admission:
         return self.has_spare(size + BESIDE)
 
     def has_spare(self, size: int) -> bool:
-        """Whether the disk has `size` bytes beyond the reserve and what running downloads take."""
+        """Return whether `size` bytes are free beyond the reserve and the running downloads."""
         try:
             spare = self._spare()
         except NcpsError:

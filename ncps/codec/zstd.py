@@ -20,14 +20,14 @@ WINDOW_LOG: Final = 27
 """The largest window, 128 MiB, as in `zstd --long` and Nix; a decoder allocates it."""
 
 SHARED_WINDOW_LOG: Final = 24
-"""A window of 16 MiB, twice that of `xz -6`: a client that unpacks many NARs at the same time has
-one for each. Text becomes an eighth smaller than by the 4 MiB that level 9 has by itself."""
+"""A window of 16 MiB, twice that of `xz -6`: a client that unpacks many NARs at the same time needs
+one for each. Text becomes an eighth smaller than with the 4 MiB that are the default of level 9."""
 _LEAST_WINDOW_LOG: Final = 17
 _JOB: Final = 1 << SHARED_WINDOW_LOG
-"""Bytes that one thread compresses at a time. libzstd would take 64 MiB for this window, and with
-one thread 320 MiB of memory in place of 100; the file becomes no smaller by that."""
+"""Bytes that one thread compresses at a time. For this window libzstd would choose 64 MiB, and need
+320 MiB of memory with one thread instead of 100; the file would not become smaller."""
 _OVERLAP_LOG: Final = 8
-"""The part of the window before its own bytes that each job looks back into: a half."""
+"""How much of the window before its own bytes each job can refer to: one half."""
 
 
 def _begin() -> Decompressor:
@@ -40,7 +40,7 @@ def decoder() -> Decoder:
 
 
 def _window(size: int, *, is_long: bool) -> dict[str, Any]:
-    """Return the parameters of the window; none to have the level decide."""
+    """Return the parameters of the window; none of them if the level decides."""
     if is_long:
         return {"enable_ldm": True, "window_log": WINDOW_LOG}
     if not size:
@@ -56,8 +56,8 @@ def encoder(
 
     :param threads: number of threads that compress beside the caller's.
     :param is_long: whether to search for repetitions in the whole of the largest window.
-    :param size: bytes that will be encoded, if they are known: then the window is about as large as
-        they are, but not larger than `SHARED_WINDOW_LOG` allows. 0: as the level has it.
+    :param size: number of bytes that will be encoded; then the window is about as large, but not
+        larger than `SHARED_WINDOW_LOG` allows. 0: unknown; then the level decides.
     """
     import zstandard  # noqa: PLC0415 - a daemon only reads
 

@@ -84,7 +84,7 @@ def wanting(txn: Any, limit: int, wanted: TwinCandidates) -> list[NarRecord]:
 
 
 def waiting(txn: Any, wanted: TwinCandidates) -> int:
-    """Return how many there are. See `Twins.waiting`."""
+    """Return the number of such NARs. See `Twins.waiting`."""
     condition, parameters = _open(wanted)
     return int(txn.execute(f"SELECT COUNT(*) {condition}", parameters).fetchone()[0])
 

@@ -86,8 +86,8 @@ class WrongNar(WrongBytes):
     """The file has the FileHash of its narinfo, but another NAR is inside.
 
     :ivar file_hash: of the file.
-    :ivar is_read: whether the NAR inside was read to its end. Else it could not be decompressed, or
-        was too long, and Compression or NarSize may be wrong instead of FileHash.
+    :ivar is_read: whether the NAR inside was read to its end. If not, it could not be decompressed,
+        or was too long, and Compression or NarSize may be wrong instead of FileHash.
     """
 
     def __init__(self, message: str, file_hash: Hash, *, is_read: bool = True) -> None:
@@ -252,9 +252,9 @@ class Judge:
         return True
 
     def refused(self, error: Corrupt) -> WrongBytes:
-        """Return the error of a file that a digest has refused.
+        """Return the error for a file that a digest has refused.
 
-        WrongNar if all of the file was hashed by then, and it is the one that the narinfo names.
+        It is WrongNar if the whole file was hashed by then and is the one that the narinfo names.
         """
         file_hash = self._file_hash
         if self._nar is not None and self._file.finish() == file_hash:

@@ -31,9 +31,8 @@ class Order:
     :param compression: of the file that is read.
     :param nar_size: bytes of the NAR inside; more is an error.
     :param level: of the zstd compression.
-    :param threads: that compress beside the one that reads; 0: none.
-    :param cpu_share: processors that this may use, on the average of the time that it takes; 0: as
-        many as it can.
+    :param threads: number of threads that compress, beside the one that reads; 0: none.
+    :param cpu_share: average number of processors that the work may use; 0: no limit.
     :param is_urgent: whether a client waits for it: then it does not have the lowest priority.
     """
 

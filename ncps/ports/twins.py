@@ -20,12 +20,12 @@ from ncps.ports.inventory import IdleNar
 
 @frozen(kw_only=True)
 class TwinCandidates:
-    """The stored NARs that get a twin.
+    """The choice of the stored NARs that get a twin.
 
-    :param compressions: the only ones that count.
-    :param min_size: bytes of their file, at least.
-    :param reused_s: seconds after which a client asked for them again, at least, counted from the
-        time when they were stored; None: no matter whether one did.
+    :param compressions: only NARs in one of these.
+    :param min_size: bytes of the smallest file.
+    :param reused_s: only NARs whose last use is at least so many seconds after they were stored;
+        None: all NARs.
     """
 
     compressions: tuple[str, ...]
@@ -40,14 +40,14 @@ class Twins(Protocol):
     """
 
     async def wanting(self, limit: int, wanted: TwinCandidates) -> Sequence[NarRecord]:
-        """Return stored NARs that a twin could be made from, and for which that was not tried.
+        """Return stored NARs from which a twin can be made, and for which none was tried.
 
-        They were found right, have a narinfo and an upstream, are kept as they are served, are no
-        twins themselves, and no client has uploaded them.
+        They are verified, have a narinfo and an upstream, and are stored as they are served. They
+        are no twins, and no client uploaded them.
         """
 
     async def waiting(self, wanted: TwinCandidates) -> int:
-        """Return about how many `wanting` would return without a limit; may be some too many."""
+        """Return how many NARs `wanting` would return without a limit; may be slightly too high."""
 
     async def join(
         self, twin: NarRecord, original: NarKey, fence: int = 0

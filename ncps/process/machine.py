@@ -1,4 +1,4 @@
-"""Load, memory and power of the machine, as its kernel tells them."""
+"""Load, memory and power supply of the machine, as its kernel reports them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _SYSINFO_WORDS: Final = 64
 
 
 def load() -> float | None:
-    """Return the load average of the last minute; None if the kernel does not say it.
+    """Return the load average of the last minute; None if the kernel does not report it.
 
-    A service without access to `/proc/loadavg` (`ProcSubset=pid` of systemd) asks by sysinfo(2).
+    Without access to `/proc/loadavg` (`ProcSubset=pid` of systemd) it comes from sysinfo(2).
     """
     try:
         return os.getloadavg()[0]
@@ -36,7 +36,7 @@ def _load_of_sysinfo() -> float | None:
 
 
 def available_memory(path: Path = MEMORY) -> int | None:
-    """Return the bytes that programs can get without swapping; None if the kernel does not say it.
+    """Return the bytes that programs can get without swapping; None if they are not reported.
 
     See proc_meminfo(5), MemAvailable.
     """
@@ -53,7 +53,7 @@ def available_memory(path: Path = MEMORY) -> int | None:
 
 
 def is_on_battery(power: Path = POWER) -> bool:
-    """Whether a battery of the machine is being discharged, and no mains supply is on.
+    """Return whether a battery of the machine is being discharged, and no mains supply is on.
 
     See `Documentation/ABI/testing/sysfs-class-power` of Linux.
     """

@@ -32,7 +32,7 @@ TARGET: Final = 3
 SPARE_S: Final = 900.0
 """Seconds that a process may wait for a processor, beside the time for the bytes."""
 SLOWEST: Final = 250_000
-"""Bytes of a NAR that a process must transcode in a second of a processor, at least."""
+"""Bytes of a NAR that a process must transcode in one second of processor time, at least."""
 LONGEST: Final = 64 * 1024
 """Bytes of each output of a process that are read, at most."""
 
@@ -162,7 +162,7 @@ class ChildTranscoder(Transcoder):
 
 
 def _part(order: Order) -> float:
-    """Return the part of one processor that an order has, at most 1."""
+    """Return the part of one processor that an order may use, at most 1."""
     return min(1.0, order.cpu_share or 1.0)
 
 

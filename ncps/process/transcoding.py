@@ -28,7 +28,7 @@ MEMORY: Final = 1 << 30
 MEMORY_OF_THREAD: Final = 256 << 20
 """Further bytes for each thread that compresses."""
 CREDIT_S: Final = 60.0
-"""Seconds of waiting for which a process may use more than its share later, at most."""
+"""At most so many seconds of waiting let a process use more than its share later."""
 LOWEST: Final = 19
 """The niceness of the lowest priority."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -58,9 +58,9 @@ def be_bounded(threads: int) -> None:
 
 
 class ProcessorShare:
-    """Has this process sleep, so that it uses at most a share of the processors.
+    """A bound for the processor time of this process, kept by sleeping.
 
-    All threads of the process count. The share holds on the average of the last minute, and of the
+    All threads of the process count. The bound holds for the average of the last minute, and of the
     whole time since the start. A single piece is never divided: after it the process sleeps longer.
 
     :param share: processors; 0 for no bound.
@@ -82,7 +82,7 @@ class ProcessorShare:
         self._began = now()
 
     def keep(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Give the pieces on, and after each one sleep until its work is paid."""
+        """Pass the pieces on, and after each one sleep until the average is low enough."""
         for piece in pieces:
             yield piece
             if self._share:
@@ -126,8 +126,8 @@ def run(
 def main() -> int:
     """Transcode as the arguments say, and print the result.
 
-    They are: compression, descriptor of the new file, bytes of the NAR, level, threads, percentage
-    of a processor or 0, niceness.
+    They are: compression, descriptor of the new file, bytes of the NAR, level, threads, share of
+    one processor in percent or 0, niceness.
     """
     compression, *numbers = sys.argv[1:]
     target, nar_size, level, threads, share, nice = map(int, numbers)

@@ -109,8 +109,8 @@ class _Writing:
 def write_small(tree: Tree, files: Sequence[SmallFile]) -> list[Outcome]:
     """Write files, blocking; return for each its properties, or the error that stopped it.
 
-    Beside the properties stands whether the file has replaced another one. An error is StorageFull
-    or Unavailable. Of two files with one key, the last one stays.
+    With the properties comes whether the file has replaced another one. An error is StorageFull or
+    Unavailable. Of two files with one key, the last one stays.
     """
     unsynced = Unsynced()
     with ExitStack() as stack:

@@ -75,7 +75,7 @@ class Tree:
         return None if found is None else found[1]
 
     def first_of(self, keys: Sequence[str]) -> tuple[int, os.stat_result] | None:
-        """Return the first of some regular files that is there, and its place; None for none."""
+        """Return the first of these regular files that exists, and its index; None for none."""
         for number, key in enumerate(keys):
             facts = _look(self.path(key))
             if facts is not None:
@@ -130,7 +130,10 @@ class Tree:
         return facts
 
     def existing(self, key: str, size: int, digest: bytes) -> os.stat_result | None:
-        """Return properties of an object that has these bytes already; make its name durable."""
+        """Return properties of an existing object with these bytes, and make its name durable.
+
+        None if there is none.
+        """
         facts = _look(self.path(key))  # the next step tells if the tree is gone
         if facts is None or facts.st_size != size:
             return None
@@ -225,7 +228,7 @@ class Tree:
 
 
 def _look(path: str) -> os.stat_result | None:
-    """Return properties of a regular file; None if none is there, or no tree."""
+    """Return properties of a regular file; None if the file or the tree does not exist."""
     with reading(path):
         try:
             facts = os.lstat(path)
