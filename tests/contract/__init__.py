@@ -1,1 +1,1 @@
-"""Tests: contract."""
+"""Contracts: tests that every implementation of a port must pass."""

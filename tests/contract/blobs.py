@@ -35,7 +35,7 @@ class BlobsContract(Contract):
         return has_replaced
 
     async def test_an_absent_object(self) -> None:
-        """Every question has an answer, and removing it is no error."""
+        """Every method has a result for it, and removing it is no error."""
         for key in (KEY, ASIDE, *SMALL):
             self.assertIsNone(await self.blobs.stat(key))
             self.assertIsNone(await self.blobs.read(key))
@@ -77,7 +77,7 @@ class BlobsContract(Contract):
         self.assertEqual(await self.blobs.read(ASIDE), b"some")
 
     async def test_many_objects_at_one_time(self) -> None:
-        """Each has its own bytes and its own tag."""
+        """Each object has its own bytes and its own tag."""
         data = {keys.nar_key(key_of(number)): b"%d" % number for number in range(100, 120)}
         puts = [start(self.blobs.put(key, d, sha256_of(d), ASIDE)) for key, d in data.items()]
         for (key, whole), (blob, _) in zip(data.items(), await gatherResults(puts), strict=True):
@@ -86,7 +86,7 @@ class BlobsContract(Contract):
             self.assertEqual(await self.blobs.read(key), whole)
 
     async def test_only_the_wanted_object_is_opened_or_copied(self) -> None:
-        """Another size is Corrupt; another tag is Replaced."""
+        """An object with another size raises Corrupt, and one with another tag raises Replaced."""
         await self.adopt(b"some bytes")
         blob = await self.blobs.stat(KEY)
         assert blob is not None
@@ -99,7 +99,7 @@ class BlobsContract(Contract):
         self.assertEqual(sorted((KEY, OTHER)), await self.walked(keys.NARS))
 
     async def test_a_moved_object_has_its_new_key_only(self) -> None:
-        """A walk sees it below the other base."""
+        """A walk finds it below the other base."""
         await self.adopt(b"some bytes")
         self.assertTrue(await self.blobs.move(KEY, ASIDE))
         self.assertEqual([], await self.walked(keys.NARS))

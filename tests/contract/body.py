@@ -11,7 +11,7 @@ DATA = bytes(range(256)) * 2600  # more than two reads of any adapter
 
 
 async def content(body: Body) -> bytes:
-    """Every byte of a body, which is closed after."""
+    """Return all bytes of a body, and close it."""
     try:
         return b"".join([chunk async for chunk in body])
     finally:
@@ -38,7 +38,7 @@ class BodyContract(Contract):
             self.assertEqual(await content(body), DATA[start:stop])
 
     async def test_nothing_asked_gives_nothing(self) -> None:
-        """An empty range ends at once."""
+        """A body of an empty range ends immediately."""
         self.assertEqual(await content(await self.open_body(DATA, 17, 17)), b"")
         self.assertEqual(await content(await self.open_body(b"", 0, None)), b"")
 
@@ -61,7 +61,7 @@ class BodyContract(Contract):
         unread.close()
 
     async def test_a_segment_is_the_same_bytes(self) -> None:
-        """Where a body offers a piece of a file, that piece holds what iteration would give."""
+        """If a body offers a segment of a file, that segment has the same bytes as iteration."""
         body = await self.open_body(DATA, 100, 5000)
         self.addCleanup(body.close)
         segment = body.segment()

@@ -128,7 +128,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual(await self.catalog.nar(key_of(1)), record(1))
 
     async def test_narinfos_of_one_nar_hash_are_alike(self) -> None:
-        """A NAR whose narinfo names another URL by now leads to that narinfo."""
+        """A NAR whose narinfo now names another URL leads to that narinfo."""
         nar_hash = hash_of("nar 1")
         await self.catalog.add_narinfo(entry(1), record(1))
         moved = entry(1, narinfo=narinfo(1, url=key_of(2).url))
@@ -146,7 +146,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual({each.digest for each in found}, {digest_of(1), digest_of(2)})
 
     async def test_what_is_stored_keeps_its_facts(self) -> None:
-        """A narinfo of a NAR that is stored fills in what was unknown and changes nothing else."""
+        """A narinfo of a stored NAR adds missing facts and changes nothing else."""
         await self.catalog.mark_stored(stored(1, nar_size=None))
         told = record(
             1,
@@ -159,7 +159,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual(await self.nar_record(1), stored(1))
 
     async def test_what_was_stored_once_keeps_its_facts_and_follows_the_origin(self) -> None:
-        """Bytes that are gone are known for what they were; they may be elsewhere now."""
+        """Facts about removed bytes remain; the bytes may be at another origin now."""
         await self.catalog.mark_stored(stored(1))
         await self.catalog.mark_missing(key_of(1))
         elsewhere = {"upstream": "https://other.example.org", "origin_url": "nar/other"}
@@ -170,13 +170,13 @@ class NarInfoContract(RecordContract):
         self.assertEqual((False, True), (found.is_stored, found.was_stored))
 
     async def test_an_unknown_origin_of_stored_bytes_is_filled_in(self) -> None:
-        """Bytes found in the store learn where they can be fetched again."""
+        """Bytes found in the store get the origin from which they can be fetched again."""
         await self.catalog.mark_stored(stored(1, upstream="", origin_url=""))
         await self.catalog.add_narinfo(entry(1), record(1))
         self.assertEqual(await self.nar_record(1), stored(1))
 
     async def test_what_is_not_stored_follows_the_last_narinfo(self) -> None:
-        """While nothing is stored, the newest upstream's facts and origin count, as a whole."""
+        """While nothing is stored, facts and origin of the newest upstream count, all together."""
         await self.catalog.add_narinfo(entry(1), record(1))
         newer = record(
             1,
@@ -189,7 +189,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual(await self.nar_record(1), newer)
 
     async def test_forgetting_a_narinfo_leaves_its_nar(self) -> None:
-        """A narinfo is dropped alone."""
+        """Dropping a narinfo drops nothing else."""
         await self.catalog.add_narinfo(entry(1), record(1))
         self.assertTrue(await self.catalog.forget_narinfo(digest_of(1)))
         self.assertIsNone(await self.catalog.narinfo(digest_of(1)))
@@ -210,7 +210,7 @@ class NarInfoContract(RecordContract):
         self.assertIsNotNone(await self.catalog.narinfo(digest_of(3)))
 
     async def test_many_narinfos_are_found_in_one_call(self) -> None:
-        """Of 1,000 hashes, those that are there come back whole; a hash named twice comes once."""
+        """Of 1,000 hashes, the recorded ones return whole; a hash passed twice returns once."""
         there = list(range(0, 120, 2))
         writes = [start(self.catalog.add_narinfo(entry(n), record(n))) for n in there]
         await gatherResults(writes, consumeErrors=True)
@@ -224,7 +224,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual(await self.catalog.narinfos_among([digest_of(1)]), {})
 
     async def test_a_long_narinfo_is_named_among_many_and_read_alone(self) -> None:
-        """A narinfo of more than 64 KiB is said to be there, without its text."""
+        """A narinfo of more than 64 KiB is reported as present, without its text."""
         references = tuple(path_of(number) for number in range(1500))
         long = entry(1, narinfo=narinfo(1, references=references))
         await self.catalog.add_narinfo(long, record(1))
@@ -234,7 +234,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual(await self.catalog.narinfo(digest_of(1)), (long, record(1)))
 
     async def test_readers_at_one_time_get_their_own_each(self) -> None:
-        """Engines may read for all in one statement: absent, equal, and long ones among them."""
+        """Engines may read for all in one statement: absent, equal and long narinfos among them."""
         references = tuple(path_of(number) for number in range(2000))
         long = entry(40, narinfo=narinfo(40, references=references))
         written = {number: entry(number) for number in range(40)} | {40: long}
@@ -252,7 +252,7 @@ class NarInfoContract(RecordContract):
         )
 
     async def test_names_that_differ_in_their_ending_are_different_nars(self) -> None:
-        """Also if they are asked for at one time."""
+        """They are different also if they are read at the same time."""
         keys = [evolve(key_of(1), extension=ending) for ending in ("xz", "zst", "")]
         for key in keys[:2]:
             compression = {"xz": "xz", "zst": "zstd"}[key.extension]
@@ -264,7 +264,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual([None if nar is None else nar.key for nar in found], [*keys[:2], None])
 
     async def test_a_reader_that_leaves_stops_no_other_one(self) -> None:
-        """Its read may be one with theirs."""
+        """Its read may share a statement with the reads of the others."""
         await self.catalog.add_narinfo(entry(1), record(1))
         leaving, same, other = (
             start(self.catalog.narinfo(digest_of(number))) for number in (1, 1, 2)
@@ -287,4 +287,4 @@ class NarInfoContract(RecordContract):
 
 
 class CatalogContract(NarInfoContract, StoredContract, InventoryContract, FenceContract):
-    """The whole contract."""
+    """The whole contract of a catalog."""

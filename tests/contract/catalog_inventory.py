@@ -31,7 +31,7 @@ class InventoryContract(Contract):
     catalog: Inventory
 
     async def stored_bytes(self) -> int:
-        """The counter, after it was found to be right."""
+        """Return the counter, after a check that it is right."""
         size = await self.catalog.stored_bytes()
         self.assertEqual(await self.catalog.recount(), 0, "bytes the counter was off")
         self.assertEqual((await self.catalog.totals()).bytes_stored, size)
@@ -67,14 +67,14 @@ class InventoryContract(Contract):
         self.assertEqual(await self.stored_bytes(), 0)
 
     async def test_a_store_refused_counts_nothing(self) -> None:
-        """A write that is refused because of a later lease leaves the count alone."""
+        """A write that is refused because of a later lease does not change the count."""
         await self.catalog.mark_stored(stored(1, stored_size=10), fence=2)
         with self.assertRaises(Conflict):
             await self.catalog.mark_stored(stored(1, stored_size=99), fence=1)
         self.assertEqual(await self.stored_bytes(), 10)
 
     async def test_many_at_once_are_counted_right(self) -> None:
-        """Fifty NARs stored, stored again and removed at one time leave the right count."""
+        """Fifty NARs stored, stored again and removed at the same time leave the right count."""
         works: list[Deferred[Any]] = []
         for number in range(50):
             works.append(start(self.catalog.mark_stored(stored(number, stored_size=number))))
@@ -88,13 +88,13 @@ class InventoryContract(Contract):
         self.assertEqual(await self.stored_bytes(), 0)
 
     async def test_a_catalog_knows_its_age(self) -> None:
-        """When it was made is in the past, and stays so."""
+        """The time of its creation is in the past and does not change."""
         made = await self.catalog.created_at()
         self.assertLess(made, datetime.now(UTC) + timedelta(minutes=5))
         self.assertEqual(await self.catalog.created_at(), made)
 
     async def test_a_catalog_tells_the_time(self) -> None:
-        """It is the time of day, to the second, in UTC."""
+        """The time is the time of day, to the second, in UTC."""
         before = datetime.now(UTC)
         told = await self.catalog.time()
         self.assertLess(before - timedelta(seconds=2), told)
@@ -135,7 +135,7 @@ class InventoryContract(Contract):
         self.assertEqual(await self.idle(), [(key_of(1), later(30))])
 
     async def test_what_is_evicted_can_be_fetched_again(self) -> None:
-        """The bytes are recorded as gone; facts, origin and narinfos stay."""
+        """The bytes are recorded as removed; facts, origin and narinfos stay."""
         await self.catalog.mark_stored(stored(1, verified_at=later(1)))
         for number in (1, 2):
             info = narinfo(number, url=key_of(1).url)
@@ -154,7 +154,7 @@ class InventoryContract(Contract):
         self.assertEqual(await self.stored_bytes(), 0)
 
     async def test_only_what_is_as_it_was_is_evicted(self) -> None:
-        """A NAR that was used, stored anew or removed since it was found stays as it is."""
+        """A NAR that was used, stored again or removed after the query stays unchanged."""
         for number in range(6):
             await self.catalog.add_narinfo(entry(number), record(number))
             await self.catalog.mark_stored(stored(number, stored_size=10))
@@ -170,7 +170,7 @@ class InventoryContract(Contract):
         self.assertEqual(await self.catalog.evict([]), [])
 
     async def test_records_that_nobody_wants_are_forgotten(self) -> None:
-        """Not stored, not used and not fetched since: the record goes, with its narinfos."""
+        """A record neither stored, used nor fetched since is dropped with its narinfos."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.add_narinfo(entry(2, fetched_at=later(100)), record(2))
         await self.catalog.add_narinfo(entry(3), record(3))
@@ -186,7 +186,7 @@ class InventoryContract(Contract):
             self.assertIsNotNone(await self.catalog.narinfo(digest_of(number)))
 
     async def test_forgetting_is_bounded(self) -> None:
-        """No more records than asked for are forgotten at once."""
+        """No more records than requested are dropped in one call."""
         for number in range(5):
             await self.catalog.add_narinfo(entry(number), record(number))
         for left, is_all in ((3, False), (1, False), (0, True)):
@@ -195,7 +195,7 @@ class InventoryContract(Contract):
             self.assertEqual((await self.catalog.totals()).narinfos, left)
 
     async def test_a_record_without_times_is_given_one(self) -> None:
-        """A NAR whose narinfo moved on stays for as long as its URL may be remembered."""
+        """A NAR whose narinfo has left it stays as long as clients may remember its URL."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.forget_narinfo(digest_of(1))
         for before, gone in ((later(100), ()), (later(200), ()), (later(201), (key_of(1),))):
@@ -207,7 +207,7 @@ class InventoryContract(Contract):
                 )
 
     async def test_records_that_are_given_a_time_hide_no_others(self) -> None:
-        """Where nothing of a batch may be deleted yet, more of them are said to be there."""
+        """If nothing of a batch may be deleted yet, the result says that there are more."""
         for number in (1, 2, 3):
             await self.catalog.add_narinfo(entry(number), record(number))
         for number in (1, 2):
@@ -222,7 +222,7 @@ class InventoryContract(Contract):
         )
 
     async def test_an_only_copy_is_not_idle_among_the_others(self) -> None:
-        """An upload that no upstream has is listed alone; one that an upstream has is like any."""
+        """An upload that no upstream has is listed separately; one that an upstream has is not."""
         await self.catalog.mark_stored(stored(1, uploaded_at=EARLY, upstream="", stored_size=7))
         await self.catalog.mark_stored(stored(2, uploaded_at=EARLY))
         await self.catalog.mark_stored(stored(3, upstream=""))
@@ -236,7 +236,7 @@ class InventoryContract(Contract):
         self.assertEqual(await self.catalog.only_copies(), 0)
 
     async def test_what_nobody_has_asked_for_is_the_longest_unwanted(self) -> None:
-        """A NAR that was fetched ahead goes before all that was used, until it is asked for."""
+        """A NAR that was prefetched is evicted before all used ones, until a client asks for it."""
         never = {"last_used_at": NEVER_ASKED_FOR}
         await self.catalog.mark_stored(stored(1))
         await self.catalog.mark_stored(stored(2, stored_at=later(5), **never))
@@ -252,14 +252,14 @@ class InventoryContract(Contract):
         self.assertEqual(evicted.nar.key, key_of(2))
 
     async def test_the_use_of_its_narinfo_keeps_what_was_fetched_ahead(self) -> None:
-        """A client that was shown the narinfo counts on the NAR."""
+        """A client that received the narinfo relies on the NAR."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.mark_stored(stored(1, last_used_at=NEVER_ASKED_FOR))
         await self.catalog.touch({digest_of(1): later(8)}, {})
         self.assertEqual(await self.idle(), [(key_of(1), later(8))])
 
     async def test_a_use_is_not_forgotten_by_fetching_ahead(self) -> None:
-        """A NAR that was used, then lost, and then fetched ahead, was used."""
+        """A NAR that was used, then lost, and then prefetched, counts as used."""
         await self.catalog.mark_stored(stored(1, last_used_at=later(3)))
         await self.catalog.mark_missing(key_of(1))
         await self.catalog.mark_stored(stored(1, last_used_at=NEVER_ASKED_FOR))
@@ -268,7 +268,7 @@ class InventoryContract(Contract):
         self.assertEqual(nar.last_used_at, later(3))
 
     async def test_fetching_ahead_makes_nothing_newer(self) -> None:
-        """Of what was used before it was fetched ahead, the use counts and not the storing."""
+        """For a NAR that was used before it was prefetched, the use counts and not the storing."""
         await self.catalog.mark_stored(stored(1, last_used_at=later(3)))
         await self.catalog.mark_missing(key_of(1))
         await self.catalog.add_narinfo(entry(2), record(2))
@@ -289,7 +289,7 @@ class InventoryContract(Contract):
         )
 
     async def test_an_upload_stays_one(self) -> None:
-        """The narinfo of an upload does not change when it was uploaded; its origin may come."""
+        """The narinfo of an upload does not change its time; its origin may be added."""
         await self.catalog.mark_stored(stored(1, uploaded_at=EARLY, upstream="", origin_url=""))
         await self.catalog.add_narinfo(entry(1), record(1, upstream="", origin_url=""))
         nar = await self.catalog.nar(key_of(1))
@@ -301,7 +301,7 @@ class InventoryContract(Contract):
         self.assertEqual((nar.uploaded_at, nar.is_only_copy), (EARLY, False))
 
     async def test_an_upload_without_a_narinfo_is_abandoned_after_a_while(self) -> None:
-        """Uploads without a narinfo are found once they were not used for a while, oldest first."""
+        """Uploads without a narinfo are listed if unused for a while, oldest first."""
         await self.catalog.mark_stored(stored(1, uploaded_at=later(5), stored_at=later(5)))
         await self.catalog.mark_stored(stored(2, uploaded_at=EARLY))
         await self.catalog.mark_stored(stored(3, uploaded_at=EARLY, last_used_at=later(50)))

@@ -51,21 +51,21 @@ class StoredContract(RecordContract):
         self.assertEqual(found, (entry(2), stored(2, verified_at=later(1))))
 
     async def test_storing_anew_replaces_the_record(self) -> None:
-        """The record of the bytes that are there now is the one that counts."""
+        """The record of the current bytes counts."""
         await self.catalog.mark_stored(stored(1, verified_at=later(1)))
         newer = stored(1, stored_at=later(60), stored_size=77, encoding="zstd")
         await self.catalog.mark_stored(newer)
         self.assertEqual(await self.nar_record(1), newer)
 
     async def test_storing_anew_keeps_the_last_use(self) -> None:
-        """A NAR that is stored again is as recently used as it was."""
+        """A NAR that is stored again keeps its last use."""
         await self.catalog.mark_stored(stored(1))
         await self.catalog.touch({}, {key_of(1): later(5)})
         await self.catalog.mark_stored(stored(1, stored_at=later(60)))
         self.assertEqual((await self.nar_record(1)).last_used_at, later(5))
 
     async def test_narinfos_learn_the_facts_of_the_file(self) -> None:
-        """Stored bytes decide FileHash and FileSize, and no longer an upstream."""
+        """Stored bytes determine FileHash and FileSize, and an upstream no longer does."""
         for number, changes in enumerate(
             [
                 {"file_hash": None, "file_size": None},
@@ -107,7 +107,7 @@ class StoredContract(RecordContract):
         self.assertEqual(found[0].narinfo, info)
 
     async def test_missing_bytes_leave_the_rest(self) -> None:
-        """Where the bytes are gone, what is known of them stays, and they can be fetched again."""
+        """If the bytes are missing, the facts about them stay, and they can be fetched again."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.mark_stored(stored(1, verified_at=later(1)))
         await self.catalog.mark_missing(key_of(1))
@@ -117,7 +117,7 @@ class StoredContract(RecordContract):
         self.assertIsNotNone(await self.catalog.narinfo(digest_of(1)))
 
     async def test_only_what_is_stored_can_be_verified(self) -> None:
-        """The result of a check is kept for the bytes that were read, and for no others."""
+        """The result of a check is recorded for the bytes that were read, and for no others."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.mark_stored(stored(2))
         for number in (1, 2):
@@ -132,7 +132,7 @@ class StoredContract(RecordContract):
         self.assertIsNone((await self.nar_record(2)).verified_at)
 
     async def test_a_file_is_found_by_its_hash(self) -> None:
-        """Under any name, as long as it is stored and its key has the extension."""
+        """A file is found under any name, as long as it is stored and its key has the extension."""
         found = stored(1, file_hash=hash_of("another file"))
         await self.catalog.add_narinfo(entry(2), record(2))
         await self.catalog.mark_stored(found)
@@ -143,7 +143,7 @@ class StoredContract(RecordContract):
         self.assertIsNone(await self.catalog.stored_file(hash_of("another file"), "xz"))
 
     async def test_bytes_that_nobody_has_read_take_no_narinfo_s_word(self) -> None:
-        """A stored file keeps no NarHash that a narinfo says, unless the file is that NAR."""
+        """A stored file takes no NarHash from a narinfo, unless the file is that NAR."""
         bare = {"compression": "", "nar_hash": None, "nar_size": None, "encoding": ""}
         await self.catalog.mark_stored(stored(1, **bare))
         await self.catalog.add_narinfo(entry(1), record(1))
@@ -156,7 +156,7 @@ class StoredContract(RecordContract):
         self.assertEqual((found.nar_hash, found.compression), (hash_of("file 2"), "none"))
 
     async def test_what_is_told_of_a_file_can_be_replaced(self) -> None:
-        """Hash, size and origin, but for bytes that were seen; of nothing nothing becomes."""
+        """Hash, size and origin are replaced, unless the bytes were read; no row is added."""
         facts = {"file_hash": hash_of("other"), "file_size": 7, "upstream": "http://o"}
         told = record(1, **facts, origin_url="nar/other.nar.xz", compression="br", nar_size=1)
         await self.catalog.restate(told)
@@ -176,7 +176,7 @@ class StoredContract(RecordContract):
         self.assertEqual((await self.nar_record(1)).file_hash, stored(1).file_hash)
 
     async def test_what_was_found_wrong_stays_known(self) -> None:
-        """A pair of hashes, for as long as is promised, and only that pair."""
+        """A wrong pair of hashes, and no other pair, is known for the promised time."""
         await self.catalog.note_wrong(hash_of("nar 1"), hash_of("file 1"), EARLY)
         await self.catalog.note_wrong(hash_of("nar 1"), hash_of("file 1"), later(9))
 
@@ -207,7 +207,7 @@ class StoredContract(RecordContract):
         self.assertEqual([nar.key for nar in await self.catalog.unverified(1, {"xz"})], [key_of(1)])
 
     async def test_uses_are_noted_and_never_go_back(self) -> None:
-        """The time of last use only grows, for narinfos and NARs alike; strangers are ignored."""
+        """The last use of narinfos and NARs never becomes earlier; unknown ones are ignored."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.touch({digest_of(1): later(9)}, {key_of(1): later(8)})
         await self.catalog.touch({digest_of(1): later(5)}, {key_of(1): later(5)})
@@ -219,7 +219,7 @@ class StoredContract(RecordContract):
         self.assertEqual((await self.catalog.totals()).narinfos, 1)
 
     async def test_fetching_anew_keeps_the_last_use(self) -> None:
-        """A narinfo that was added again is as recently used as it was."""
+        """A narinfo that was added again keeps its last use."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.touch({digest_of(1): later(9)}, {key_of(1): later(8)})
         await self.catalog.add_narinfo(entry(1, fetched_at=later(20)), record(1))
@@ -229,7 +229,7 @@ class StoredContract(RecordContract):
         self.assertEqual(found[1].last_used_at, later(8))
 
     async def test_many_uses_are_noted_at_once(self) -> None:
-        """Thousands of uses in one call are no problem."""
+        """Thousands of uses can be recorded in one call."""
         await self.catalog.add_narinfo(entry(1), record(1))
         uses = {digest_of(number): later(number) for number in range(5000)}
         await self.catalog.touch(uses, {key_of(number): later(number) for number in range(5000)})
@@ -238,7 +238,7 @@ class StoredContract(RecordContract):
         self.assertEqual(found[0].last_used_at, later(1))
 
     async def test_totals_count_what_is_stored(self) -> None:
-        """Narinfos, stored NARs and their bytes are counted; what is only known is not stored."""
+        """Narinfos, stored NARs and their bytes are counted; NARs that are not stored are not."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.add_narinfo(entry(2), record(2))
         await self.catalog.mark_stored(stored(2, stored_size=10))
@@ -265,7 +265,7 @@ class FenceContract(Contract):
         self.assertEqual(await self.catalog.narinfo(digest_of(1)), before)
 
     async def test_the_same_and_later_leases_write(self) -> None:
-        """A lease may write again, and the next one after it."""
+        """The same lease may write again, and so may the next one."""
         for fence, size in ((8, 1), (8, 2), (9, 3), (2**62, 4)):
             await self.catalog.mark_stored(stored(1, stored_size=size), fence)
             self.assertEqual(await self.catalog.nar(key_of(1)), stored(1, stored_size=size))
@@ -273,7 +273,7 @@ class FenceContract(Contract):
             await self.catalog.mark_stored(stored(1), 9)
 
     async def test_without_a_lease_all_is_written_and_the_last_lease_remembered(self) -> None:
-        """Bytes found in the store are recorded; a lease that had expired stays so."""
+        """Bytes found in the store are recorded; an expired lease stays expired."""
         await self.catalog.mark_stored(stored(1, stored_size=8), 8)
         await self.catalog.mark_stored(stored(1, stored_size=1))
         self.assertEqual(await self.catalog.nar(key_of(1)), stored(1, stored_size=1))
@@ -283,7 +283,7 @@ class FenceContract(Contract):
         self.assertEqual(await self.catalog.nar(key_of(2)), stored(2))
 
     async def test_missing_bytes_leave_the_number_of_the_lease(self) -> None:
-        """Bytes that are gone are no reason to let an expired lease write."""
+        """Missing bytes do not allow an expired lease to write."""
         await self.catalog.mark_stored(stored(1), 8)
         await self.catalog.mark_missing(key_of(1))
         await self.catalog.add_narinfo(entry(1), record(1))
@@ -293,7 +293,7 @@ class FenceContract(Contract):
         self.assertEqual(await self.catalog.nar(key_of(1)), stored(1))
 
     async def test_of_many_leases_at_once_the_last_remains(self) -> None:
-        """In every order of their arrival."""
+        """The last lease remains in every order of arrival."""
         writes = [
             start(self.catalog.mark_stored(stored(1, stored_size=fence), fence))
             for fence in (3, 9, 1, 8, 2, 7, 4, 6, 5)

@@ -46,7 +46,7 @@ class ClosuresContract(Contract):
     removals: Removals
 
     async def keep(self, number: int, **changes: Any) -> None:
-        """Have a path recorded and its NAR stored."""
+        """Record a path, with its NAR stored."""
         nar = stored(number, **changes)
         await self.catalog.mark_stored(nar)
         await self.catalog.add_narinfo(entry(number), nar)
@@ -57,7 +57,7 @@ class ClosuresContract(Contract):
 
 class PinsContract(ClosuresContract):
     async def test_no_pins(self) -> None:
-        """An empty catalog has none; to remove one that is not there is no error."""
+        """An empty catalog has no pins; removing a pin that does not exist is no error."""
         self.assertEqual(await self.pins.all(), [])
         self.assertIsNone(await self.pins.find(digest_of(1)))
         self.assertFalse(await self.pins.remove(digest_of(1)))
@@ -68,7 +68,7 @@ class PinsContract(ClosuresContract):
         self.assertEqual(await self.pins.holders([digest_of(2)]), {})
 
     async def test_a_pin_comes_back_as_it_was(self) -> None:
-        """A second pin of a root changes label and end, and forgets nothing of what was seen."""
+        """A second pin of a root changes label and end, and keeps the facts about its closure."""
         first = pin(1, label="wür", expires_at=later(60), is_fetching=True)
         self.assertTrue(await self.pins.add(first))
         self.assertEqual(await self.pins.find(digest_of(1)), first)
@@ -82,7 +82,7 @@ class PinsContract(ClosuresContract):
         self.assertFalse(await self.pins.remove(digest_of(1)))
 
     async def test_a_pinned_path_is_neither_evicted_nor_forgotten(self) -> None:
-        """Its NAR is no candidate, and stays when it was one a moment ago; a root need not be."""
+        """Its NAR is no candidate, also if it was one a moment ago; a root may be missing."""
         for number in (1, 2, 3):
             await self.keep(number)
         await self.catalog.add_narinfo(entry(4), record(4))
@@ -104,7 +104,7 @@ class PinsContract(ClosuresContract):
         self.assertEqual(found, Forgotten((key_of(4),), is_all=True))
 
     async def test_a_nar_of_two_paths_is_pinned_by_one(self) -> None:
-        """It is counted once, and stays while one of the pins does."""
+        """The NAR is counted once, and stays as long as one of the pins does."""
         await self.keep(1)
         await self.catalog.add_narinfo(entry(2), stored(1))
         for root in (1, 2):
@@ -117,7 +117,7 @@ class PinsContract(ClosuresContract):
         self.assertEqual(await self.idle(), [])
 
     async def test_many_paths(self) -> None:
-        """A thousand paths are held, named by their roots, and let go of."""
+        """A thousand paths are pinned, listed by their roots, and released."""
         paths = [digest_of(number) for number in range(1000)]
         await self.pins.add(pin(5))
         await self.pins.add(pin(6))
@@ -133,7 +133,7 @@ class PinsContract(ClosuresContract):
         self.assertEqual(await self.pins.purge(), 0)
 
     async def test_pins_that_are_to_be_looked_at(self) -> None:
-        """Those never seen first, then those seen the longest ago; whole ones more seldom."""
+        """Pins never checked come first, then the longest unchecked ones; complete ones later."""
         seen: dict[int, tuple[int, datetime | None]] = {
             1: (0, None),
             2: (1, later(10)),
@@ -150,7 +150,7 @@ class PinsContract(ClosuresContract):
         self.assertEqual([each.digest for each in found], [digest_of(n) for n in (1, 5)])
 
     async def test_pins_end(self) -> None:
-        """Those whose time has come are named; those without an end never are."""
+        """Pins whose end has passed are listed; those without an end never are."""
         for number, at in ((1, later(10)), (2, later(11)), (3, None)):
             await self.pins.add(pin(number, expires_at=at))
         self.assertEqual(
@@ -160,7 +160,7 @@ class PinsContract(ClosuresContract):
 
 class PathGraphContract(ClosuresContract):
     async def test_facts_of_paths(self) -> None:
-        """References without the path itself, the NAR, and whether it is stored."""
+        """Each path has its references without itself, its NAR, and whether that is stored."""
         await self.keep(1)
         bare = narinfo(2, references=())
         await self.catalog.add_narinfo(entry(2, narinfo=bare), record(2))
@@ -174,7 +174,7 @@ class PathGraphContract(ClosuresContract):
         self.assertEqual(await self.references.among([]), {})
 
     async def test_all_paths_in_their_order(self) -> None:
-        """Page by page, each path comes once."""
+        """Page by page, each path comes exactly once."""
         digests = sorted(digest_of(number) for number in range(30))
         for number in range(30):
             await self.catalog.add_narinfo(entry(number), record(number))
@@ -191,7 +191,7 @@ class RemovalsContract(ClosuresContract):
         return totals.narinfos, totals.nars_stored
 
     async def test_nothing_to_remove(self) -> None:
-        """Paths and NARs that are not recorded are left out."""
+        """Paths and NARs that are not recorded are left out of the result."""
         self.assertEqual(await self.removals.representations(key_of(1)), [])
         self.assertEqual(await self.removals.discard([key_of(1)]), [])
         erased = await self.removals.erase([digest_of(1)])
@@ -200,7 +200,7 @@ class RemovalsContract(ClosuresContract):
         self.assertEqual(await self.removals.blocked(), [])
 
     async def test_all_representations_of_a_nar(self) -> None:
-        """A NAR in another compression is one of them; another NAR is not."""
+        """A NAR in another compression is one of its representations; another NAR is not."""
         await self.keep(1)
         await self.keep(2)
         plain = stored(1, key=NarKey(hash_of("nar 1").nix32, ""), compression="none")
@@ -217,7 +217,7 @@ class RemovalsContract(ClosuresContract):
         self.assertEqual((there.is_stored, there.origin_url), (False, stored(1).origin_url))
 
     async def test_a_shared_nar_stays_for_the_others(self) -> None:
-        """The narinfo goes alone; with the last one the NAR goes, too."""
+        """The narinfo is removed alone; with the last narinfo the NAR is removed, too."""
         await self.keep(1)
         await self.catalog.add_narinfo(entry(2), stored(1))
         erased = await self.removals.erase([digest_of(2)])
@@ -230,7 +230,7 @@ class RemovalsContract(ClosuresContract):
         self.assertIsNone(await self.catalog.nar(key_of(1)))
 
     async def test_a_blocked_path_never_comes_back(self) -> None:
-        """Neither it, nor its NAR under another path, name or compression, until unblocked."""
+        """Path and NAR, under any path, name or compression, stay away until unblocked."""
         await self.keep(1)
         await self.keep(3)
         await self.catalog.add_narinfo(entry(2), stored(1))
@@ -260,7 +260,7 @@ class RemovalsContract(ClosuresContract):
         self.assertEqual(await self.count(), (2, 2))
 
     async def test_a_path_that_is_not_here_is_blocked(self) -> None:
-        """Only its hash part is known; when it is blocked once more its hashes are added."""
+        """Only its hash part is known; blocking it again adds its hashes."""
         block = Block(digest=digest_of(1), blocked_at=later(5))
         self.assertEqual((await self.removals.block([block])).digests, ())
         with self.assertRaises(Blocked):
@@ -273,7 +273,7 @@ class RemovalsContract(ClosuresContract):
         self.assertEqual(await self.removals.blocked(), [expected])
 
     async def test_the_word_of_an_upstream_about_a_file_blocks_nothing(self) -> None:
-        """FileHash is not signed: one that was never computed does not block the file of others."""
+        """FileHash is not signed: a hash that was not computed does not block other files."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.removals.block([Block(digest=digest_of(1), blocked_at=EARLY)])
         self.assertFalse(await self.removals.is_blocked_file(hash_of("file 1")))

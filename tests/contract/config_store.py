@@ -24,14 +24,14 @@ class ConfigStoreContract(Contract):
         self.assertEqual(await self.store.create("other", b"\0\xff\n"), b"\0\xff\n")
 
     async def test_what_is_replaced(self) -> None:
-        """The last value counts, and a creator comes too late."""
+        """The last value counts, and a creator that comes later does not change it."""
         for value in (b"first", b"", b"another"):
             await self.store.replace("other", value)
             self.assertEqual(await self.store.get("other"), value)
         self.assertEqual(await self.store.create("other", b"second"), b"another")
 
     async def test_of_many_creators_one_wins(self) -> None:
-        """Creators at one time all end up with one and the same value."""
+        """All creators at the same time get one and the same value."""
         values = await gatherResults(
             [start(self.store.create("cache.key", b"%d" % number)) for number in range(10)],
             consumeErrors=True,
@@ -39,7 +39,7 @@ class ConfigStoreContract(Contract):
         self.assertEqual(set(values), {await self.store.get("cache.key")})
 
     async def test_odd_names_are_refused(self) -> None:
-        """Nothing but a plain name ever becomes part of an object's name."""
+        """Only a plain name can become part of an object's name."""
         for name in ("", ".", "..", "../cache.key", "a/b", "A", "a\0", "a b", ".hidden", "a" * 65):
             await self.assert_raises(Malformed, self.store.get(name))
             await self.assert_raises(Malformed, self.store.create(name, b""))

@@ -20,27 +20,27 @@ class DocumentsContract(Contract):
 
     @abstractmethod
     def publish(self, name: str, data: bytes) -> str:
-        """Have the server publish a document from now on; return its URL."""
+        """Publish a document on the server from now on; return its URL."""
 
     @abstractmethod
     def withdraw(self, name: str) -> None:
-        """Have the server know nothing of a document any more."""
+        """Remove a document from the server."""
 
     @abstractmethod
     def redirect(self, name: str, url: str) -> str:
-        """Have the server send those who ask for a document elsewhere; return its URL."""
+        """Redirect requests for a document to another URL; return the URL of the document."""
 
     @abstractmethod
     def hang(self, name: str) -> str:
-        """Have the server be silent about a document; return its URL."""
+        """Leave requests for a document without an answer; return its URL."""
 
     async def test_a_document_comes_as_it_is(self) -> None:
-        """Bytes, whatever they mean, and also none at all."""
+        """A document arrives as its bytes, whatever they are, also if there are none."""
         for data in (TEXT, b"", bytes(range(256))):
             self.assertEqual(data, await self.documents.fetch(self.publish("keys", data)))
 
     async def test_each_fetch_asks_anew(self) -> None:
-        """Nothing is kept: the caller decides for how long a document holds."""
+        """Nothing is cached: the caller decides how long a document is valid."""
         url = self.publish("keys", TEXT)
         self.assertEqual(TEXT, await self.documents.fetch(url))
         self.publish("keys", b"new")
@@ -49,25 +49,25 @@ class DocumentsContract(Contract):
         await self.assert_raises(Unavailable, self.documents.fetch(url))
 
     async def test_what_is_not_there_cannot_be_told(self) -> None:
-        """A server that knows no such document may know it in a moment: this is no absence."""
+        """A server without the document may have it a moment later: this is not NotFound."""
         url = self.publish("keys", TEXT)
         error = await self.assert_raises(Unavailable, self.documents.fetch(f"{url}-other"))
         self.assertEqual("status", error.kind)
         self.assertEqual(TEXT, await self.documents.fetch(url))
 
     async def test_a_document_that_is_too_large(self) -> None:
-        """It is none, and costs no more than the bound."""
+        """It counts as no document, and not more bytes than the limit are read."""
         url = self.publish("keys", b"x" * (1 << 20))
         await self.assert_raises(Corrupt, self.documents.fetch(url))
 
     async def test_a_document_elsewhere(self) -> None:
-        """The server does not choose whom else this cache asks."""
+        """The server cannot choose which other servers this cache asks."""
         other = self.publish("other", TEXT)
         await self.assert_raises(Corrupt, self.documents.fetch(self.redirect("keys", other)))
         self.assertEqual(TEXT, await self.documents.fetch(other))
 
     async def test_a_caller_that_leaves(self) -> None:
-        """Its fetch ends at once, and the next one is not disturbed."""
+        """Its fetch ends immediately, and the next one is not disturbed."""
         fetching = start(self.documents.fetch(self.hang("slow")))
         fetching.cancel()
         await self.assert_raises(CancelledError, fetching)

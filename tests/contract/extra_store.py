@@ -31,7 +31,7 @@ class ExtraStoreContract(Contract):
         return sorted(found, key=lambda one: one[0].name)
 
     async def test_unknown_extra_is_surely_absent(self) -> None:
-        """An extra that was never put is not there."""
+        """An extra that was never put is absent."""
         for key in (*KEYS, *UPLOADED):
             self.assertIsNone(await self.store.read(key))
             await self.assert_raises(NotFound, self.store.open(key))
@@ -39,7 +39,7 @@ class ExtraStoreContract(Contract):
             self.assertEqual([], await self.walked(key.kind, is_uploaded=key.is_uploaded))
 
     async def test_extra_comes_back_and_can_be_replaced(self) -> None:
-        """The last bytes put are those that are there, read at once or in pieces."""
+        """The last bytes put are returned, read whole or in pieces."""
         for data in (b"", b"short", b"long" * 100_000, b"short again"):
             for key in KEYS:
                 await self.store.put(key, data)
@@ -49,7 +49,7 @@ class ExtraStoreContract(Contract):
                 self.assertEqual(data, await content(body))
 
     async def test_uploaded_extras_lie_apart(self) -> None:
-        """An uploaded extra and a fetched one of the same name are two."""
+        """An uploaded extra and a fetched one of the same name are two objects."""
         for key, uploaded in zip(KEYS, UPLOADED, strict=True):
             await self.store.put(key, b"fetched")
             await self.store.put(uploaded, b"uploaded")
@@ -59,7 +59,7 @@ class ExtraStoreContract(Contract):
             self.assertEqual(b"uploaded", await self.store.read(uploaded))
 
     async def test_walking_sees_one_kind(self) -> None:
-        """A walk gives name, size and time of each extra of its kind, and of no other."""
+        """A walk returns name, size and time of each extra of its kind, and of no other."""
         for number, key in enumerate((*KEYS, *UPLOADED)):
             await self.store.put(key, b"x" * number)
         self.assertEqual([(KEYS[0], 0), (KEYS[1], 1)], await self.walked("log", is_uploaded=False))
@@ -69,7 +69,7 @@ class ExtraStoreContract(Contract):
             self.assertLess(abs(datetime.now(UTC) - stat.modified), timedelta(seconds=60))
 
     async def test_names_that_could_climb_are_refused(self) -> None:
-        """Nothing but a name of its kind ever becomes part of an object's name."""
+        """Only a name of its kind can become part of an object's name."""
         names: tuple[tuple[ExtraKind, str], ...] = (
             ("log", ""),
             ("log", "../../config/cache.key"),

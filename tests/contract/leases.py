@@ -10,7 +10,7 @@ from tests.contract.running import Contract, start
 
 
 class Log:
-    """Lines in the order they were written; a test may wait for one."""
+    """A list of lines in the order of writing; a test can wait for a line."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -23,7 +23,7 @@ class Log:
             waiting.callback(None)
 
     async def seen(self, line: str) -> None:
-        """Wait until the line is there."""
+        """Wait until the log contains the line."""
         if line not in self.lines:
             waiting = self._waiting[line] = Deferred()
             await waiting
@@ -31,7 +31,7 @@ class Log:
 
 
 async def _when_all_is_quiet() -> None:
-    """Let the writer of a line come to rest; on a reactor only, a test waits for a line."""
+    """Wait until the writer of a line has finished its step; without a reactor there is no wait."""
     from twisted.internet import reactor
 
     await deferLater(reactor, 0)
@@ -68,7 +68,7 @@ class LeasesContract(Contract):
         return leave, start(hold())
 
     async def test_one_holds_and_the_others_wait_in_line(self) -> None:
-        """The first to come is served first, one at a time."""
+        """The first caller gets the lease first, and only one holds it at a time."""
         people = [self.holder(who) for who in "xyz"]
         await self.log.seen("x in")
         self.assertEqual(self.log.lines, ["x in"])
@@ -80,7 +80,7 @@ class LeasesContract(Contract):
         self.assertEqual(order, ["x in", "y in", "z in"])
 
     async def test_names_do_not_disturb_each_other(self) -> None:
-        """Leases of two names are held at one time."""
+        """Leases of two names can be held at the same time."""
         leave_a, done_a = self.holder("x", "a")
         await self.log.seen("x in")
         leave_b, done_b = self.holder("y", "b")
@@ -92,7 +92,7 @@ class LeasesContract(Contract):
         await done_a
 
     async def test_any_text_is_a_name(self) -> None:
-        """Names are told apart byte by byte, however long and odd they are."""
+        """Names are compared byte by byte, however long and unusual they are."""
         names = ["a", "A", "a ", "a/../b", "a:b", "\N{SNOWMAN}", "%s", "0" * 300, "0" * 301]
         leases = [await self.leases.try_hold(name) for name in names]
         for lease in leases:
@@ -100,7 +100,7 @@ class LeasesContract(Contract):
             await lease.release()
 
     async def test_trying_takes_only_what_is_free(self) -> None:
-        """An attempt never waits: it has the lease or not."""
+        """An attempt never waits: it gets the lease or fails."""
         lease = await self.leases.try_hold("a")
         assert lease is not None
         self.assertIsNone(await self.leases.try_hold("a"))
@@ -116,7 +116,7 @@ class LeasesContract(Contract):
         await again.release()
 
     async def test_what_was_taken_is_held_until_it_is_released(self) -> None:
-        """Also where no block of code has the extent of the lease."""
+        """This holds also if the lease is not used as a context manager."""
         lease = await self.leases.take("a")
         self.assertFalse(lease.is_lost)
         self.assertIsNone(await self.leases.try_hold("a"))
@@ -146,7 +146,7 @@ class LeasesContract(Contract):
         await other.release()
 
     async def test_who_stops_waiting_leaves_the_line(self) -> None:
-        """A cancelled wait neither gets the lease nor keeps it from those behind."""
+        """A cancelled wait neither gets the lease nor keeps it from the later callers."""
         leave_x, done_x = self.holder("x")
         _, done_y = self.holder("y")
         leave_z, done_z = self.holder("z")
@@ -162,7 +162,7 @@ class LeasesContract(Contract):
         self.assertNotIn("y in", self.log.lines)
 
     async def test_who_stops_before_the_lease_came_leaves_nothing(self) -> None:
-        """A wait cancelled at once, while the lease may be on its way, does not keep it."""
+        """A wait that is cancelled immediately, perhaps during the grant, does not keep it."""
         _, done = self.holder("x")
         done.cancel()
         await self.assert_raises(CancelledError, done)
@@ -172,7 +172,7 @@ class LeasesContract(Contract):
         await done
 
     async def test_a_failing_holder_gives_the_lease_up(self) -> None:
-        """An error inside the block frees the lease and goes on."""
+        """An error inside the block releases the lease and propagates."""
         leave, done = self.holder("x")
         await self.log.seen("x in")
         leave.errback(ZeroDivisionError())
@@ -182,7 +182,7 @@ class LeasesContract(Contract):
         await lease.release()
 
     async def test_a_cancelled_holder_gives_the_lease_up(self) -> None:
-        """Cancelling the work inside the block frees the lease."""
+        """Cancelling the work inside the block releases the lease."""
         _, done = self.holder("x")
         await self.log.seen("x in")
         done.cancel()
@@ -200,7 +200,7 @@ class LeasesContract(Contract):
         self.assertEqual(await self.leases.holder("a"), "")
 
     async def test_every_grant_has_a_higher_number(self) -> None:
-        """A fence is larger than that of any grant of the name before; 0 where there is none."""
+        """A fence is larger than all earlier ones of the name; 0 where there are no fences."""
         fences = []
         for _ in range(3):
             async with self.leases.hold("a") as lease:
@@ -226,7 +226,7 @@ class SharedLeasesContract(LeasesContract):
     other_address = "http://replica-2.example:8501"
 
     async def test_what_one_process_holds_the_other_does_not_get(self) -> None:
-        """An attempt elsewhere fails, until the lease is released."""
+        """An attempt in the other process fails until the lease is released."""
         lease = await self.leases.try_hold("a")
         assert lease is not None
         self.assertIsNone(await self.other.try_hold("a"))
@@ -250,7 +250,7 @@ class SharedLeasesContract(LeasesContract):
         await done_y
 
     async def test_the_other_process_finds_the_holder(self) -> None:
-        """The address is that of the present holder, seen from either side."""
+        """The address is that of the present holder, in both processes."""
         async with self.leases.hold("a"):
             self.assertEqual(await self.other.holder("a"), self.address)
         async with self.other.hold("a"):
@@ -267,7 +267,7 @@ class SharedLeasesContract(LeasesContract):
         self.assertEqual(fences, sorted(set(fences)))
 
     async def test_two_that_wait_are_served_one_at_a_time(self) -> None:
-        """Many waiters in two processes all get their turn, and never two at once."""
+        """All waiters in two processes get the lease, and never two at the same time."""
         inside = 0
         served: list[str] = []
 

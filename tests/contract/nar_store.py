@@ -18,7 +18,7 @@ from tests.contract.samples import key_of, spooled
 
 
 def read_again(reopen: Reopen) -> bytes | None:
-    """Return the bytes of a small file that is opened again; None if it is not."""
+    """Return the bytes of a small file that is opened again; None if it cannot be."""
     file = reopen()
     if file is None:
         return None
@@ -50,7 +50,7 @@ class NarStoreContract(BodyContract):
         return sorted([(stat.key.file_name, stat.size) async for stat in self.store.walk()])
 
     async def test_what_was_never_stored_is_surely_absent(self) -> None:
-        """An unknown key is absent in every way of asking."""
+        """An unknown key is absent for every method."""
         self.assertIsNone(await self.store.stat(key_of(1)))
         await self.assert_raises(NotFound, self.store.open(key_of(1)))
         self.assertFalse(await self.store.delete(key_of(1)))
@@ -58,7 +58,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.walked(), [])
 
     async def test_what_was_published_is_there(self) -> None:
-        """A published NAR has its size and time, and the source file is used up."""
+        """A published NAR has its size and time, and the source file is gone."""
         source = spooled(self.sources, b"some bytes")
         published = await self.store.publish(key_of(1), source)
         self.assertEqual((published.key, published.size), (key_of(1), 10))
@@ -69,7 +69,7 @@ class NarStoreContract(BodyContract):
         self.assertFalse(source.path.exists())
 
     async def test_first_of_several(self) -> None:
-        """Of several keys, the first one that has an object is told; none if none has."""
+        """Of several keys, the first one with an object is returned; None if none has one."""
         keys = [key_of(1), key_of(2), key_of(3)]
         self.assertIsNone(await self.store.first_of(keys))
         for key in keys[1:]:
@@ -78,7 +78,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.store.stat(keys[2]), await self.store.first_of(keys[2:]))
 
     async def test_extensions_are_told_apart(self) -> None:
-        """One name under several extensions is several objects."""
+        """One name under several extensions belongs to several objects."""
         for extension in ("", "xz", "zst"):
             await self.publish(key_of(1, extension), extension.encode() + b"!")
         for extension in ("", "xz", "zst"):
@@ -86,7 +86,7 @@ class NarStoreContract(BodyContract):
         self.assertIsNone(await self.store.stat(key_of(1, "bz2")))
 
     async def test_publishing_again_changes_nothing(self) -> None:
-        """The same bytes once more are no error, and that source is used up, too."""
+        """Publishing the same bytes again is no error, and that source is gone, too."""
         await self.publish(key_of(1), b"some bytes")
         source = spooled(self.sources, b"some bytes")
         again = await self.store.publish(key_of(1), source)
@@ -95,7 +95,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_an_object_with_other_bytes_is_replaced(self) -> None:
-        """An object of any size under the key gives way to the verified one."""
+        """An object of any size under the key is replaced by the verified one."""
         for there in (b"some", b"SOME BYTES", b"some bytes and more"):
             await self.publish(key_of(1), there)
             await self.publish(key_of(1), b"some bytes")
@@ -103,7 +103,7 @@ class NarStoreContract(BodyContract):
             self.assertEqual(await self.walked(), [(key_of(1).file_name, 10)])
 
     async def test_bytes_in_memory_are_stored_as_a_file_is(self) -> None:
-        """They replace other bytes, and are themselves no other bytes than those of the file."""
+        """They replace other bytes, and equal bytes from a file do not replace them."""
         for data in (b"some", b"some bytes", b"some bytes"):
             stat = await self.store.put_small(key_of(1), data, sha256_of(data))
             self.assertEqual((stat.key, stat.size), (key_of(1), len(data)))
@@ -115,7 +115,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_a_tag_tells_an_object_from_another(self) -> None:
-        """With its own tag an object is opened, with its predecessor's it is not."""
+        """With its own tag an object is opened; with the tag of its predecessor it is not."""
         first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
         self.assertEqual(await self.store.stat(key_of(1)), first)
         self.assertEqual([stat.tag async for stat in self.store.walk()], [first.tag])
@@ -131,7 +131,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await content(body), b"ME ")
 
     async def test_an_object_is_opened_again_and_again(self) -> None:
-        """As long as it is the same one; it is read as it is now."""
+        """It is opened as long as it is the same object, and read in its present state."""
         first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
         reopen = self.store.reopener(key_of(1), size=10, tag=first.tag)
         self.assertEqual(self.reopens, reopen is not None)
@@ -149,7 +149,7 @@ class NarStoreContract(BodyContract):
         self.assertIsNone(read_again(reopen))
 
     async def test_a_copy_has_the_bytes_and_a_tag(self) -> None:
-        """A second key for an object replaces what was there, and outlives the first."""
+        """A copy under a second key replaces what was there, and outlives the first object."""
         source = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
         await self.publish(key_of(2), b"others")
         for _ in range(2):
@@ -161,7 +161,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.walked(), [(key_of(2).file_name, 10)])
 
     async def test_only_what_was_meant_is_copied(self) -> None:
-        """An object that was replaced or is gone gets no second key."""
+        """An object that was replaced or removed gets no second key."""
         first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
         await self.publish(key_of(1), b"SOME BYTES")
         await self.assert_raises(Replaced, self.store.copy(key_of(1), key_of(2), tag=first.tag))
@@ -177,21 +177,21 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.walked(), [(key_of(1).file_name, 10)])
 
     async def test_a_source_that_is_cut_is_not_published(self) -> None:
-        """A spool that is not as long as it is said to be never gets a name."""
+        """A spool that is shorter than its given size never gets a name."""
         source = spooled(self.sources, b"some bytes")
         source.path.write_bytes(b"some")
         await self.assert_raises(Corrupt, self.store.publish(key_of(1), source))
         self.assertIsNone(await self.store.stat(key_of(1)))
 
     async def test_a_source_that_is_gone_is_an_error(self) -> None:
-        """A spool that disappeared is reported as one of our errors."""
+        """A spool that disappeared raises one of our errors."""
         source = spooled(self.sources, b"some bytes")
         source.path.unlink()
         await self.assert_raises(NcpsError, self.store.publish(key_of(1), source))
         self.assertIsNone(await self.store.stat(key_of(1)))
 
     async def test_bytes_that_are_not_there_are_corrupt(self) -> None:
-        """A range over the end, or another size than the record's, tells of a damaged object."""
+        """A range beyond the end, or another size than the recorded one, means a damaged object."""
         await self.publish(key_of(1), b"some bytes")
         await self.assert_raises(Corrupt, self.store.open(key_of(1), 0, 11))
         await self.assert_raises(Corrupt, self.store.open(key_of(1), 11))
@@ -200,7 +200,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await content(body), b"bytes")
 
     async def test_deleting_takes_one_object_only(self) -> None:
-        """A deleted NAR is absent, its neighbours are not, and it can be stored again."""
+        """A deleted NAR is absent, the others are not, and it can be stored again."""
         neighbour = NarKey(key_of(1).name[:-1] + "0", "xz")
         await self.publish(key_of(1), b"some bytes")
         await self.publish(neighbour, b"others")
@@ -212,7 +212,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_quarantine_hides_an_object(self) -> None:
-        """An object that was set aside is absent, may be stored anew and set aside again."""
+        """A quarantined object is absent; it may be stored again and quarantined again."""
         for _ in range(2):
             await self.publish(key_of(1), b"damaged")
             self.assertTrue(await self.store.quarantine(key_of(1)))
@@ -225,7 +225,7 @@ class NarStoreContract(BodyContract):
         return sorted(found)
 
     async def test_what_was_set_aside_is_seen(self) -> None:
-        """Each file with its NAR, its size and when it was set aside, also several of one NAR."""
+        """Each file is listed with its NAR, size and time, also several files of one NAR."""
         self.assertEqual(await self.set_aside(), [])
         for data in (b"one", b"three"):
             await self.publish(key_of(1), data)
@@ -240,7 +240,7 @@ class NarStoreContract(BodyContract):
             self.assertTrue(timedelta(seconds=-5) < age < timedelta(minutes=5), age)
 
     async def test_what_gives_way_to_other_bytes_is_told_and_seen(self) -> None:
-        """Publishing over an object with other bytes sets it aside; the same bytes do not."""
+        """Publishing other bytes sets the old object aside; publishing the same bytes does not."""
         told: list[int] = []
         self.store.watch(lambda: told.append(1))
         await self.publish(key_of(1), b"wrong")
@@ -250,7 +250,7 @@ class NarStoreContract(BodyContract):
             self.assertEqual(([1], [(key_of(1).file_name, 5)]), (told, await self.set_aside()))
 
     async def test_many_may_set_one_key_aside_at_once(self) -> None:
-        """At least one of them does it, and none fails."""
+        """At least one of the callers does it, and none fails."""
         await self.publish(key_of(1), b"damaged")
         await gatherResults(
             [start(self.store.quarantine(key_of(1))) for _ in range(5)], consumeErrors=True
@@ -259,7 +259,7 @@ class NarStoreContract(BodyContract):
         self.assertIsNone(await self.store.stat(key_of(1)))
 
     async def test_discarding_takes_one_file_only(self) -> None:
-        """A discarded file is gone, twice is no error, and every other file stays."""
+        """A discarded file is removed, doing it twice is no error, and every other file stays."""
         for data in (b"one", b"three"):
             await self.publish(key_of(1), data)
             await self.store.quarantine(key_of(1))
@@ -276,14 +276,14 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.set_aside(), [(key_of(1).file_name, 11)])
 
     async def test_walking_sees_everything(self) -> None:
-        """A walk gives every object with its size."""
+        """A walk returns every object with its size."""
         for number in range(40):
             await self.publish(key_of(number, "zst"), b"x" * number)
         expected = sorted((key_of(number, "zst").file_name, number) for number in range(40))
         self.assertEqual(await self.walked(), expected)
 
     async def test_hexadecimal_names_are_names(self) -> None:
-        """NARs named in hexadecimal are kept like the others."""
+        """NARs with hexadecimal names are stored like the others."""
         key = NarKey("0123456789abcdef" * 4, "")
         await self.publish(key, b"some bytes")
         self.assertEqual(await self.read(key), b"some bytes")

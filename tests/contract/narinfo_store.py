@@ -23,7 +23,7 @@ class NarInfoStoreContract(Contract):
         self.assertEqual(await self.walked(), [])
 
     async def test_a_text_comes_back_and_can_be_replaced(self) -> None:
-        """The last text put is the one that is there."""
+        """The last text put is returned."""
         for text in (narinfo(1).render(), b"", b"short", b"long" * 100_000):
             await self.store.put(digest_of(1), text)
             self.assertEqual(await self.store.get(digest_of(1)), text)
@@ -40,7 +40,7 @@ class NarInfoStoreContract(Contract):
         self.assertEqual(await self.walked(), [digest_of(2)])
 
     async def test_the_time_of_writing_is_known(self) -> None:
-        """Of a text that is there, by a clock that need not be ours to the second."""
+        """The time of a present text is known, by a clock that may differ from ours."""
         self.assertIsNone(await self.store.written(digest_of(1)))
         await self.store.put(digest_of(1), b"text")
         written = await self.store.written(digest_of(1))
@@ -48,13 +48,13 @@ class NarInfoStoreContract(Contract):
         self.assertLess(abs(datetime.now(UTC) - written), timedelta(seconds=60))
 
     async def test_walking_sees_every_path(self) -> None:
-        """A walk gives the hash part of every path."""
+        """A walk returns the hash part of every path."""
         for number in range(40):
             await self.store.put(digest_of(number), b"text")
         self.assertEqual(await self.walked(), sorted(map(digest_of, range(40))))
 
     async def test_what_is_no_hash_part_is_refused(self) -> None:
-        """Nothing but a hash part ever becomes part of an object's name."""
+        """Only a hash part can become part of an object's name."""
         for name in ("", "../../config/cache.key", "0" * 31, "e" * 32, "0" * 31 + "/", "A" * 32):
             await self.assert_raises(Malformed, self.store.put(name, b"text"))
             await self.assert_raises(Malformed, self.store.get(name))

@@ -8,22 +8,22 @@ from ncps.ports import Notice, Notices
 from tests.contract.running import Contract
 
 
-class Ears:
-    """The notices that a subscriber has heard; a test may wait for one."""
+class Subscriber:
+    """A subscriber that collects its notices; a test can wait for one."""
 
     def __init__(self) -> None:
-        self.heard: list[Notice] = []
+        self.received: list[Notice] = []
         self._waiting: dict[Notice, Deferred[None]] = {}
 
     def __call__(self, notice: Notice) -> None:
-        self.heard.append(notice)
+        self.received.append(notice)
         waiting = self._waiting.pop(notice, None)
         if waiting is not None:
             waiting.callback(None)
 
-    async def hears(self, notice: Notice) -> None:
+    async def receives(self, notice: Notice) -> None:
         """Wait for a notice."""
-        if notice not in self.heard:
+        if notice not in self.received:
             waiting = self._waiting[notice] = Deferred()
             await waiting
 
@@ -31,32 +31,32 @@ class Ears:
 class NoticesContract(Contract):
     """Two objects stand for two replicas.
 
-    :ivar notices: one of them, listening.
-    :ivar other_notices: the other, listening, too.
+    :ivar notices: one of them, which listens.
+    :ivar other_notices: the other one, which listens, too.
     """
 
     notices: Notices
     other_notices: Notices
 
     async def test_the_other_replica_is_told_and_oneself_is_not(self) -> None:
-        """A notice comes once to each subscriber of the others, and not back."""
-        here, there, there_too = Ears(), Ears(), Ears()
+        """A notice reaches each subscriber of the others once, and not its sender."""
+        here, there, there_too = Subscriber(), Subscriber(), Subscriber()
         self.notices.subscribe(here)
         self.other_notices.subscribe(there)
         self.other_notices.subscribe(there_too)
         first, second = Notice("narinfo", "a" * 32), Notice("nar", "b.nar.xz")
         await self.notices.publish(first)
-        await there.hears(first)
-        await there_too.hears(first)
+        await there.receives(first)
+        await there_too.receives(first)
         await self.other_notices.publish(second)
-        await here.hears(second)
-        self.assertEqual(here.heard, [second])
-        self.assertEqual(there.heard, [first])
-        self.assertEqual(there_too.heard, [first])
+        await here.receives(second)
+        self.assertEqual(here.received, [second])
+        self.assertEqual(there.received, [first])
+        self.assertEqual(there_too.received, [first])
 
     async def test_every_kind_arrives_as_it_was(self) -> None:
-        """Kind and name come out as they went in."""
-        there = Ears()
+        """Kind and name arrive unchanged."""
+        there = Subscriber()
         self.other_notices.subscribe(there)
         sent = [
             Notice("narinfo", "0" * 32),
@@ -65,5 +65,5 @@ class NoticesContract(Contract):
         ]
         for notice in sent:
             await self.notices.publish(notice)
-        await there.hears(sent[-1])
-        self.assertEqual(there.heard, sent)
+        await there.receives(sent[-1])
+        self.assertEqual(there.received, sent)

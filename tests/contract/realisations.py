@@ -16,14 +16,14 @@ from tests.contract.samples import EARLY, UPSTREAM, hash_of, later, path_of
 
 
 def realisation_key(number: int) -> RealisationKey:
-    """The numbered key; those of even numbers are of the older family."""
+    """Return the numbered key; even numbers belong to the older family."""
     if number % 2:
         return RealisationKey(f"{path_of(number).base}.drv", "out")
     return RealisationKey(f"sha256:{hash_of(f'derivation {number}').hex}", "dev")
 
 
 def realisation(number: int, **changes: Any) -> Realisation:
-    """The numbered realisation."""
+    """Return the numbered realisation."""
     key = realisation_key(number)
     dependencies = ((realisation_key(number + 2).id, path_of(9).base),) if key.is_old else ()
     signatures = (Signature("upstream-1", bytes(64)),)
@@ -32,7 +32,7 @@ def realisation(number: int, **changes: Any) -> Realisation:
 
 
 def realisation_entry(number: int, **changes: Any) -> RealisationEntry:
-    """The numbered realisation, as an upstream sent it."""
+    """Return the numbered realisation as an upstream sent it."""
     plain = RealisationEntry(
         realisation=realisation(number),
         upstream=UPSTREAM,
@@ -57,7 +57,7 @@ class RealisationsContract(Contract):
         return entry
 
     async def test_nothing_is_known_at_first(self) -> None:
-        """An unknown key is absent everywhere; to drop it is no error."""
+        """An unknown key is absent for every method; dropping it is no error."""
         self.assertIsNone(await self.realisations.find(realisation_key(1)))
         self.assertFalse(await self.realisations.forget(realisation_key(1)))
         await self.realisations.touch({realisation_key(1): EARLY})
@@ -65,7 +65,7 @@ class RealisationsContract(Contract):
         self.assertEqual(0, await self.realisations.forget_unused(later(1), 0, 10))
 
     async def test_an_entry_comes_back_as_it_was(self) -> None:
-        """Every field of both families, also where there is little, and where it is long."""
+        """Every field of both families is kept, also if it is missing, and if it is long."""
         many = tuple((realisation_key(2 * n).id, path_of(n).base) for n in range(500))
         signatures = tuple(Signature(f"key-{n}", bytes([n]) * 64) for n in range(32))
         for entry in (
@@ -87,7 +87,7 @@ class RealisationsContract(Contract):
             self.assertEqual(entry, await self.realisations.find(entry.key))
 
     async def test_keys_that_differ_little_are_different(self) -> None:
-        """Case and outputs tell keys apart."""
+        """Keys that differ only in case or in the output are different."""
         base = f"{path_of(1).base}.drv"
         keys = [RealisationKey(base, output) for output in ("out", "Out", "out1")]
         for number, key in enumerate(keys):
@@ -99,7 +99,7 @@ class RealisationsContract(Contract):
             self.assertEqual(path_of(number), entry.realisation.out_path)
 
     async def test_an_entry_is_replaced_only_in_place_of_the_one_that_was_seen(self) -> None:
-        """A writer that has seen an older state, or nothing, writes nothing."""
+        """A writer that has seen an older state, or none, writes nothing."""
         one, two, three = (
             realisation_entry(1, realisation=realisation(1, out_path=path_of(number)))
             for number in (10, 11, 12)
@@ -114,7 +114,7 @@ class RealisationsContract(Contract):
         self.assertEqual(two, await self.found(1))
 
     async def test_to_put_an_entry_twice_is_harmless(self) -> None:
-        """As after a commit of which the answer was lost."""
+        """This happens after a commit whose answer was lost."""
         one = realisation_entry(1)
         two = evolve(one, verified_by="other-1:key", is_uploaded=True)
         await self.put(one, one)
@@ -123,7 +123,7 @@ class RealisationsContract(Contract):
         self.assertEqual(two, await self.found(1))
 
     async def test_of_many_writers_one_wins(self) -> None:
-        """Each learns whether its own is there."""
+        """Each writer learns whether its own entry was written."""
         entries = [
             realisation_entry(1, realisation=realisation(1, out_path=path_of(number)))
             for number in range(8)
@@ -135,7 +135,7 @@ class RealisationsContract(Contract):
         self.assertEqual(entries[won.index(True)], await self.found(1))
 
     async def test_the_last_use_is_kept_and_never_goes_back(self) -> None:
-        """Also when the entry is replaced."""
+        """The last use is kept also if the entry is replaced."""
         one = realisation_entry(1)
         await self.put(one)
         await self.realisations.touch({one.key: later(50), realisation_key(2): later(50)})
@@ -146,14 +146,14 @@ class RealisationsContract(Contract):
         self.assertEqual(later(50), (await self.found(1)).last_used_at)
 
     async def test_forgetting_takes_one_only(self) -> None:
-        """The others stay."""
+        """All other realisations stay."""
         await self.put(realisation_entry(1), realisation_entry(2))
         self.assertTrue(await self.realisations.forget(realisation_key(1)))
         self.assertFalse(await self.realisations.forget(realisation_key(1)))
         self.assertEqual(realisation_entry(2), await self.found(2))
 
     async def test_uploads_are_counted(self) -> None:
-        """Those alone, and the characters of their texts."""
+        """Only uploads are counted, and the characters of their texts."""
         self.assertEqual((0, 0), await self.realisations.uploaded())
         uploads = [realisation_entry(number, is_uploaded=True) for number in (1, 2)]
         await self.put(realisation_entry(3), *uploads)
@@ -164,7 +164,7 @@ class RealisationsContract(Contract):
         return [n for n in range(10) if await self.realisations.find(realisation_key(n))]
 
     async def test_unused_ones_are_forgotten_unless_they_were_uploaded(self) -> None:
-        """Those that are too old, and those that are too many, the oldest first, up to a limit."""
+        """Entries that are too old or too many are dropped, the oldest first, up to a limit."""
         for number in range(10):
             await self.put(
                 realisation_entry(
@@ -194,7 +194,7 @@ class RealisationStoreContract(Contract):
         self.assertEqual(await self.walked(), [])
 
     async def test_a_text_comes_back_and_can_be_replaced(self) -> None:
-        """The last text put is the one that is there; to delete it leaves the others."""
+        """The last text put is returned; deleting it leaves the others."""
         one, two = realisation_key(1).digest, realisation_key(2).digest
         await self.store.put(two, b"other")
         for text in (b"text", b"", b"long" * 100_000):
@@ -205,7 +205,7 @@ class RealisationStoreContract(Contract):
         self.assertEqual(await self.walked(), [two])
 
     async def test_what_is_no_digest_is_refused(self) -> None:
-        """Nothing but a digest ever becomes part of an object's name."""
+        """Only a digest can become part of an object's name."""
         for name in ("", "../../config/cache.key", "0" * 51, "e" * 52, "0" * 51 + "/", "A" * 52):
             await self.assert_raises(Malformed, self.store.put(name, b"text"))
             await self.assert_raises(Malformed, self.store.get(name))

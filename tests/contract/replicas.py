@@ -48,7 +48,7 @@ class ReplicasContract(Contract):
         self.assertEqual(0, roll.now.microsecond)
 
     async def test_what_is_told_is_read_back(self) -> None:
-        """Every fact comes back as it was told, with the time by the clock of the catalog."""
+        """Every fact is read as it was written, with the time of the catalog's clock."""
         told = await self.replicas.announce(ONE)
         for roll in (told, await self.replicas.roll()):
             (seen,) = roll.seen
@@ -57,7 +57,7 @@ class ReplicasContract(Contract):
             self.assertLess(roll.now - seen.at, timedelta(seconds=10))
 
     async def test_what_is_told_anew(self) -> None:
-        """The last word of each replica counts, and renews its time."""
+        """The last announcement of each replica counts, and renews its time."""
         await self.replicas.announce(ONE)
         await self.replicas.announce(TWO)
         self.age(ONE, 100)
@@ -74,7 +74,7 @@ class ReplicasContract(Contract):
         self.assertLess(roll.now - found["ncps-1"].at, timedelta(seconds=50))
 
     async def test_the_dead_are_removed(self) -> None:
-        """A row that was not refreshed for an hour goes when any replica announces itself."""
+        """A row that was not refreshed for an hour is removed when any replica announces itself."""
         await self.replicas.announce(ONE)
         self.age(ONE, 3000)
         await self.replicas.announce(TWO)
@@ -84,14 +84,14 @@ class ReplicasContract(Contract):
         self.assertEqual({"ncps-2"}, await self.ids())
 
     async def test_withdrawn(self) -> None:
-        """A replica that withdraws is gone; the others stay."""
+        """A replica that withdraws is removed; the others stay."""
         await self.replicas.announce(ONE)
         await self.replicas.announce(TWO)
         await self.replicas.withdraw("ncps-1")
         self.assertEqual({"ncps-2"}, await self.ids())
 
     async def test_a_key_is_claimed(self) -> None:
-        """The first key is taken; another takes its place only where it is known."""
+        """The first key is accepted; another one replaces it only if the caller knows the first."""
         self.assertIs(True, await self.replicas.claim("a:AA", before=None, replica=None))
         self.assertEqual("a:AA", (await self.replicas.roll()).key)
         self.assertIs(True, await self.replicas.claim("a:AA", before=None, replica=ONE))
@@ -103,14 +103,14 @@ class ReplicasContract(Contract):
         self.assertEqual("b:BB", (await self.replicas.roll()).key)
 
     async def test_one_of_several_workers_is_the_first(self) -> None:
-        """Of processes that enter the same replica one is told that it was not there."""
+        """Of the processes of one replica, only the first is told that the replica is new."""
         claims = [self.replicas.claim("a:AA", before=None, replica=ONE) for _ in range(8)]
         found = await gatherResults([start(claim) for claim in claims], consumeErrors=True)
         self.assertEqual([False] * 7 + [True], sorted(found))
         self.assertEqual({"ncps-1"}, await self.ids())
 
     async def test_of_many_claims_one_wins(self) -> None:
-        """Replicas that claim different keys at once: one is known, and only that one entered."""
+        """Of replicas that claim different keys at the same time, exactly one is recorded."""
         claims = [
             self.replicas.claim(f"a:{n}", before=None, replica=evolve(ONE, id=f"ncps-{n}"))
             for n in range(8)
@@ -122,7 +122,7 @@ class ReplicasContract(Contract):
         self.assertEqual({f"ncps-{winner}"}, await self.ids())
 
     async def test_former_lives_are_replaced(self) -> None:
-        """A claim removes the replicas that it names; one that is alive enters again by itself."""
+        """A claim removes the named replicas; a running replica enters again by itself."""
         await self.replicas.announce(ONE)
         await self.replicas.claim("a:AA", before=None, replica=TWO, gone=["ncps-1", "ncps-9"])
         self.assertEqual({"ncps-2"}, await self.ids())

@@ -1,4 +1,4 @@
-"""How contracts are run: `async def` tests, on a reactor or without one."""
+"""The way in which contracts run: as `async def` tests, with a reactor or without one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Contract(Base):
     """Mixin of all contracts; the concrete class is a `TestCase` of one kind or the other."""
 
     async def assert_raises(self, expected: type[E], awaitable: Awaitable[object]) -> E:
-        """Await and return the error that must come of it."""
+        """Await, and return the error that must be raised."""
         try:
             result = await awaitable
         except expected as error:
@@ -32,7 +32,7 @@ class Contract(Base):
 
 
 def start(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
-    """Run a coroutine as far as it comes."""
+    """Start a coroutine, and run it up to its first wait."""
     return Deferred.fromCoroutine(coroutine)
 
 

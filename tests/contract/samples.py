@@ -1,4 +1,4 @@
-"""Values to test ports with; equal arguments give equal values."""
+"""Values for tests of ports; equal arguments return equal values."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ UPSTREAM = "https://cache.example.org"
 
 
 def later(seconds: float) -> datetime:
-    """Return a time that many seconds after EARLY."""
+    """Return the time so many seconds after EARLY."""
     return EARLY + timedelta(seconds=seconds)
 
 
 def digest_of(number: int) -> str:
-    """Hash part of the numbered store path."""
+    """Return the hash part of the numbered store path."""
     return encode(sha256_of(str(number).encode()).digest[:20])
 
 
 def path_of(number: int) -> StorePath:
-    """The numbered store path."""
+    """Return the numbered store path."""
     return StorePath(digest_of(number), f"package-{number}.0")
 
 
 def key_of(number: int, extension: str = "xz") -> NarKey:
-    """Key of the numbered NAR."""
+    """Return the key of the numbered NAR."""
     return NarKey(hash_of(f"file {number}").nix32, extension)
 
 
 def hash_of(text: str) -> Hash:
-    """SHA-256 of some text."""
+    """Return the SHA-256 hash of a text."""
     return sha256_of(text.encode())
 
 
 def record(number: int, **changes: Any) -> NarRecord:
-    """Record of a NAR that an upstream has and that is not stored."""
+    """Return the record of a NAR that an upstream has and that is not stored."""
     plain = NarRecord(
         key=key_of(number),
         compression="xz",
@@ -64,7 +64,7 @@ def record(number: int, **changes: Any) -> NarRecord:
 
 
 def stored(number: int, **changes: Any) -> NarRecord:
-    """Record of a NAR that is stored."""
+    """Return the record of a stored NAR."""
     facts = {
         "encoding": "xz",
         "stored_size": 1000 + number,
@@ -75,7 +75,7 @@ def stored(number: int, **changes: Any) -> NarRecord:
 
 
 def narinfo(number: int, **changes: Any) -> NarInfo:
-    """Narinfo of the numbered path, whose NAR has the same number."""
+    """Return the narinfo of the numbered path, whose NAR has the same number."""
     plain = NarInfo(
         store_path=path_of(number),
         url=key_of(number).url,
@@ -94,7 +94,7 @@ def narinfo(number: int, **changes: Any) -> NarInfo:
 
 
 def entry(number: int, **changes: Any) -> NarInfoEntry:
-    """Entry of the numbered narinfo; changes are of the entry."""
+    """Return the entry of the numbered narinfo; the changes apply to the entry."""
     plain = NarInfoEntry(
         digest=digest_of(number),
         narinfo=narinfo(number),
@@ -108,7 +108,7 @@ def entry(number: int, **changes: Any) -> NarInfoEntry:
 
 
 def spooled(directory: Path, data: bytes) -> Spooled:
-    """A finished file with these bytes."""
+    """Return a finished file with these bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"source-{next(_numbers)}"
     path.write_bytes(data)

@@ -16,7 +16,7 @@ class TokensContract(Contract):
     tokens: Tokens
 
     async def one(self, name: str = "ci", number: int = 1) -> Token:
-        """A token that was made now and ends in an hour."""
+        """Return a token that was created now and expires in an hour."""
         now = (await self.tokens.table()).now
         return Token(
             id=f"{number:08x}",
@@ -29,14 +29,14 @@ class TokensContract(Contract):
         )
 
     async def test_an_empty_table(self) -> None:
-        """A new database knows no token and had no change."""
+        """A new database has no token and no change."""
         table = await self.tokens.table()
         self.assertEqual((0, ()), (table.version, table.tokens))
         self.assertEqual(0, await self.tokens.version())
         self.assertIs(UTC, table.now.tzinfo)
 
     async def test_a_token_is_read_back(self) -> None:
-        """Every fact comes back as it was entered; optional ones may be missing."""
+        """Every fact is read as it was written; optional ones may be missing."""
         first = await self.one()
         second = evolve(await self.one("ÄÖ", 2), path="", expires_at=None, scopes=frozenset())
         await self.tokens.create(first)
@@ -47,7 +47,7 @@ class TokensContract(Contract):
         self.assertGreater(table.version, 0)
 
     async def test_names_of_living_tokens_are_unique(self) -> None:
-        """A name is free again once its token is revoked or has expired; a refusal changes none."""
+        """A name is free again once its token is revoked or expired; a refusal changes no token."""
         await self.tokens.create(await self.one())
         before = await self.tokens.version()
         await self.assert_raises(Conflict, self.tokens.create(await self.one(number=2)))
@@ -59,7 +59,7 @@ class TokensContract(Contract):
         self.assertEqual(3, len((await self.tokens.table()).tokens))
 
     async def test_revoke(self) -> None:
-        """By name or by id; the token stays in the table. A second time changes nothing."""
+        """A token is revoked by name or id and stays; a second time changes nothing."""
         await self.tokens.create(await self.one())
         await self.tokens.create(await self.one("other", 2))
         for name, number in (("ci", 1), (f"{2:08x}", 2)):
@@ -76,14 +76,14 @@ class TokensContract(Contract):
         await self.assert_raises(NotFound, self.tokens.revoke("nothing"))
 
     async def test_the_token_that_lives_is_revoked(self) -> None:
-        """Of two tokens of one name, the one that was revoked before stays as it is."""
+        """Of two tokens with one name, the one revoked earlier stays unchanged."""
         await self.tokens.create(await self.one())
         await self.tokens.revoke("ci")
         await self.tokens.create(await self.one(number=2))
         self.assertEqual(f"{2:08x}", (await self.tokens.revoke("ci")).id)
 
     async def test_old_tokens_go(self) -> None:
-        """A token that ended long ago is gone once another one is made."""
+        """A token that expired long ago is removed when another one is created."""
         now = (await self.tokens.table()).now
         old = now - KEPT - timedelta(days=1)
         await self.tokens.create(evolve(await self.one("a", 1), expires_at=old))
@@ -92,7 +92,7 @@ class TokensContract(Contract):
         self.assertEqual({"b", "c"}, {t.name for t in (await self.tokens.table()).tokens})
 
     async def test_times_of_use(self) -> None:
-        """They only grow, unknown ids are ignored, and the version stays."""
+        """Times never become earlier, unknown ids are ignored, and the version stays."""
         token = await self.one()
         await self.tokens.create(token)
         before = await self.tokens.version()

@@ -13,7 +13,7 @@ from tests.fakes.samples import Sample, compressed, packed
 
 
 class Pieces:
-    """A Body of a few chunks, and perhaps an error after them."""
+    """A body of a few chunks, and perhaps an error after them."""
 
     def __init__(self, *chunks: bytes, error: Exception | None = None) -> None:
         self.chunks = chunks
@@ -41,7 +41,7 @@ class TranscoderContract(Contract):
     transcoder: Transcoder
 
     def leftovers(self) -> list[str]:
-        """The names of unfinished files."""
+        """Return the names of unfinished files."""
         raise NotImplementedError
 
     def sample(self) -> Sample:
@@ -54,7 +54,7 @@ class TranscoderContract(Contract):
         return Pieces(*(data[start : start + 1000] for start in range(0, len(data), 1000)))
 
     async def test_xz_becomes_zstd(self) -> None:
-        """The file holds the same NAR; what is told of both files is right."""
+        """The file contains the same NAR, and the facts about both files are right."""
         sample = self.sample()
         made = await self.transcoder.transcode(self.body(sample.file), self.order(sample))
         try:
@@ -71,7 +71,7 @@ class TranscoderContract(Contract):
         self.assertGreater(made.cpu_s, 0.0)
 
     async def test_same_bytes_again(self) -> None:
-        """The same NAR, level and threads give the same file, from whatever compression."""
+        """The same NAR, level and threads make the same file, from any compression."""
         sample = self.sample()
         hashes = set()
         for compression, data in (("xz", sample.file), ("none", sample.nar)):
@@ -83,7 +83,7 @@ class TranscoderContract(Contract):
         self.assertEqual(len(hashes), 1)
 
     async def test_damage_is_told(self) -> None:
-        """A source that is cut, too long, or in no xz is Corrupt; nothing is left."""
+        """A source that is cut, too long, or not in xz raises Corrupt, and leaves no file."""
         sample = self.sample()
         for data in (sample.file[:-20], compressed(sample.nar + b"more", "xz"), b"no xz"):
             order = self.order(sample)
@@ -91,7 +91,7 @@ class TranscoderContract(Contract):
         self.assertEqual(self.leftovers(), [])
 
     async def test_error_of_the_source(self) -> None:
-        """Errors of the source are passed on; nothing is left."""
+        """Errors of the source propagate, and no file is left."""
         sample = self.sample()
         broken = Pieces(sample.file[:3000], error=Unavailable("the disk is away"))
         error = await self.assert_raises(

@@ -46,7 +46,7 @@ class TwinsContract(Contract):
     twins: Twins
 
     async def hold(self, number: int, *, has_narinfo: bool = True, **changes: Any) -> NarRecord:
-        """Have a NAR stored that was found right."""
+        """Store a NAR that was verified."""
         nar = stored(number, **({"verified_at": EARLY} | changes))
         await self.catalog.mark_stored(nar)
         if has_narinfo:
@@ -59,7 +59,7 @@ class TwinsContract(Contract):
         return [nar.key for nar in found]
 
     async def test_what_wants_a_twin(self) -> None:
-        """A verified NAR with a narinfo and an upstream wants one; others do not."""
+        """A verified NAR with a narinfo and an upstream is listed; others are not."""
         nar = await self.hold(1)
         await self.hold(2, verified_at=None)
         await self.hold(3, upstream="")
@@ -73,7 +73,7 @@ class TwinsContract(Contract):
         self.assertEqual(await self.wanted(compressions=("bzip2", "none")), [])
 
     async def test_small_files_do_not(self) -> None:
-        """A file below the size does not want one, and is not counted as waiting."""
+        """A file below the smallest size is not listed, and is not counted as waiting."""
         nar = await self.hold(1)
         size = nar.stored_size or 0
         for least, expected in ((size, 1), (size + 1, 0)):
@@ -82,7 +82,7 @@ class TwinsContract(Contract):
             self.assertEqual(await self.twins.waiting(wanted), expected)
 
     async def test_reuse(self) -> None:
-        """Of all that want one, those can be told apart that a client asked for again."""
+        """The list can be limited to NARs that a client asked for again."""
         await self.hold(1, last_used_at=None)
         await self.hold(2, last_used_at=NEVER_ASKED_FOR)
         nar = await self.hold(3, last_used_at=EARLY + timedelta(seconds=60))
@@ -94,13 +94,13 @@ class TwinsContract(Contract):
             self.assertEqual(await self.twins.waiting(wanted), len(expected))
 
     async def test_limit(self) -> None:
-        """No more are returned than were asked for."""
+        """No more NARs are returned than requested."""
         for number in range(4):
             await self.hold(number)
         self.assertEqual(len(await self.wanted(3)), 3)
 
     async def test_tried(self) -> None:
-        """One that was tried does not want a twin any more."""
+        """A NAR that was tried is not listed again."""
         nar = await self.hold(1)
         await self.twins.tried(nar.key, LATE)
         self.assertEqual(await self.wanted(), [])
@@ -129,7 +129,7 @@ class TwinsContract(Contract):
         self.assertEqual(await self.wanted(compressions=("xz", "zstd")), [])
 
     async def test_a_narinfo_that_comes_later(self) -> None:
-        """An original that another narinfo names wants its twin again, as long as that is there."""
+        """An original that another narinfo names is listed again, if the twin is still stored."""
         nar = await self.hold(1)
         twin = twin_of(nar)
         await self.twins.join(twin, nar.key)
@@ -142,7 +142,7 @@ class TwinsContract(Contract):
         self.assertEqual(await self.wanted(), [])
 
     async def test_urls_that_clients_have(self) -> None:
-        """A file that narinfos named is remembered for a month after they were last shown."""
+        """A file that narinfos named is remembered for a month after clients last received them."""
         nar = await self.hold(1, last_used_at=later(1.0))
         twin = twin_of(nar)
         await self.catalog.touch({digest_of(1): later(50.0)}, {})
@@ -157,7 +157,7 @@ class TwinsContract(Contract):
         )
 
     async def test_join_of_nothing(self) -> None:
-        """Without an original nothing is written, whichever of the rows comes first."""
+        """Without an original nothing is written, whichever of the two rows comes first."""
         for number in range(6):
             twin = twin_of(stored(number))
             await self.assert_raises(NotFound, self.twins.join(twin, key_of(number)))
@@ -175,7 +175,7 @@ class TwinsContract(Contract):
         await self.assert_raises(Blocked, self.twins.join(twin_of(nar), nar.key))
 
     async def test_join_under_an_old_lease(self) -> None:
-        """A later lease has stored the twin: nothing is written."""
+        """If a later lease has stored the twin, nothing is written."""
         nar = await self.hold(1)
         await self.catalog.mark_stored(twin_of(nar), 7)
         await self.assert_raises(Conflict, self.twins.join(twin_of(nar), nar.key, 6))
@@ -206,7 +206,7 @@ class TwinsContract(Contract):
         self.assertEqual(found and found[1].key, twin.key)
 
     async def test_replaced(self) -> None:
-        """An original may go a while after its narinfo names the twin and it was last used."""
+        """An original is listed some time after the join and after its last use."""
         nar = await self.hold(1, last_used_at=later(50.0))
         await self.twins.join(twin_of(nar), nar.key)
 
@@ -226,7 +226,7 @@ class TwinsContract(Contract):
         self.assertEqual(await gone_by(later(201.0)), [])
 
     async def test_not_replaced(self) -> None:
-        """One stays without a stored twin, with a narinfo of its own, or without an upstream."""
+        """An original stays without a stored twin, with its own narinfo, or without an upstream."""
         away, named, alone = await self.hold(1), await self.hold(2), await self.hold(3)
         for nar in (away, named, alone):
             await self.twins.join(twin_of(nar), nar.key)
@@ -237,7 +237,7 @@ class TwinsContract(Contract):
         self.assertEqual(await self.twins.replaced(later(1000.0), 9), [])
 
     async def test_removal(self) -> None:
-        """With the last narinfo of a twin its original goes, too, and not before."""
+        """With the last narinfo of a twin its original is removed, too, and not earlier."""
         nar = await self.hold(1)
         twin = twin_of(nar)
         await self.twins.join(twin, nar.key)
@@ -252,7 +252,7 @@ class TwinsContract(Contract):
         self.assertEqual(await self.catalog.stored_bytes(), other.stored_size)
 
     async def test_removal_of_a_parted_path(self) -> None:
-        """With the narinfo of an original its twin goes, too."""
+        """With the narinfo of an original its twin is removed, too."""
         nar = await self.hold(1)
         await self.twins.join(twin_of(nar), nar.key)
         await self.twins.part(twin_of(nar).key)

@@ -29,13 +29,13 @@ class Origin(Protocol):
     upstream: Upstream
 
     def add(self, sample: Sample) -> None:
-        """Have a store path."""
+        """Add a store path."""
 
     def put(self, path: str, data: bytes) -> None:
-        """Have an object."""
+        """Add an object."""
 
     def add_realisation(self, realisation: Realisation) -> None:
-        """Have a realisation."""
+        """Add a realisation."""
 
     def spoil(self, sample: Sample) -> None:
         """Answer with a web page where the narinfo should be."""
@@ -44,20 +44,20 @@ class Origin(Protocol):
         """Answer everything with a server error."""
 
     def cut(self, at: int) -> None:
-        """Break the next NAR off before this byte."""
+        """End the next NAR before this byte."""
 
     def stall(self, at: int) -> None:
         """Send nothing of the next NAR from this byte on."""
 
     def ignore_ranges(self) -> None:
-        """Send whole files, also where a part is asked for."""
+        """Send whole files, even if a range is requested."""
 
     def work(self) -> None:
-        """Let what was asked be answered."""
+        """Do the work for pending requests."""
 
 
 class UpstreamCase(Case):
-    """Mixed into a test case that says what `origin` is."""
+    """A mixin for a test case that has an `origin`."""
 
     def origin(self) -> Origin:
         raise NotImplementedError
@@ -105,11 +105,11 @@ class UpstreamContract(UpstreamCase):
         self.assertEqual(self.sample.narinfo, self.get(self.upstream.narinfo(self.sample.digest)))
 
     def test_absent_narinfo_is_not_found(self) -> None:
-        """A narinfo that is not there is surely absent."""
+        """A narinfo that the upstream does not have is certainly absent."""
         self.refused(self.upstream.narinfo("0" * 32), NotFound)
 
     def test_realisations_of_both_families_are_parsed(self) -> None:
-        """A realisation comes as it was signed; one that is not there is surely absent."""
+        """A realisation arrives as it was signed; one that does not exist is certainly absent."""
         for number in (1, 2):
             made = realisation(number)
             self.refused(self.upstream.realisation(made.key), NotFound)
@@ -117,7 +117,7 @@ class UpstreamContract(UpstreamCase):
             self.assertEqual(made, self.get(self.upstream.realisation(made.key)))
 
     def test_web_page_is_no_narinfo(self) -> None:
-        """A captive portal's page is an error of that upstream, not an absence."""
+        """The page of a captive portal is an error of that upstream, not an absence."""
         self.there.spoil(self.sample)
         self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
 
@@ -131,7 +131,7 @@ class UpstreamContract(UpstreamCase):
         self.refused(self.upstream.realisation(realisation(1).key), Unavailable)
 
     def test_nar_comes_whole(self) -> None:
-        """A NAR is announced with its size and comes byte for byte."""
+        """A NAR is announced with its size and arrives byte for byte."""
         body = self.get(self.upstream.open_nar(self.sample.url))
         size = len(self.sample.file)
         self.assertEqual((0, size, size), (body.start, body.total, body.size))
@@ -139,32 +139,32 @@ class UpstreamContract(UpstreamCase):
         self.assertEqual(self.sample.file, self.get(self.read(body)))
 
     def test_nar_comes_from_an_offset(self) -> None:
-        """A NAR that broke off goes on where it did."""
+        """A NAR that was interrupted continues at the same byte."""
         body = self.get(self.upstream.open_nar(self.sample.url, offset=100_000))
         size = len(self.sample.file)
         self.assertEqual((100_000, size, size - 100_000), (body.start, body.total, body.size))
         self.assertEqual(self.sample.file[100_000:], self.get(self.read(body)))
 
     def test_ignored_range_starts_at_zero(self) -> None:
-        """A server without ranges sends all, and the body says so."""
+        """A server without ranges sends the whole file, and the body reports this."""
         self.there.ignore_ranges()
         body = self.get(self.upstream.open_nar(self.sample.url, offset=100_000))
         self.assertEqual((0, len(self.sample.file)), (body.start, body.total))
         self.assertEqual(self.sample.file, self.get(self.read(body)))
 
     def test_absolute_urls_are_taken(self) -> None:
-        """A narinfo may name its NAR by a whole URL."""
+        """A narinfo may have a complete URL for its NAR."""
         url = f"{self.upstream.base_url}/{self.sample.url}"
         body = self.get(self.upstream.open_nar(url))
         self.assertEqual(self.sample.file, self.get(self.read(body)))
 
     def test_absent_nar_is_not_found(self) -> None:
-        """A NAR that is not there is surely absent, for every kind of request."""
+        """A NAR that does not exist is certainly absent, for every kind of request."""
         self.refused(self.upstream.open_nar("nar/none.nar.xz"), NotFound)
         self.refused(self.upstream.stat_nar("nar/none.nar.xz"), NotFound)
 
     def test_cut_body_fails_after_what_came(self) -> None:
-        """A body that breaks off raises, after the bytes that were there."""
+        """A body that ends too early raises an error after the bytes that arrived."""
         self.there.cut(70_000)
         body = self.get(self.upstream.open_nar(self.sample.url))
         got: list[bytes] = []
@@ -178,13 +178,13 @@ class UpstreamContract(UpstreamCase):
         self.assertEqual(self.sample.file[:70_000], b"".join(got))
 
     def test_body_may_be_closed_at_any_time(self) -> None:
-        """Giving a NAR up is harmless, before its first byte and twice."""
+        """Closing is harmless before the first byte, and twice."""
         body = self.get(self.upstream.open_nar(self.sample.url))
         body.close()
         body.close()
 
     def test_closing_ends_a_wait_for_bytes(self) -> None:
-        """Somebody else than the reader may give a NAR up that stands still."""
+        """Another caller than the reader may close a NAR that has stopped arriving."""
         self.there.stall(70_000)
         body = self.get(self.upstream.open_nar(self.sample.url))
         reading = self.ended(self.read(body))
@@ -193,11 +193,11 @@ class UpstreamContract(UpstreamCase):
         self.failureResultOf(reading, Unavailable)
 
     def test_stat_says_the_size(self) -> None:
-        """The size can be had without the bytes."""
+        """The size is known without a read of the bytes."""
         self.assertEqual(len(self.sample.file), self.get(self.upstream.stat_nar(self.sample.url)))
 
     def test_text_comes_whole(self) -> None:
-        """An object at any path comes byte for byte; one that is not there is surely absent."""
+        """An object at any path arrives byte for byte; a missing one is certainly absent."""
         self.there.put("log/a+b=c%3Fd.drv", b"hello\xff\n")
         text = self.upstream.text("log/a+b=c%3Fd.drv", 1000)
         self.assertEqual(b"hello\xff\n", self.get(text))
@@ -215,5 +215,5 @@ class UpstreamContract(UpstreamCase):
         self.refused(self.upstream.text("log/any.drv", 1000), Unavailable)
 
     def test_cache_info_is_parsed(self) -> None:
-        """An upstream says what store it serves."""
+        """An upstream reports which store it serves."""
         self.assertIsInstance(self.get(self.upstream.cache_info()), CacheInfo)

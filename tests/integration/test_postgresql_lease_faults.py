@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 
 from ncps.errors import Refused, Unavailable
 from ncps.ports import Notice
-from tests.contract.notices import Ears
+from tests.contract.notices import Subscriber
 from tests.integration.lease_case import LeaseCase, until
 from tests.integration.postgresql_replica import Replica, make_tables
 from tests.integration.processes import spawn
@@ -161,16 +161,16 @@ class LossTests(PostgresCase):
         """A subscriber that was cut off is told of a gap, then hears again."""
         url = self.database()
         here, there = await self.running(url), await self.running(url)
-        ears = Ears()
-        there.notices.subscribe(ears)
+        subscriber = Subscriber()
+        there.notices.subscribe(subscriber)
         self.cut(url)
-        await ears.hears(Notice("gap"))
+        await subscriber.receives(Notice("gap"))
         await until(lambda: not here.leases.trouble)
         await here.notices.publish(Notice("gap"))
         await here.notices.publish(Notice("nar", "x" * 600))
         await here.notices.publish(Notice("nar", "x"))
-        await ears.hears(Notice("nar", "x"))
-        self.assertEqual(ears.heard, [Notice("gap"), Notice("nar", "x")])
+        await subscriber.receives(Notice("nar", "x"))
+        self.assertEqual(subscriber.received, [Notice("gap"), Notice("nar", "x")])
 
     async def test_numbers_survive_the_table(self) -> None:
         """A table that was emptied does not let numbers start again.
@@ -211,14 +211,14 @@ class StartTests(PostgresCase):
         server.stop()
         replica = await self.running(url)
         self.assertIn("refused", replica.leases.trouble)
-        ears = Ears()
-        replica.notices.subscribe(ears)
+        subscriber = Subscriber()
+        replica.notices.subscribe(subscriber)
         await self.assert_raises(Unavailable, replica.leases.try_hold("a"))
         await self.assert_raises(Unavailable, replica.leases.holder("a"))
         server.start()
         await until(lambda: not replica.leases.trouble)
         await (await self.take(replica)).release()
-        self.assertEqual(ears.heard, [Notice("gap")])
+        self.assertEqual(subscriber.received, [Notice("gap")])
 
     async def test_wrong_password(self) -> None:
         """A start-up error, after which nothing runs on."""

@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from ncps.errors import Unavailable
 from ncps.locks.redis import client
 from ncps.ports import Notice
-from tests.contract.notices import Ears
+from tests.contract.notices import Subscriber
 from tests.contract.running import start
 from tests.integration.lease_case import until
 from tests.integration.redis_case import PREFIX, RedisCase
@@ -230,31 +230,31 @@ class AwayTests(RedisCase):
         """A subscriber that was cut off is told of a gap, then hears again."""
         server = self.server()
         here, there = await self.running(server), await self.running(server)
-        ears = Ears()
-        there.notices.subscribe(ears)
+        subscriber = Subscriber()
+        there.notices.subscribe(subscriber)
         server.kill()
         await until(lambda: here.leases.trouble)
         began = time.monotonic()
         await here.notices.publish(Notice("nar", "lost"))
         self.assertLess(time.monotonic() - began, 0.4)
         server.start()
-        await ears.hears(Notice("gap"))
+        await subscriber.receives(Notice("gap"))
         await until(lambda: not here.leases.trouble)
         await here.notices.publish(Notice("nar", "x"))
-        await ears.hears(Notice("nar", "x"))
-        self.assertEqual(ears.heard, [Notice("gap"), Notice("nar", "x")])
+        await subscriber.receives(Notice("nar", "x"))
+        self.assertEqual(subscriber.received, [Notice("gap"), Notice("nar", "x")])
 
     async def test_what_others_say_on_the_channel(self) -> None:
         """Garbage, sizes without measure and kinds of the future are not passed on."""
         server = self.server()
         here, there = await self.running(server), await self.running(server)
-        ears = Ears()
-        there.notices.subscribe(ears)
+        subscriber = Subscriber()
+        there.notices.subscribe(subscriber)
         channel = here.nodes[0].channels.notices
         for text in ("", " ", "x", "x y z", "x gap ", "\udcff\udcfe", f"x nar {'y' * 5000}"):
             server.say("PUBLISH", channel, text)
         await here.notices.publish(Notice("gap"))
         await here.notices.publish(Notice("nar", "y" * 5000))
         await here.notices.publish(Notice("nar", "last"))
-        await ears.hears(Notice("nar", "last"))
-        self.assertEqual(ears.heard, [Notice("nar", "last")])
+        await subscriber.receives(Notice("nar", "last"))
+        self.assertEqual(subscriber.received, [Notice("nar", "last")])

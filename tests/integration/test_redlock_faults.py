@@ -15,7 +15,7 @@ from ncps.locks.redis import client
 from ncps.locks.redis.connection import RedisConnection
 from ncps.locks.redis.node import at_once
 from ncps.ports import Notice
-from tests.contract.notices import Ears
+from tests.contract.notices import Subscriber
 from tests.contract.running import start
 from tests.integration.lease_case import until
 from tests.integration.redis_case import PREFIX, RedisCase
@@ -277,31 +277,31 @@ class NoticesTests(RedlockCase):
         self.patch(client, "CHECK_S", 0.2)
         servers = self.servers(3)
         here, there = await self.replicas(2, servers)
-        ears = Ears()
-        there.notices.subscribe(ears)
+        subscriber = Subscriber()
+        there.notices.subscribe(subscriber)
         for number, server in enumerate(servers):
             server.kill()
             await here.notices.publish(Notice("nar", f"{number} without"))
-            await ears.hears(Notice("nar", f"{number} without"))
+            await subscriber.receives(Notice("nar", f"{number} without"))
             server.start()
             nodes = here.nodes + there.nodes
             await until(lambda: all(n.channels.is_up and not n.trouble for n in nodes))  # noqa: B023
             await here.notices.publish(Notice("nar", f"{number} with"))
-            await ears.hears(Notice("nar", f"{number} with"))
+            await subscriber.receives(Notice("nar", f"{number} with"))
         await deferLater(reactor, 0.1)
-        self.assertEqual(6, len(ears.heard), ears.heard)
+        self.assertEqual(6, len(subscriber.received), subscriber.received)
 
     async def test_a_gap(self) -> None:
         """A process that was cut off from a majority is told."""
         servers = self.servers(3)
         (replica,) = await self.replicas(1, servers)
-        ears = Ears()
-        replica.notices.subscribe(ears)
+        subscriber = Subscriber()
+        replica.notices.subscribe(subscriber)
         for server in servers[:2]:
             server.kill()
         await until(lambda: replica.leases.trouble)
         for server in servers[:2]:
             server.start()
-        await ears.hears(Notice("gap"))
+        await subscriber.receives(Notice("gap"))
         await until(lambda: all(node.channels.is_up for node in replica.nodes))
-        self.assertEqual([Notice("gap")], ears.heard)
+        self.assertEqual([Notice("gap")], subscriber.received)

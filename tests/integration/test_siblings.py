@@ -22,7 +22,7 @@ from ncps.assembly.siblings import SiblingClient
 from ncps.errors import Unavailable
 from ncps.ports import Notice
 from ncps.process.datagrams import MAX_WAITING, DatagramNotices
-from tests.contract.notices import Ears, NoticesContract
+from tests.contract.notices import NoticesContract, Subscriber
 from tests.contract.running import Contract, start
 
 reactor = cast("Any", _reactor)
@@ -48,13 +48,13 @@ class DatagramNoticesTests(NoticesContract, SocketsTestCase):
 
     async def test_a_burst_arrives(self) -> None:
         """More than the kernel's queue takes at once reaches a sibling all the same."""
-        there = Ears()
+        there = Subscriber()
         self.other_notices.subscribe(there)
         sent = [Notice("narinfo", f"{number:032}") for number in range(MAX_WAITING)]
         for notice in sent:
             await self.notices.publish(notice)
-        await there.hears(sent[-1])
-        self.assertEqual(there.heard, sent)
+        await there.receives(sent[-1])
+        self.assertEqual(there.received, sent)
 
     async def test_a_successor_takes_the_place_of_the_dead(self) -> None:
         """A socket that a killed worker left is made anew; meanwhile notices are lost in peace."""
@@ -67,11 +67,11 @@ class DatagramNoticesTests(NoticesContract, SocketsTestCase):
         await teller.publish(Notice("narinfo", "lost"))
         successor = self.opened(3, 4)
         self.assertEqual(0o600, dead.stat().st_mode & 0o777)
-        there = Ears()
+        there = Subscriber()
         successor.subscribe(there)
         await teller.publish(Notice("narinfo", "a"))
-        await there.hears(Notice("narinfo", "a"))
-        self.assertEqual(there.heard, [Notice("narinfo", "a")])
+        await there.receives(Notice("narinfo", "a"))
+        self.assertEqual(there.received, [Notice("narinfo", "a")])
 
 
 class _Answer(Resource):
