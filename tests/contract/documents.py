@@ -14,7 +14,7 @@ TEXT = b'{"keys": []}'
 
 
 class DocumentsContract(Contract):
-    """A concrete class has a server whose pages it changes."""
+    """Tests for a concrete class that controls the server of the documents."""
 
     documents: Documents
 

@@ -40,8 +40,8 @@ async def _when_all_is_quiet() -> None:
 class LeasesContract(Contract):
     """Promises within one process.
 
-    :ivar leases: made with `address`.
-    :ivar is_fencing: whether fences mean anything.
+    :ivar leases: the leases of one process, made with `address`.
+    :ivar is_fencing: whether the leases have fences.
     """
 
     leases: Leases
@@ -217,7 +217,7 @@ class LeasesContract(Contract):
 
 
 class SharedLeasesContract(LeasesContract):
-    """Promises between processes; here two objects stand for two of them.
+    """Promises between processes; two objects represent two processes.
 
     :ivar other: another process's view of the same leases, made with `other_address`.
     """

@@ -29,7 +29,7 @@ class Subscriber:
 
 
 class NoticesContract(Contract):
-    """Two objects stand for two replicas.
+    """Promises between replicas; two objects represent two replicas.
 
     :ivar notices: one of them, which listens.
     :ivar other_notices: the other one, which listens, too.

@@ -62,7 +62,7 @@ class VerifiedTests(SynchronousTestCase):
     ) -> tuple[bytes, Any]:
         """Connect to a server with a certificate for these names.
 
-        :return: what it heard of us, and why the connection ended, None if it did not.
+        :return: the bytes that the server received, and the reason of the end; None without an end.
         """
         certificate, key = self.authority.issue(subject, names=names)
         own = PrivateCertificate.loadPEM(certificate.read_bytes() + key.read_bytes())

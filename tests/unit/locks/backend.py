@@ -35,9 +35,9 @@ class MemoryBackend(LeaseBackend):
     """The state that several processes see.
 
     :ivar gate: while it is set, answers wait for it.
-    :ivar failing: raised by every attempt while it is set.
-    :ivar attempts: how many there were.
-    :ivar announces: whether releases ring.
+    :ivar failing: the error of every attempt while it is set.
+    :ivar attempts: number of attempts.
+    :ivar announces: whether releases are announced to waiting processes.
     """
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ class FakeConnection:
 
 
 class FakeServer(Server[FakeConnection]):
-    """A server.
+    """The fake of a server.
 
     :ivar failing: the error of every attempt while it is set.
     :ivar gate: attempts wait for it while it is set.

@@ -135,7 +135,7 @@ class NarParserTests(SynchronousTestCase):
             self.assert_corrupt(archive(tree) + b"\0", "follows the end")
 
     def test_another_file_is_recognised_at_once(self) -> None:
-        """The first strings tell; nothing more needs to be fed."""
+        """The first strings suffice; no more input is needed."""
         parser = NarParser()
         with self.assertRaises(Corrupt) as caught:
             parser.feed(b"<!DOCTYPE html><html><body>404")
@@ -145,7 +145,7 @@ class NarParserTests(SynchronousTestCase):
             parser.feed(text(b"nix-archive-1") + text(b"(", b"type", b"fifo", b")") + bytes(60))
 
     def test_padding_must_be_zero(self) -> None:
-        """One NAR for one tree: what is padded with anything else is another file."""
+        """A tree has exactly one NAR, so padding with other bytes is Corrupt."""
         for tree in (b"abc", ("symlink", b"abc"), {b"abc": b""}):
             data = bytearray(archive(tree))
             data[data.index(b"abc") + 3] = 1

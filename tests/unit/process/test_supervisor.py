@@ -20,7 +20,7 @@ from ncps.process.supervisor import (
 
 @define
 class Child:
-    """A process in name only.
+    """The fake of a process.
 
     :ivar is_stubborn: whether it ignores TERM.
     """

@@ -67,7 +67,7 @@ class CallsTests(SynchronousTestCase):
         self.assertEqual(self.calls._lines, {})
 
     def test_what_nobody_waits_for_is_given_back(self) -> None:
-        """A file that was opened for a cancelled caller is closed; no call is made in vain."""
+        """A file that was opened for a cancelled caller is closed; no unneeded call is made."""
         calls = 0
 
         def call() -> str:

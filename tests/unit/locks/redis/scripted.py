@@ -20,11 +20,11 @@ OTHER = "0" * 32
 
 
 class ScriptedClient:
-    """Answers scripts as the test says, and is a connection to itself.
+    """A client, and its own connection, that answers scripts as the test sets.
 
-    :ivar answer: of the next scripts: a number, the token of a holder, an error, or a Deferred of
-        them. For an attempt a number is the fence, and 0 says that `OTHER` has the lease.
-    :ivar asked: scripts that were run, with their last words in `words`.
+    :ivar answer: for the next scripts: a number, the token of a holder, an error, or a Deferred of
+        one of these. For an attempt a number is the fence, and 0 means that `OTHER` has the lease.
+    :ivar asked: scripts that were run; `words` has their last arguments.
     """
 
     trouble = ""

@@ -1,6 +1,6 @@
 """The stores in a bucket: number of requests, cancelled callers, and elections.
 
-The contracts are kept on the fake, too, so that the fake can be trusted.
+The contracts run on the fake, too, to show that the fake behaves like a bucket.
 """
 
 from __future__ import annotations
