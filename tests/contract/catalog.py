@@ -145,7 +145,7 @@ class NarInfoContract(RecordContract):
         found = await self.catalog.narinfos_of(key_of(1))
         self.assertEqual({each.digest for each in found}, {digest_of(1), digest_of(2)})
 
-    async def test_what_is_stored_keeps_its_facts(self) -> None:
+    async def test_a_stored_nar_keeps_its_facts(self) -> None:
         """A narinfo of a stored NAR adds missing facts and changes nothing else."""
         await self.catalog.mark_stored(stored(1, nar_size=None))
         told = record(
@@ -158,7 +158,7 @@ class NarInfoContract(RecordContract):
         await self.catalog.add_narinfo(entry(1), told)
         self.assertEqual(await self.nar_record(1), stored(1))
 
-    async def test_what_was_stored_once_keeps_its_facts_and_follows_the_origin(self) -> None:
+    async def test_a_removed_nar_keeps_its_facts_and_follows_the_origin(self) -> None:
         """Facts about removed bytes remain; the bytes may be at another origin now."""
         await self.catalog.mark_stored(stored(1))
         await self.catalog.mark_missing(key_of(1))
@@ -175,7 +175,7 @@ class NarInfoContract(RecordContract):
         await self.catalog.add_narinfo(entry(1), record(1))
         self.assertEqual(await self.nar_record(1), stored(1))
 
-    async def test_what_is_not_stored_follows_the_last_narinfo(self) -> None:
+    async def test_a_nar_that_is_not_stored_follows_the_last_narinfo(self) -> None:
         """While nothing is stored, facts and origin of the newest upstream count, all together."""
         await self.catalog.add_narinfo(entry(1), record(1))
         newer = record(
@@ -274,7 +274,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual(await same, (entry(1), record(1)))
         self.assertIsNone(await other)
 
-    async def test_many_writers_at_once_lose_nothing(self) -> None:
+    async def test_many_writers_at_the_same_time_lose_nothing(self) -> None:
         """Two hundred narinfos recorded at one time are all there."""
         writes = [
             start(self.catalog.add_narinfo(entry(number), record(number))) for number in range(200)

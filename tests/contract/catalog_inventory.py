@@ -73,7 +73,7 @@ class InventoryContract(Contract):
             await self.catalog.mark_stored(stored(1, stored_size=99), fence=1)
         self.assertEqual(await self.stored_bytes(), 10)
 
-    async def test_many_at_once_are_counted_right(self) -> None:
+    async def test_many_calls_at_the_same_time_are_counted_right(self) -> None:
         """Fifty NARs stored, stored again and removed at the same time leave the right count."""
         works: list[Deferred[Any]] = []
         for number in range(50):
@@ -134,7 +134,7 @@ class InventoryContract(Contract):
         await self.catalog.touch({digest_of(2): later(30), digest_of(3): later(20)}, {})
         self.assertEqual(await self.idle(), [(key_of(1), later(30))])
 
-    async def test_what_is_evicted_can_be_fetched_again(self) -> None:
+    async def test_an_evicted_nar_can_be_fetched_again(self) -> None:
         """The bytes are recorded as removed; facts, origin and narinfos stay."""
         await self.catalog.mark_stored(stored(1, verified_at=later(1)))
         for number in (1, 2):
@@ -153,7 +153,7 @@ class InventoryContract(Contract):
         self.assertEqual(await self.catalog.evict(idle), [])
         self.assertEqual(await self.stored_bytes(), 0)
 
-    async def test_only_what_is_as_it_was_is_evicted(self) -> None:
+    async def test_only_an_unchanged_nar_is_evicted(self) -> None:
         """A NAR that was used, stored again or removed after the query stays unchanged."""
         for number in range(6):
             await self.catalog.add_narinfo(entry(number), record(number))
@@ -169,7 +169,7 @@ class InventoryContract(Contract):
         self.assertEqual(await self.stored_bytes(), 30)
         self.assertEqual(await self.catalog.evict([]), [])
 
-    async def test_records_that_nobody_wants_are_forgotten(self) -> None:
+    async def test_unused_records_are_forgotten(self) -> None:
         """A record neither stored, used nor fetched since is dropped with its narinfos."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.add_narinfo(entry(2, fetched_at=later(100)), record(2))
@@ -235,7 +235,7 @@ class InventoryContract(Contract):
         await self.catalog.mark_missing(key_of(1))
         self.assertEqual(await self.catalog.only_copies(), 0)
 
-    async def test_what_nobody_has_asked_for_is_the_longest_unwanted(self) -> None:
+    async def test_an_unused_prefetched_nar_is_evicted_first(self) -> None:
         """A NAR that was prefetched is evicted before all used ones, until a client asks for it."""
         never = {"last_used_at": NEVER_ASKED_FOR}
         await self.catalog.mark_stored(stored(1))
@@ -251,7 +251,7 @@ class InventoryContract(Contract):
         [evicted] = await self.catalog.evict([idle])
         self.assertEqual(evicted.nar.key, key_of(2))
 
-    async def test_the_use_of_its_narinfo_keeps_what_was_fetched_ahead(self) -> None:
+    async def test_the_use_of_its_narinfo_keeps_a_prefetched_nar(self) -> None:
         """A client that received the narinfo relies on the NAR."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.mark_stored(stored(1, last_used_at=NEVER_ASKED_FOR))

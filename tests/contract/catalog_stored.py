@@ -116,7 +116,7 @@ class StoredContract(RecordContract):
         self.assertEqual(evolve(found, encoding=""), record(1))
         self.assertIsNotNone(await self.catalog.narinfo(digest_of(1)))
 
-    async def test_only_what_is_stored_can_be_verified(self) -> None:
+    async def test_only_stored_nars_can_be_verified(self) -> None:
         """The result of a check is recorded for the bytes that were read, and for no others."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.mark_stored(stored(2))
@@ -142,7 +142,7 @@ class StoredContract(RecordContract):
         await self.catalog.mark_missing(key_of(1))
         self.assertIsNone(await self.catalog.stored_file(hash_of("another file"), "xz"))
 
-    async def test_bytes_that_nobody_has_read_take_no_narinfo_s_word(self) -> None:
+    async def test_unread_bytes_take_no_hash_from_a_narinfo(self) -> None:
         """A stored file takes no NarHash from a narinfo, unless the file is that NAR."""
         bare = {"compression": "", "nar_hash": None, "nar_size": None, "encoding": ""}
         await self.catalog.mark_stored(stored(1, **bare))
@@ -155,7 +155,7 @@ class StoredContract(RecordContract):
         found = await self.nar_record(2)
         self.assertEqual((found.nar_hash, found.compression), (hash_of("file 2"), "none"))
 
-    async def test_what_is_told_of_a_file_can_be_replaced(self) -> None:
+    async def test_facts_about_an_unread_file_can_be_replaced(self) -> None:
         """Hash, size and origin are replaced, unless the bytes were read; no row is added."""
         facts = {"file_hash": hash_of("other"), "file_size": 7, "upstream": "http://o"}
         told = record(1, **facts, origin_url="nar/other.nar.xz", compression="br", nar_size=1)
@@ -175,7 +175,7 @@ class StoredContract(RecordContract):
         await self.catalog.restate(told)
         self.assertEqual((await self.nar_record(1)).file_hash, stored(1).file_hash)
 
-    async def test_what_was_found_wrong_stays_known(self) -> None:
+    async def test_a_wrong_pair_of_hashes_stays_known(self) -> None:
         """A wrong pair of hashes, and no other pair, is known for the promised time."""
         await self.catalog.note_wrong(hash_of("nar 1"), hash_of("file 1"), EARLY)
         await self.catalog.note_wrong(hash_of("nar 1"), hash_of("file 1"), later(9))
@@ -237,7 +237,7 @@ class StoredContract(RecordContract):
         assert found is not None
         self.assertEqual(found[0].last_used_at, later(1))
 
-    async def test_totals_count_what_is_stored(self) -> None:
+    async def test_totals_count_stored_nars(self) -> None:
         """Narinfos, stored NARs and their bytes are counted; NARs that are not stored are not."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.add_narinfo(entry(2), record(2))
@@ -292,7 +292,7 @@ class FenceContract(Contract):
         await self.catalog.mark_stored(stored(1), 9)
         self.assertEqual(await self.catalog.nar(key_of(1)), stored(1))
 
-    async def test_of_many_leases_at_once_the_last_remains(self) -> None:
+    async def test_of_many_leases_at_the_same_time_the_last_remains(self) -> None:
         """The last lease remains in every order of arrival."""
         writes = [
             start(self.catalog.mark_stored(stored(1, stored_size=fence), fence))

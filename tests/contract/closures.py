@@ -272,7 +272,7 @@ class RemovalsContract(ClosuresContract):
         expected = evolve(block, hashes=(hash_of("nar 2"),))
         self.assertEqual(await self.removals.blocked(), [expected])
 
-    async def test_the_word_of_an_upstream_about_a_file_blocks_nothing(self) -> None:
+    async def test_an_unsigned_file_hash_blocks_nothing(self) -> None:
         """FileHash is not signed: a hash that was not computed does not block other files."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.removals.block([Block(digest=digest_of(1), blocked_at=EARLY)])

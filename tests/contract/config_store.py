@@ -12,7 +12,7 @@ from tests.contract.running import Contract, start
 class ConfigStoreContract(Contract):
     store: ConfigStore
 
-    async def test_what_was_never_created_is_surely_absent(self) -> None:
+    async def test_a_name_that_was_never_created_is_absent(self) -> None:
         """A name that was never created has no value."""
         self.assertIsNone(await self.store.get("cache.key"))
 
@@ -23,7 +23,7 @@ class ConfigStoreContract(Contract):
         self.assertEqual(await self.store.get("cache.key"), b"first")
         self.assertEqual(await self.store.create("other", b"\0\xff\n"), b"\0\xff\n")
 
-    async def test_what_is_replaced(self) -> None:
+    async def test_a_value_is_replaced(self) -> None:
         """The last value counts, and a creator that comes later does not change it."""
         for value in (b"first", b"", b"another"):
             await self.store.replace("other", value)

@@ -48,7 +48,7 @@ class DocumentsContract(Contract):
         self.withdraw("keys")
         await self.assert_raises(Unavailable, self.documents.fetch(url))
 
-    async def test_what_is_not_there_cannot_be_told(self) -> None:
+    async def test_a_missing_document_is_not_an_absence(self) -> None:
         """A server without the document may have it a moment later: this is not NotFound."""
         url = self.publish("keys", TEXT)
         error = await self.assert_raises(Unavailable, self.documents.fetch(f"{url}-other"))

@@ -99,7 +99,7 @@ class LeasesContract(Contract):
             assert lease is not None
             await lease.release()
 
-    async def test_trying_takes_only_what_is_free(self) -> None:
+    async def test_an_attempt_takes_only_a_free_lease(self) -> None:
         """An attempt never waits: it gets the lease or fails."""
         lease = await self.leases.try_hold("a")
         assert lease is not None
@@ -115,7 +115,7 @@ class LeasesContract(Contract):
         assert again is not None
         await again.release()
 
-    async def test_what_was_taken_is_held_until_it_is_released(self) -> None:
+    async def test_a_lease_is_held_until_it_is_released(self) -> None:
         """This holds also if the lease is not used as a context manager."""
         lease = await self.leases.take("a")
         self.assertFalse(lease.is_lost)
@@ -145,7 +145,7 @@ class LeasesContract(Contract):
         self.assertIsNone(await self.leases.try_hold("a"))
         await other.release()
 
-    async def test_who_stops_waiting_leaves_the_line(self) -> None:
+    async def test_a_cancelled_wait_leaves_the_queue(self) -> None:
         """A cancelled wait neither gets the lease nor keeps it from the later callers."""
         leave_x, done_x = self.holder("x")
         _, done_y = self.holder("y")
@@ -161,7 +161,7 @@ class LeasesContract(Contract):
         await done_z
         self.assertNotIn("y in", self.log.lines)
 
-    async def test_who_stops_before_the_lease_came_leaves_nothing(self) -> None:
+    async def test_a_wait_that_is_cancelled_immediately_leaves_nothing(self) -> None:
         """A wait that is cancelled immediately, perhaps during the grant, does not keep it."""
         _, done = self.holder("x")
         done.cancel()
@@ -225,7 +225,7 @@ class SharedLeasesContract(LeasesContract):
     other: Leases
     other_address = "http://replica-2.example:8501"
 
-    async def test_what_one_process_holds_the_other_does_not_get(self) -> None:
+    async def test_a_lease_of_one_process_excludes_the_other(self) -> None:
         """An attempt in the other process fails until the lease is released."""
         lease = await self.leases.try_hold("a")
         assert lease is not None

@@ -49,7 +49,7 @@ class NarStoreContract(BodyContract):
     async def walked(self) -> list[tuple[str, int]]:
         return sorted([(stat.key.file_name, stat.size) async for stat in self.store.walk()])
 
-    async def test_what_was_never_stored_is_surely_absent(self) -> None:
+    async def test_an_unknown_nar_is_absent(self) -> None:
         """An unknown key is absent for every method."""
         self.assertIsNone(await self.store.stat(key_of(1)))
         await self.assert_raises(NotFound, self.store.open(key_of(1)))
@@ -57,7 +57,7 @@ class NarStoreContract(BodyContract):
         self.assertFalse(await self.store.quarantine(key_of(1)))
         self.assertEqual(await self.walked(), [])
 
-    async def test_what_was_published_is_there(self) -> None:
+    async def test_a_published_nar_is_there(self) -> None:
         """A published NAR has its size and time, and the source file is gone."""
         source = spooled(self.sources, b"some bytes")
         published = await self.store.publish(key_of(1), source)
@@ -160,7 +160,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await content(body), b"some bytes")
         self.assertEqual(await self.walked(), [(key_of(2).file_name, 10)])
 
-    async def test_only_what_was_meant_is_copied(self) -> None:
+    async def test_only_the_right_object_is_copied(self) -> None:
         """An object that was replaced or removed gets no second key."""
         first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
         await self.publish(key_of(1), b"SOME BYTES")
@@ -224,7 +224,7 @@ class NarStoreContract(BodyContract):
         found = [(aside.key.file_name, aside.size) async for aside in self.store.walk_quarantine()]
         return sorted(found)
 
-    async def test_what_was_set_aside_is_seen(self) -> None:
+    async def test_quarantined_files_are_listed(self) -> None:
         """Each file is listed with its NAR, size and time, also several files of one NAR."""
         self.assertEqual(await self.set_aside(), [])
         for data in (b"one", b"three"):
@@ -239,7 +239,7 @@ class NarStoreContract(BodyContract):
             age = datetime.now(UTC) - aside.since
             self.assertTrue(timedelta(seconds=-5) < age < timedelta(minutes=5), age)
 
-    async def test_what_gives_way_to_other_bytes_is_told_and_seen(self) -> None:
+    async def test_a_replaced_object_is_reported_and_listed(self) -> None:
         """Publishing other bytes sets the old object aside; publishing the same bytes does not."""
         told: list[int] = []
         self.store.watch(lambda: told.append(1))

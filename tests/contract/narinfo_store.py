@@ -16,7 +16,7 @@ class NarInfoStoreContract(Contract):
     async def walked(self) -> list[str]:
         return sorted([digest async for digest in self.store.walk()])
 
-    async def test_what_was_never_put_is_surely_absent(self) -> None:
+    async def test_an_unknown_path_is_absent(self) -> None:
         """An unknown path has no text."""
         self.assertIsNone(await self.store.get(digest_of(1)))
         self.assertFalse(await self.store.delete(digest_of(1)))
@@ -53,7 +53,7 @@ class NarInfoStoreContract(Contract):
             await self.store.put(digest_of(number), b"text")
         self.assertEqual(await self.walked(), sorted(map(digest_of, range(40))))
 
-    async def test_what_is_no_hash_part_is_refused(self) -> None:
+    async def test_only_hash_parts_are_accepted(self) -> None:
         """Only a hash part can become part of an object's name."""
         for name in ("", "../../config/cache.key", "0" * 31, "e" * 32, "0" * 31 + "/", "A" * 32):
             await self.assert_raises(Malformed, self.store.put(name, b"text"))

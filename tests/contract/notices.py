@@ -38,7 +38,7 @@ class NoticesContract(Contract):
     notices: Notices
     other_notices: Notices
 
-    async def test_the_other_replica_is_told_and_oneself_is_not(self) -> None:
+    async def test_a_notice_reaches_the_others_and_not_its_sender(self) -> None:
         """A notice reaches each subscriber of the others once, and not its sender."""
         here, there, there_too = Subscriber(), Subscriber(), Subscriber()
         self.notices.subscribe(here)

@@ -186,7 +186,7 @@ class RealisationStoreContract(Contract):
     async def walked(self) -> list[str]:
         return sorted([digest async for digest in self.store.walk()])
 
-    async def test_what_was_never_put_is_surely_absent(self) -> None:
+    async def test_an_unknown_realisation_is_absent(self) -> None:
         """An unknown realisation has no text."""
         digest = realisation_key(1).digest
         self.assertIsNone(await self.store.get(digest))
@@ -204,7 +204,7 @@ class RealisationStoreContract(Contract):
         self.assertTrue(await self.store.delete(one))
         self.assertEqual(await self.walked(), [two])
 
-    async def test_what_is_no_digest_is_refused(self) -> None:
+    async def test_only_digests_are_accepted(self) -> None:
         """Only a digest can become part of an object's name."""
         for name in ("", "../../config/cache.key", "0" * 51, "e" * 52, "0" * 51 + "/", "A" * 52):
             await self.assert_raises(Malformed, self.store.put(name, b"text"))

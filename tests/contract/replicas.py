@@ -47,7 +47,7 @@ class ReplicasContract(Contract):
         self.assertIs(UTC, roll.now.tzinfo)
         self.assertEqual(0, roll.now.microsecond)
 
-    async def test_what_is_told_is_read_back(self) -> None:
+    async def test_facts_are_read_as_written(self) -> None:
         """Every fact is read as it was written, with the time of the catalog's clock."""
         told = await self.replicas.announce(ONE)
         for roll in (told, await self.replicas.roll()):
@@ -56,7 +56,7 @@ class ReplicasContract(Contract):
             self.assertLessEqual(seen.at, roll.now)
             self.assertLess(roll.now - seen.at, timedelta(seconds=10))
 
-    async def test_what_is_told_anew(self) -> None:
+    async def test_the_last_announcement_counts(self) -> None:
         """The last announcement of each replica counts, and renews its time."""
         await self.replicas.announce(ONE)
         await self.replicas.announce(TWO)
@@ -73,7 +73,7 @@ class ReplicasContract(Contract):
         )
         self.assertLess(roll.now - found["ncps-1"].at, timedelta(seconds=50))
 
-    async def test_the_dead_are_removed(self) -> None:
+    async def test_old_replicas_are_removed(self) -> None:
         """A row that was not refreshed for an hour is removed when any replica announces itself."""
         await self.replicas.announce(ONE)
         self.age(ONE, 3000)

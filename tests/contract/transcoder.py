@@ -82,7 +82,7 @@ class TranscoderContract(Contract):
             hashes.add(made.file_hash)
         self.assertEqual(len(hashes), 1)
 
-    async def test_damage_is_told(self) -> None:
+    async def test_damage_is_corrupt(self) -> None:
         """A source that is cut, too long, or not in xz raises Corrupt, and leaves no file."""
         sample = self.sample()
         for data in (sample.file[:-20], compressed(sample.nar + b"more", "xz"), b"no xz"):

@@ -58,7 +58,7 @@ class TwinsContract(Contract):
         found = await self.twins.wanting(limit, wanted)
         return [nar.key for nar in found]
 
-    async def test_what_wants_a_twin(self) -> None:
+    async def test_candidates(self) -> None:
         """A verified NAR with a narinfo and an upstream is listed; others are not."""
         nar = await self.hold(1)
         await self.hold(2, verified_at=None)

@@ -82,9 +82,9 @@ class ChildTranscoderTests(TranscoderContract, TestCase):
         while _is_there(self.children[-1]):
             await sleep(reactor, 0.02)
 
-    async def test_damage_is_told(self) -> None:
+    async def test_damage_is_corrupt(self) -> None:
         self.leftovers = list  # type: ignore[method-assign]
-        await super().test_damage_is_told()
+        await super().test_damage_is_corrupt()
         del self.leftovers
         await self.removed()
 

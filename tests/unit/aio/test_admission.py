@@ -167,7 +167,7 @@ class AdmissionTests(SynchronousTestCase):
         ticket.spool(81 * MIB, ())
         self.assertEqual(([(None, False), (81 * MIB, True)], 0), (self.spools, ticket.held))
 
-    def test_what_others_will_write_is_not_free(self) -> None:
+    def test_space_for_other_downloads_is_not_free(self) -> None:
         """Downloads that begin together do not all use the same free space."""
         self.admission = self.made(spooled=0)
         first, second, third = (self.admitted(50 * MIB) for _ in range(3))
@@ -184,7 +184,7 @@ class AdmissionTests(SynchronousTestCase):
         third.close()
         self.assertEqual(second.room(30 * MIB), "")
 
-    def test_what_is_not_kept_holds_nothing(self) -> None:
+    def test_a_stream_without_a_file_takes_no_space(self) -> None:
         """A download that streams through has no share of spools and disk."""
         passing = self.admitted(45 * MIB)
         _, turn = self.asked(30 * MIB)
@@ -213,7 +213,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(ticket.room(40 * MIB), "")
         self.assertEqual((ticket.held, ticket.due), (40 * MIB, 40 * MIB))
 
-    def test_what_is_larger_than_the_store_is_not_kept(self) -> None:
+    def test_a_nar_larger_than_the_store_is_not_kept(self) -> None:
         """A NAR that is too large for the store has room while it arrives, and none afterwards."""
         self.admission = self.made(largest=5 * MIB)
         ticket = self.admission.begin()

@@ -29,7 +29,7 @@ class AllocatorTests(SynchronousTestCase):
         _faults_of_allocations(1)
         self.assertLess(_faults_of_allocations(50), 50)
 
-    def test_what_is_free_between_blocks_in_use_is_given_back(self) -> None:
+    def test_memory_between_blocks_in_use_is_given_back(self) -> None:
         """The memory of many closed connections is given back while a few live on."""
         before = resident_bytes()
         blocks = [bytes(2000) for _ in range(40_000)]

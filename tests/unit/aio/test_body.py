@@ -25,7 +25,7 @@ class PassedBodyTests(SynchronousTestCase):
 
         return PassedBody(chunks(b"ab", b"c"), close, start=start, total=total)
 
-    def test_what_is_passed_on(self) -> None:
+    def test_chunks_and_size(self) -> None:
         """Chunks stay as they are; the size is that of the rest, if the total is known."""
         body = self.body(7, 10)
 

@@ -53,7 +53,7 @@ class AgesTests(SynchronousTestCase):
         self.assertTrue(self.older(marked, HOUR))
         self.assertTrue(self.older(later, HOUR))
 
-    def test_what_was_older_already_stays_so(self) -> None:
+    def test_older_records_stay_older(self) -> None:
         """A record that was older before the step is older after it."""
         marked = self.clock.wall()
         self.clock.advance(3 * HOUR)

@@ -24,13 +24,13 @@ class RaiseTests(SynchronousTestCase):
         self.assertEqual((MOST, (MOST, NO_LIMIT)), self.raised(1024, NO_LIMIT))
         self.assertEqual((MOST, (MOST, 10 * MOST)), self.raised(1024, 10 * MOST))
 
-    def test_what_is_enough_stays(self) -> None:
+    def test_a_sufficient_limit_stays(self) -> None:
         """A limit is never lowered."""
         self.assertEqual((4096, (4096, 4096)), self.raised(4096, 4096))
         self.assertEqual((2 * MOST, (2 * MOST, NO_LIMIT)), self.raised(2 * MOST, NO_LIMIT))
         self.assertEqual((MOST, (NO_LIMIT, NO_LIMIT)), self.raised(NO_LIMIT, NO_LIMIT))
 
-    def test_what_cannot_be_raised_stays(self) -> None:
+    def test_a_limit_that_cannot_be_raised_stays(self) -> None:
         """A sandbox that forbids the change does not stop the program."""
 
         def refuse(_: int, both: tuple[int, int]) -> None:
@@ -40,7 +40,7 @@ class RaiseTests(SynchronousTestCase):
 
 
 class FittingTests(SynchronousTestCase):
-    def test_what_fits_is_not_cut(self) -> None:
+    def test_the_defaults_fit(self) -> None:
         """The defaults fit beneath the usual hard limit."""
         found = fitting(524288, connections=10000, requests=5000, others=100)
         self.assertEqual(10000, found)

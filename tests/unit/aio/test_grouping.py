@@ -93,7 +93,7 @@ class GroupingTests(SynchronousTestCase):
         self.ends[1].callback([NotFound("b"), "C"])
         self.assertEqual(self.successResultOf(third), "C")
 
-    def test_a_caller_that_adds_at_once_waits_its_turn(self) -> None:
+    def test_a_caller_that_adds_immediately_waits_with_the_others(self) -> None:
         """A caller that adds another item immediately waits together with the others."""
 
         async def twice() -> str:

@@ -49,7 +49,7 @@ class LockFileTests(SynchronousTestCase):
         self.assertNotIn("elsewhere", self.path.read_text())
         self.assertEqual(self.path.read_text().count("\n"), 1)
 
-    def test_a_holder_that_said_nothing_is_somebody(self) -> None:
+    def test_a_holder_without_a_text_holds_the_lock(self) -> None:
         """A lock without text, or with invalid bytes, is refused as well."""
         self.lock().acquire()
         os.truncate(self.path, 0)

@@ -32,14 +32,14 @@ class FileSystemTests(SynchronousTestCase):
         }.items():
             self.assertEqual(file_system_of(Path(path), mounts), kind)
 
-    def test_what_cannot_be_told_is_from_elsewhere(self) -> None:
+    def test_an_unknown_file_system_is_left_to_threads(self) -> None:
         """Without /proc, and on unknown file systems, threads make all calls."""
         self.assertEqual(file_system_of(Path("/"), Path("/nonexistent")), "")
         self.assertFalse(is_local(Path("/proc")))
 
 
 class NowTests(SynchronousTestCase):
-    def test_what_is_in_memory(self) -> None:
+    def test_a_file_in_memory(self) -> None:
         """A new file is opened and read from memory, also in parts and at its end."""
         path = Path(self.mktemp()).absolute()
         path.write_bytes(b"some bytes")
@@ -51,7 +51,7 @@ class NowTests(SynchronousTestCase):
         self.assertEqual(bytes_now(fd, 4, 10), b"")
         self.assertFalse(os.get_inheritable(fd))
 
-    def test_what_cannot_be_opened(self) -> None:
+    def test_a_file_that_cannot_be_opened(self) -> None:
         """A failed call raises no error: a thread finds the reason."""
         self.assertIsNone(open_now(b"/nonexistent/file"))
         self.assertIsNone(open_now(b"/proc/self/mem/x"))

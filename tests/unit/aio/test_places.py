@@ -11,7 +11,7 @@ from ncps.aio.places import remedy
 
 
 class RemedyTests(SynchronousTestCase):
-    def test_each_trouble_has_its_remedy(self) -> None:
+    def test_each_problem_has_its_remedy(self) -> None:
         """Each message names the setting, or the user who needs the right."""
         for code, words in (
             (errno.ENOSPC, "make room there, or name another one by the-setting"),

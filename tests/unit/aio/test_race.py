@@ -46,7 +46,7 @@ class RaceTests(SynchronousTestCase):
         self.attempts["a"].callback(1)
         self.assertEqual(([], [1]), (self.race.running, self.discarded))
 
-    def test_failures_are_told_and_end_nothing(self) -> None:
+    def test_failures_are_reported_and_end_nothing(self) -> None:
         """The owner decides whether another attempt begins, also after the end of the race."""
         self.enter("a", "b", "c")
         self.attempts["a"].errback(Unavailable("away"))

@@ -32,7 +32,7 @@ class BoundedMapTests(SynchronousTestCase):
         self.held.put(3, "ab")
         self.assertEqual([True, False], [self.held.get(key) is not None for key in (0, 1)])
 
-    def test_each_that_is_held_no_more_is_told_of(self) -> None:
+    def test_dropped_values_are_reported(self) -> None:
         """`forgotten` gets each replaced or removed value, but not those of `take_all`."""
         self.held.put(1, "a")
         self.held.put(1, "b")

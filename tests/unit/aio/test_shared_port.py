@@ -40,7 +40,7 @@ class ShareTests(SynchronousTestCase):
         self.assertEqual(7, share_of(30, [], 7))
 
     @given(st.lists(COUNTS, min_size=1, max_size=6), st.integers(0, 100))
-    def test_nobody_is_left_and_nobody_is_overfull(self, loads: list[int], waiting: int) -> None:
+    def test_connections_are_divided_evenly(self, loads: list[int], waiting: int) -> None:
         """All connections are taken, and the numbers of their takers differ by one at most."""
         found = after(loads, waiting)
         self.assertEqual(sum(loads) + waiting, sum(found))

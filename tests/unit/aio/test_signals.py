@@ -96,7 +96,7 @@ class SignalsTests(SynchronousTestCase):
         self.reactor.pump([0.2, 0.2])
         self.assertEqual([1], self.left)
 
-    def test_others_kill_nobody(self) -> None:
+    def test_other_signals_do_not_end_the_process(self) -> None:
         """SIGHUP is a reload; SIGUSR1 and SIGUSR2 do nothing."""
         self.listen()
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -104,7 +104,7 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(["reload"], self.said)
         self.assertEqual([], self.lines)
 
-    def test_what_others_hear_is_theirs(self) -> None:
+    def test_other_handlers_stay(self) -> None:
         """Signals with other handlers, and ignored ones, stay as they are."""
         self.handlers[signal.SIGUSR1] = turn = lambda *_: None
         self.handlers[signal.SIGHUP] = signal.SIG_IGN

@@ -87,7 +87,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.jobs[1].callback(4)
         self.assertEqual(4, self.successResultOf(again))
 
-    def test_a_caller_that_asks_again_at_once_gets_a_new_job(self) -> None:
+    def test_a_caller_that_asks_again_immediately_gets_a_new_job(self) -> None:
         """A waiter that asks again immediately after a failure gets a new job."""
 
         async def stubborn() -> int:
@@ -134,7 +134,7 @@ class SingleFlightTests(SynchronousTestCase):
         clock.advance(1.0)
         await stopping
 
-    def test_job_that_ends_at_once_needs_no_waiting(self) -> None:
+    def test_job_that_ends_immediately_needs_no_waiting(self) -> None:
         """A job that ends immediately returns its result in the same turn."""
 
         async def ready() -> int:

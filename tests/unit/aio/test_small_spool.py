@@ -72,7 +72,7 @@ class SmallSpoolTests(SynchronousTestCase):
         self.successResultOf(flushing)
         self.assertEqual(SIZE, spool.length)
 
-    def test_what_digests_cost(self) -> None:
+    def test_cost_of_digests(self) -> None:
         """The cost of a NAR of unknown size is infinite; xz costs more than zstd."""
         sizes = [NarDigest(each, max_size=1 << 20).cost_s for each in ("none", "zstd", "xz")]
         self.assertEqual(sorted(sizes), sizes)

@@ -93,7 +93,7 @@ class ReadingTests(SpoolCase):
         self.assertEqual(data[10:500_000], part.data)
         self.assertEqual(data[-10:], tail.data)
 
-    def test_unknown_total_holds_back_from_what_is_there(self) -> None:
+    def test_unknown_total_holds_back_the_last_bytes(self) -> None:
         """If the total is unknown, any byte may be the last: 64 KiB are always held back."""
         client = self.client()
         self.assertIsNone(client.body.size)
@@ -195,7 +195,7 @@ class ReadingTests(SpoolCase):
         self.successResultOf(first)
         self.successResultOf(clients[2].done)
 
-    def test_unreadable_file_is_the_readers_trouble(self) -> None:
+    def test_unreadable_file_fails_only_its_reader(self) -> None:
         """If the disk cannot be read, only this reader gets an error."""
         self.put(noise(2 * HOLD_BACK))
 
@@ -223,7 +223,7 @@ class ReadingTests(SpoolCase):
             self.successResultOf(client.done)
             self.assertEqual(wanted, client.data)
 
-    def test_ten_thousand_chunks_at_once_do_not_recurse(self) -> None:
+    def test_ten_thousand_chunks_in_one_turn_do_not_recurse(self) -> None:
         """The depth of the stack does not depend on the number of chunks."""
 
         async def pour() -> None:

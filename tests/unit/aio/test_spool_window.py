@@ -82,7 +82,7 @@ class StreamingThroughTests(SpoolCase):
         self.successResultOf(pouring)
         self.assertEqual(20 * MIB - HOLD_BACK, len(fast.data))
 
-    def test_nobody_reads_and_nothing_is_kept(self) -> None:
+    def test_without_reader_and_file_the_fetch_ends(self) -> None:
         """If no reader wants the bytes and no file keeps them, the fetch ends."""
         self.fill(0)
         for _ in range((WINDOW_HIGH + BATCH_LIMIT) // MIB):
@@ -114,7 +114,7 @@ class StreamingThroughTests(SpoolCase):
         self.successResultOf(behind.done)
         self.assertEqual(MIB, len(behind.data))
 
-    def test_late_joiner_is_told_that_its_bytes_have_passed(self) -> None:
+    def test_late_joiner_gets_overtaken(self) -> None:
         """A reader that comes too late for its bytes gets Overtaken."""
         self.fill(MIB)
         client = self.client()
@@ -176,7 +176,7 @@ class StreamingThroughTests(SpoolCase):
         self.failureResultOf(part.done, Corrupt)
         self.assertEqual(b"", part.data)
 
-    def test_two_hundred_readers_of_what_is_not_kept(self) -> None:
+    def test_two_hundred_readers_without_a_file(self) -> None:
         """Two hundred clients on a full disk need time in proportion, and little memory."""
         self.fill(0)
         counts = [0] * 200

@@ -68,7 +68,7 @@ class WritingTests(SpoolCase):
         self.held.release()
         self.assertEqual(300_000, self.spool.length)
 
-    def test_writer_blocked_at_the_bound_hears_of_failure(self) -> None:
+    def test_writer_blocked_at_the_bound_is_told_of_failure(self) -> None:
         """A writer that waits is told when the spool ends."""
         for _ in range(QUEUE_HIGH // MIB):
             self.write(noise(MIB))
@@ -318,7 +318,7 @@ class WritebackTests(SpoolCase):
         self.finish()
         self.assertEqual([(0, MUCH), (2 * MUCH - 1, 2 * MUCH)], begun)
 
-    def test_what_the_kernel_cannot_do_is_no_error(self) -> None:
+    def test_missing_kernel_function_is_no_error(self) -> None:
         """If the kernel cannot do this, there is no error: the sync follows."""
         begin_writeback(self.file.fd, 0, 10)
         begin_writeback(-1, 0, 10)

@@ -65,7 +65,7 @@ class BodyReaderTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(start(self.everything())), b"")
         self.assertEqual(self.successResultOf(start(self.everything())), b"")
 
-    def test_broken_body_delivers_what_came_then_raises(self) -> None:
+    def test_broken_body_delivers_its_bytes_then_raises(self) -> None:
         """A broken body delivers its bytes and then raises an error."""
         for error in (
             ResponseFailed([Failure(ConnectionLost())]),
@@ -124,7 +124,7 @@ class BodyReaderTests(SynchronousTestCase):
         self.assertTrue(failure.value.timed_out)
         self.assertTrue(self.transport.disconnected)
 
-    def test_silence_while_nobody_waits_is_no_timeout(self) -> None:
+    def test_silence_without_a_waiting_reader_is_no_timeout(self) -> None:
         """While the reader does not wait, there is no timeout."""
         self.reader.dataReceived(b"abc")
         self.successResultOf(start(anext(self.reader)))

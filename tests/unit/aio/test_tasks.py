@@ -24,7 +24,7 @@ class TasksTests(SynchronousTestCase):
     def stop(self, deadline_s: float) -> Deferred[int]:
         return Deferred.fromCoroutine(self.tasks.stop(deadline_s))
 
-    def test_names_are_those_of_what_runs(self) -> None:
+    def test_names_are_those_of_running_tasks(self) -> None:
         """`names` has the names of the running tasks."""
         self.tasks.start("long", self.sleep(9))
         self.tasks.start("short", self.sleep(1))
@@ -78,7 +78,7 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual([], self.tasks.names)
         self.assertEqual([], self.clock.getDelayedCalls())
 
-    def test_stop_waits_for_what_was_cut_to_give_back_what_it_holds(self) -> None:
+    def test_stop_waits_for_cancelled_jobs_to_release_their_leases(self) -> None:
         """A cancelled job releases its lease before the stop goes on."""
         released: list[bool] = []
 
@@ -97,7 +97,7 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual(1, self.successResultOf(stopping))
         self.assertEqual([True], released)
 
-    def test_stop_leaves_behind_what_will_not_end(self) -> None:
+    def test_stop_does_not_wait_for_a_task_that_ignores_it(self) -> None:
         """A task that ignores its cancellation does not block `stop` for ever."""
 
         async def deaf() -> None:
@@ -114,7 +114,7 @@ class TasksTests(SynchronousTestCase):
         self.clock.advance(UNWIND_S)
         self.assertEqual(1, self.successResultOf(stopping))
 
-    def test_two_stops_at_once_both_end(self) -> None:
+    def test_two_stops_at_the_same_time_both_end(self) -> None:
         """Two calls of `stop` at the same time both end."""
         self.tasks.start("a", self.sleep(2))
         first, second = self.stop(1), self.stop(9)
@@ -234,7 +234,7 @@ class TickerTests(SynchronousTestCase):
     def start(self, interval: Any) -> Deferred[None]:
         return self.tasks.start("tick", Ticker(self.clock, "tick", self.tick, interval).run())
 
-    def test_ticks_at_once_and_then_after_each_interval(self) -> None:
+    def test_ticks_immediately_and_then_after_each_interval(self) -> None:
         """The first tick comes immediately, the next ones when the pause is over."""
         self.start(10)
         self.assertEqual(1, self.ticks)

@@ -48,7 +48,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 class CodecTests(SynchronousTestCase):
-    def test_what_nix_compressed_is_read(self) -> None:
+    def test_files_of_nix_are_read(self) -> None:
         """Every compression of Nix 2.8 is decoded, at once and byte by byte."""
         for compression in COMPRESSIONS:
             data = (NIX / f"src.nar.{compression}").read_bytes()
@@ -56,7 +56,7 @@ class CodecTests(SynchronousTestCase):
             self.assertEqual(unpacked(compression, [memoryview(data)]), NAR)
             self.assertEqual(unpacked(compression, cut(data, 1)), NAR)
 
-    def test_what_the_libraries_wrote_is_read(self) -> None:
+    def test_files_of_other_programs_are_read(self) -> None:
         """Files of the usual programs, and of the older lzma container, are decoded."""
         for compression, data in (
             ("xz", lzma.compress(NAR)),

@@ -44,7 +44,7 @@ class DeflateTests(SynchronousTestCase):
         for piece in deflate.decoder().feed(bare(bytes(20_000_000))):
             self.assertLessEqual(len(piece), PIECE)
 
-    def test_what_is_wrong_is_corrupt(self) -> None:
+    def test_invalid_data_is_corrupt(self) -> None:
         """An early end, bytes after the end, a wrong sum, and invalid data raise Corrupt."""
         good = zlib.compress(DATA)
         wrong = (

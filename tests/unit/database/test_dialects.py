@@ -73,7 +73,7 @@ class TranslationTests(SynchronousTestCase):
         self.assertEqual(SQLite(Path("/a")).translate(statement), "SELECT a FROM t")
         self.assertEqual(PostgreSQL(SERVER).translate(statement), statement)
 
-    def test_no_statement_returns_what_it_wrote(self) -> None:
+    def test_no_statement_uses_returning(self) -> None:
         """No statement uses RETURNING: MySQL has none, MariaDB has it for some statements."""
         house = Path(database.__file__).parent
         found = [*house.rglob("*.py"), *(house.parent / "schema" / "mysql").rglob("*.sql")]
@@ -284,7 +284,7 @@ class ServerTests(SynchronousTestCase):
 
 
 class DamageTests(SynchronousTestCase):
-    def test_a_damaged_file_is_told_with_what_to_do(self) -> None:
+    def test_a_damaged_file_is_reported_with_a_remedy(self) -> None:
         """The error says where to move the files, and how to fill a new database."""
         dialect = SQLite(Path("/var/lib/ncps/db.sqlite"))
         for code in (

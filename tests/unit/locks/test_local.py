@@ -68,7 +68,7 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
 
 
 class LocalNoticesTests(SynchronousTestCase):
-    def test_there_is_nobody_to_tell(self) -> None:
+    def test_notices_reach_no_subscriber(self) -> None:
         """A notice reaches no subscriber."""
         heard: list[Notice] = []
         notices = LocalNotices()

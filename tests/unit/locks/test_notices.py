@@ -33,7 +33,7 @@ class SharedNoticesTests(SynchronousTestCase):
         self.notices.heard(self.sent[0])
         self.assertEqual(self.heard, [])
 
-    def test_what_makes_no_sense_is_dropped(self) -> None:
+    def test_invalid_lines_are_dropped(self) -> None:
         """Invalid lines, unknown kinds, gaps, and too long names are dropped."""
         for text in ("", "a", "a future x", "a gap ", f"a nar {'x' * 5000}"):
             self.notices.heard(text)
@@ -41,7 +41,7 @@ class SharedNoticesTests(SynchronousTestCase):
         self.notices.heard("a absent x y")
         self.assertEqual(self.heard, [Notice("absent", "x y")])
 
-    def test_what_cannot_be_sent(self) -> None:
+    def test_a_notice_that_cannot_be_sent(self) -> None:
         """A notice that cannot be sent raises no error."""
 
         async def fail(_text: str) -> None:

@@ -52,7 +52,7 @@ class SharedCase(SynchronousTestCase):
 
 
 class WaitingTests(SharedCase):
-    def test_who_waits_polls_ever_more_slowly(self) -> None:
+    def test_a_waiter_polls_ever_more_slowly(self) -> None:
         """Without a message, a waiter finds a free name after at most the longest pause."""
         self.backend.held["a"] = "another process"
         leave, done, got = self.held()
@@ -137,7 +137,7 @@ class WaitingTests(SharedCase):
         gate.callback(None)
         self.assertEqual(len(self.leases), 0)
 
-    def test_a_release_is_carried_out_though_nobody_waits_for_it(self) -> None:
+    def test_a_release_does_not_need_its_caller(self) -> None:
         """A holder that is cancelled twice still gives the lease back."""
         _, done, got = self.held()
         self.assertEqual(len(got), 1)
@@ -167,7 +167,7 @@ class WaitingTests(SharedCase):
         self.assertEqual(attempts, series(self.metrics.lock_acquisitions))
         self.assertEqual((1, 0.0), observed(self.metrics.lock_hold_seconds("exclusive", "redis")))
 
-    def test_stop_waits_for_what_is_given_back(self) -> None:
+    def test_stop_waits_for_releases(self) -> None:
         """`stop` waits for a running release before it stops the backend."""
         self.successResultOf(start(self.leases.start()))
         lease = self.tried()
@@ -217,7 +217,7 @@ class DegradedTests(SharedCase):
         self.assertEqual((self.backend.held, len(self.leases)), ({}, 0))
         self.assertEqual(self.successResultOf(start(self.leases.holder("a"))), "")
 
-    def test_who_waits_for_another_process_goes_on_alone(self) -> None:
+    def test_a_waiter_gets_the_lease_without_the_backend(self) -> None:
         """If the backend goes away during a wait, the next attempt gets a lease."""
         self.backend.held["a"] = "another process"
         leave, done, got = self.held()

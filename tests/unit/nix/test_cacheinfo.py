@@ -54,7 +54,7 @@ class CacheInfoTests(SynchronousTestCase):
         with contextlib.suppress(Malformed):
             CacheInfo.parse(text)
 
-    def test_what_is_no_cache_info_is_refused(self) -> None:
+    def test_other_texts_are_refused(self) -> None:
         """An HTML page, no bytes, no field, too many bytes, and a bad priority are refused."""
         for text in (
             b"<!DOCTYPE html>\n<a href='http://x'>StoreDir: /nix/store</a>",

@@ -34,7 +34,7 @@ def address_of(narinfo: NarInfo) -> ContentAddress:
 
 
 class ParseTests(SynchronousTestCase):
-    def test_what_nix_wrote_comes_out_as_it_went_in(self) -> None:
+    def test_texts_of_nix_are_written_unchanged(self) -> None:
         """Every kind of Nix is read and written unchanged."""
         for narinfo in PATHS:
             self.assertEqual(narinfo.ca, str(address_of(narinfo)))
@@ -50,7 +50,7 @@ class ParseTests(SynchronousTestCase):
             address = ContentAddress.parse(f"fixed:r:sha256:{spelling}")
             self.assertEqual(f"fixed:r:{digest}", str(address))
 
-    def test_what_nix_does_not_know_is_refused(self) -> None:
+    def test_texts_that_nix_refuses_are_refused(self) -> None:
         """Nix 2.8 and 2.26 refuse each of these, or crash."""
         nix32 = "0" * 52
         for text in (
@@ -101,7 +101,7 @@ class StorePathTests(SynchronousTestCase):
                 address_of(narinfo).proves(narinfo.store_path, narinfo.references), narinfo.ca
             )
 
-    def test_another_path_does_not(self) -> None:
+    def test_another_path_is_refused(self) -> None:
         """Another name, hash part, reference or content gives another path."""
         stranger = StorePath("0" * 32, "stranger")
         for narinfo in PATHS:

@@ -48,7 +48,7 @@ class ContentCheckTests(SynchronousTestCase):
             with self.assertRaisesRegex(Corrupt, reason):
                 self.check(narinfo, nar, step)
 
-    def test_what_nix_wrote_is_right(self) -> None:
+    def test_contents_of_nix_are_right(self) -> None:
         """Contents of Nix are right, in any pieces, and self-references as in each release."""
         checked = 0
         for narinfo in PATHS:

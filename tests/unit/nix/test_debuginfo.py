@@ -51,7 +51,7 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(BY_NIX, link.render())
         self.assertEqual(MEMBER, member_of(BUILD_ID))
 
-    def test_what_is_no_link_is_malformed(self) -> None:
+    def test_other_texts_are_malformed(self) -> None:
         """Other JSON, and a member that leads out of the NAR, are no links."""
         for text in (
             b"",
@@ -107,7 +107,7 @@ class SymbolSearchTests(SynchronousTestCase):
             search.feed(nar[start : start + piece])
         return list(search.build_ids), search
 
-    def test_it_finds_what_a_listing_has(self) -> None:
+    def test_it_finds_the_files_of_a_listing(self) -> None:
         """The search finds the same files as a listing, among any names and in any pieces."""
         for tree in (
             TREE,
@@ -178,13 +178,13 @@ class MemberReaderTests(SynchronousTestCase):
         self.assertEqual(b"abc", self.read("", nar=archive(b"abc")))
         self.assertEqual(b"", self.read("other/" + MEMBER.replace("c", "d"), nar=archive(TREE)))
 
-    def test_what_is_no_file_is_not_found(self) -> None:
+    def test_only_regular_files_are_found(self) -> None:
         """A link, a directory or nothing at that place is no file."""
         for path in ("lib", "nothing", MEMBER.replace("c", "e"), MEMBER + "/x"):
             with self.assertRaises(NotFound):
                 self.read(path)
 
-    def test_what_is_no_nar_is_corrupt(self) -> None:
+    def test_invalid_nars_are_corrupt(self) -> None:
         """Bytes that are no NAR, and a NAR that ends too early, are errors."""
         with self.assertRaises(Corrupt):
             self.read(MEMBER, nar=b"garbage" * 100)

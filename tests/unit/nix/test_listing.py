@@ -77,7 +77,7 @@ class ListingTests(SynchronousTestCase):
                 parser.feed(nar[start : start + 1000])
         self.assertLess(tracemalloc.get_traced_memory()[1] - before, 200_000)
 
-    def test_listings_are_told_from_other_texts(self) -> None:
+    def test_listings_are_distinguished_from_other_texts(self) -> None:
         """Only complete JSON of version 1 with a root is a listing."""
         check_listing(BY_NIX.encode())
         check_listing(b'{"version":1,"root":{"type":"regular","size":3,"narOffset":96}}')

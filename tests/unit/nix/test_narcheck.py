@@ -84,7 +84,7 @@ class NarDigestTests(SynchronousTestCase):
 
 
 class ExamineTests(SynchronousTestCase):
-    def test_a_whole_file_is_looked_through(self) -> None:
+    def test_a_whole_file_is_examined(self) -> None:
         """`examine` returns hash, size and listing, from chunks of any size."""
         expected = json.loads((NIX / f"{CLOSURE[-1]}.ls").read_bytes())
         data = (NIX / "src.nar.xz").read_bytes()

@@ -131,7 +131,7 @@ class ParseTests(SynchronousTestCase):
                 with self.assertRaises(Malformed):
                     NarInfo.parse(said)
 
-    def test_what_is_said_to_be_unknown_is_none(self) -> None:
+    def test_unknown_values_become_none(self) -> None:
         """FileSize 0, empty optional fields and unknown-deriver become None."""
         text = SAMPLE
         for key in (b"FileSize", b"FileHash", b"CA"):
@@ -170,14 +170,14 @@ class ParseTests(SynchronousTestCase):
         info = NarInfo.parse(SAMPLE + b"Sig: nonsense\n" + other + other + b"Sig: bad:!\nSig:\n")
         self.assertEqual([s.name for s in info.signatures], ["spike-1", "other"])
 
-    def test_what_is_no_signature_is_not_passed_on(self) -> None:
+    def test_invalid_signatures_are_dropped(self) -> None:
         """A text that is no signature is dropped, because Nix would refuse the path."""
         for size in (0, 3, 63, 65):
             bad = b"Sig: spike-1:" + b64encode(bytes(size)) + b"\n"
             for text in (bad + SAMPLE, SAMPLE + bad):
                 self.assertEqual(NarInfo.parse(SAMPLE), NarInfo.parse(text))
 
-    def test_a_wrong_field_that_no_client_needs_spoils_nothing(self) -> None:
+    def test_an_invalid_unsigned_field_is_omitted(self) -> None:
         """An invalid Deriver, System or CA, which are not signed, is omitted."""
         bare = NarInfo.parse(without(b"CA"))
         for line in (

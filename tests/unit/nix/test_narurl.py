@@ -40,7 +40,7 @@ class NarKeyTests(SynchronousTestCase):
         self.assertEqual(key.url, f"nar/{key.file_name}")
         self.assertNotIn("/", key.file_name)
 
-    def test_names_and_extensions_are_told_apart(self) -> None:
+    def test_names_and_extensions_are_separated(self) -> None:
         """All extensions of Nix are known, and `none` is no extension."""
         for extension in ("xz", "zst", "bz2", "br", "lz4", "lzip"):
             key = NarKey.parse(f"{NIX32}.nar.{extension}")
@@ -96,7 +96,7 @@ class ConventionalKeyTests(SynchronousTestCase):
     def assert_named(self, url: str, file_name: str) -> None:
         self.assertEqual(conventional_key(url), NarKey.parse(file_name), url)
 
-    def test_conventional_urls_say_a_name(self) -> None:
+    def test_conventional_urls_give_a_name(self) -> None:
         """The name is found in any directory, on any host, with any query."""
         for url in (
             f"nar/{NIX32}.nar.xz",
@@ -114,7 +114,7 @@ class ConventionalKeyTests(SynchronousTestCase):
             self.assert_named(f"nar/{DIGEST}{separator}{NIX32}.nar", f"{NIX32}.nar")
             self.assert_named(f"nar/{DIGEST}{separator}{HEX}.nar.xz", f"{HEX}.nar.xz")
 
-    def test_opaque_urls_say_no_name(self) -> None:
+    def test_opaque_urls_give_no_name(self) -> None:
         """UUIDs of Cachix, paths of snix and unknown extensions give no name."""
         for url in (
             "nar/7cb6a8d2-5c8c-4a3d-8c5f-0123456789ab.nar.zst",
@@ -127,7 +127,7 @@ class ConventionalKeyTests(SynchronousTestCase):
         ):
             self.assertIsNone(conventional_key(url), url)
 
-    def test_what_is_no_url_of_a_nar_is_refused(self) -> None:
+    def test_other_urls_are_refused(self) -> None:
         """A single word, a directory, and a host are no URLs of NARs."""
         for url in ("", "token", "?x=.nar", "nar/", "nar/?a/b", "https://host", "https://h.nar"):
             with self.assertRaises(Malformed):

@@ -187,7 +187,7 @@ class FormatTests(SynchronousTestCase):
             with self.assertRaises(Malformed, msg=str(changes)):
                 Realisation.parse(json.dumps({**good, **changes}).encode(), OLD)
 
-    def test_what_is_no_json_is_refused(self) -> None:
+    def test_invalid_json_is_refused(self) -> None:
         """Other encodings, deep and long texts, long numbers, and cut texts are refused."""
         for text in (
             b"",

@@ -62,7 +62,7 @@ class ReferencesTests(SynchronousTestCase):
         self.assertEqual(tuple(dict.fromkeys(some)), found)
         self.assertEqual(References.of(some), found)
 
-    def test_what_is_in_them(self) -> None:
+    def test_membership(self) -> None:
         """Membership compares whole base names; removal keeps the others."""
         one, longer, other = [StorePath("0" * 32, name) for name in ("a", "a-b", "c")]
         found = References.of([longer, other])

@@ -45,7 +45,7 @@ class TooLateTests(SynchronousTestCase):
             self.assertTrue(is_too_late(MOST_BEHIND + 1, size, cost_s))
 
     @given(st.integers(0, 10**8), st.integers(1, 10**11), st.floats(0, 1e5))
-    def test_what_is_bearable(self, behind: int, size: int, cost_s: float) -> None:
+    def test_bounds_of_waiting_bytes(self, behind: int, size: int, cost_s: float) -> None:
         """Waiting bytes cost at most the defined time and memory."""
         if not is_too_late(behind, size, cost_s):
             self.assertLessEqual(behind, MOST_BEHIND)
@@ -66,7 +66,7 @@ class CrowdedTests(SynchronousTestCase):
         ):
             self.assertEqual(is_so, is_crowded(work_s, elapsed_s))
 
-    def test_what_was_long_ago_does_not_count(self) -> None:
+    def test_old_times_do_not_count(self) -> None:
         """Only recent times count."""
         digest = TrailingDigest(NarDigest("none"), None)
         digest.took(3600.0, 3600.0)
@@ -106,7 +106,7 @@ class VerdictTests(SynchronousTestCase):
         digests = Judge(record.key, record, look=look).digests
         return sum(isinstance(digest, TrailingDigest) for digest in digests)
 
-    def test_which_may_trail(self) -> None:
+    def test_files_whose_check_may_trail(self) -> None:
         """The check may trail only if the file can be judged without it."""
         xz = evolve(self.record, compression="xz", key=opaque_key("xz", sha256_of(NAR)))
         for look, of_zstd, of_xz in (

@@ -70,7 +70,7 @@ class LineTests(SynchronousTestCase):
         self.gone: list[list[str]] = []
         self.line = _Line(self.life, lambda: self.gone.append(list(self.life.told)))
 
-    def test_readiness_is_heard_in_pieces(self) -> None:
+    def test_readiness_is_read_in_pieces(self) -> None:
         """A report may come in parts; other reports and descriptors do not count."""
         for part in (b"STATUS=x\nREA", b"DY=", b"1"):
             self.line.childDataReceived(REPORTS, part)
@@ -93,7 +93,7 @@ class LineTests(SynchronousTestCase):
             self.line.childDataReceived(REPORTS, b"x" * 1000)
         self.assertLessEqual(len(self.line._said), LONGEST_REPORT)
 
-    def test_a_worker_says_why_it_cannot_start(self) -> None:
+    def test_a_worker_reports_why_it_cannot_start(self) -> None:
         """The reason comes in one line, which may be long and come in parts."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
@@ -108,7 +108,7 @@ class LineTests(SynchronousTestCase):
         (told,) = self.life.told
         self.assertTrue(told.startswith("exit code 1: no key: make one é é"), told)
 
-    def test_ends_are_told_apart(self) -> None:
+    def test_kinds_of_ends_are_distinguished(self) -> None:
         """The text names an exit code, a signal, or another reason."""
         for reason, how in (
             (ProcessDone(None), "exit code 0"),
@@ -123,7 +123,7 @@ class LineTests(SynchronousTestCase):
 
 
 class ServeTests(SynchronousTestCase):
-    def test_workers_have_no_word_with_systemd(self) -> None:
+    def test_workers_cannot_notify_systemd(self) -> None:
         """Workers get neither the notification socket nor the sockets of systemd."""
         environ = {"NOTIFY_SOCKET": "/x", "LISTEN_FDS": "1", "WATCHDOG_USEC": "1", "HOME": "/"}
         found = worker_environment(environ, PLAN.render())
@@ -148,7 +148,7 @@ class NurseryTests(SynchronousTestCase):
         _NurseryEnd(nursery).processEnded(Failure(ProcessTerminated(signal=9)))
         return [formatEvent(event) for event in events]
 
-    def test_an_end_that_nobody_wanted_is_told(self) -> None:
+    def test_an_unexpected_end_is_logged(self) -> None:
         """An unexpected end is logged, with its consequence."""
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
@@ -157,6 +157,6 @@ class NurseryTests(SynchronousTestCase):
         self.assertIn("ended with signal 9: new workers take more time and memory", said)
         self.assertFalse(nursery.is_open)
 
-    def test_the_end_of_a_closed_one_is_not_told(self) -> None:
+    def test_the_end_of_a_closed_nursery_is_not_logged(self) -> None:
         """The end of a closed nursery is not logged."""
         self.assertEqual([], self.told_of(Nursery()))

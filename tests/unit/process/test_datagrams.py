@@ -43,7 +43,7 @@ class DatagramNoticesTests(SynchronousTestCase):
     def lines(self, path: Path) -> list[str]:
         return [line for sent, to in self.sent if to == path for line in sent.decode().splitlines()]
 
-    def test_every_sibling_is_told_at_once(self) -> None:
+    def test_every_sibling_is_told_immediately(self) -> None:
         """Each sibling gets one datagram immediately, and the sender none."""
         self.publish("a")
         self.assertEqual([(b"narinfo a\n", ONE), (b"narinfo a\n", TWO)], self.sent)
@@ -92,7 +92,7 @@ class DatagramNoticesTests(SynchronousTestCase):
         self.assertEqual(["narinfo b"], self.lines(ONE))
         self.assertEqual(["narinfo a", "narinfo b"], self.lines(TWO))
 
-    def test_what_comes_is_passed_on(self) -> None:
+    def test_notices_are_passed_on(self) -> None:
         """Subscribers get all notices of a datagram, in order."""
         self.notices.received(b"nar x.nar.xz\nabsent y\ngap \n")
         self.assertEqual([Notice("nar", "x.nar.xz"), Notice("absent", "y"), GAP], self.heard)
@@ -115,7 +115,7 @@ class DatagramNoticesTests(SynchronousTestCase):
         notices = DatagramNotices(Clock(), Path("/run/x/own"), [ONE])
         self.successResultOf(start(notices.publish(Notice("narinfo", "a"))))
 
-    def test_no_place_to_listen_is_told(self) -> None:
+    def test_a_socket_that_cannot_be_opened_is_an_error(self) -> None:
         """If the socket cannot be opened, the start raises Unavailable."""
 
         class Deaf(MemoryReactorClock):

@@ -150,7 +150,7 @@ class EnterTests(SynchronousTestCase):
             self.addCleanup(port.connectionLost, Failure(ConnectionDone()))
         self.assertNotIsInstance(port, SharedPort)
 
-    def test_trouble_is_refused(self) -> None:
+    def test_an_address_that_fails_is_refused(self) -> None:
         """The error has the message of the kernel."""
         listener = Listener(host="127.0.0.1", port=80, fd=10**6, family=socket.AF_INET)
         error = self.assertRaises(Refused, self.enter, listener)

@@ -47,7 +47,7 @@ class RunDirectoryTests(SynchronousTestCase):
         self.assertRaises(Refused, rundir.ensure, made.path)
         self.assertRaises(Unavailable, rundir.ensure, self.parent / "gone" / "run")
 
-    def test_it_is_removed_with_what_is_in_it(self) -> None:
+    def test_it_is_removed_with_its_contents(self) -> None:
         """The directory is removed with its contents; a second removal does nothing."""
         made = self.make()
         RunPaths(made.path).figures(3).write_text("x")
@@ -55,7 +55,7 @@ class RunDirectoryTests(SynchronousTestCase):
         made.remove()
         self.assertFalse(made.path.exists())
 
-    def test_dead_ones_are_removed_and_living_ones_stay(self) -> None:
+    def test_directories_of_ended_processes_are_removed(self) -> None:
         """A directory whose lock is free is removed; one without a lock file stays."""
         living = self.make()
         dead, strange = self.parent / f"{PREFIX}dead", self.parent / f"{PREFIX}strange"
@@ -81,7 +81,7 @@ class RunDirectoryTests(SynchronousTestCase):
         self.assertIn("No such file", error)
         long.rmdir()
 
-    def test_systemd_says_where_first(self) -> None:
+    def test_the_directory_of_systemd_comes_first(self) -> None:
         """The runtime directory of systemd comes first, then that of the user, then the others."""
         found = rundir.parents({"RUNTIME_DIRECTORY": "/run/a:/run/b", "XDG_RUNTIME_DIR": "/run/u"})
         self.assertEqual([Path("/run/a"), Path("/run/u")], found[:2])

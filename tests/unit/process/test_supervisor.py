@@ -116,7 +116,7 @@ class SupervisorTests(Stage):
         self.assertEqual(["TERM"], self.children[2].signals)
         self.assertEqual(3, len(self.children))
 
-    def test_a_worker_may_say_itself_why(self) -> None:
+    def test_a_workers_own_message_is_the_error(self) -> None:
         """A worker's own message becomes the error of the start."""
         started = self.start()
         self.children[1].end("exit code 1", "no key")
@@ -141,7 +141,7 @@ class SupervisorTests(Stage):
         self.assertIn("Resource temporarily unavailable", str(error))
         self.successResultOf(self.stop())
 
-    def test_a_dead_worker_is_replaced_at_once(self) -> None:
+    def test_an_ended_worker_is_replaced_immediately(self) -> None:
         """After the first end a worker is replaced without a pause."""
         self.serve()
         self.children[1].end("signal KILL")
@@ -149,7 +149,7 @@ class SupervisorTests(Stage):
         self.assertEqual((2, 2), self.lives()[-1])
         self.assertEqual([[], [], []], [child.signals for child in self.children[:3]])
 
-    def test_pauses_grow_while_it_dies_young(self) -> None:
+    def test_pauses_grow_after_short_lives(self) -> None:
         """Each short life doubles the pause, up to a limit, even if the worker served."""
         self.serve()
         pauses = []
@@ -159,7 +159,7 @@ class SupervisorTests(Stage):
             self.children[-1].watch.ready()
         self.assertEqual([0.0, 1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S], pauses)
 
-    def test_a_good_life_ends_the_pauses(self) -> None:
+    def test_a_long_life_ends_the_pauses(self) -> None:
         """After a long life a worker is replaced without a pause."""
         self.serve()
         for _ in range(3):

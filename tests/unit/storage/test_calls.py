@@ -66,7 +66,7 @@ class CallsTests(SynchronousTestCase):
         self.assertEqual(len(self.threads), 0)
         self.assertEqual(self.calls._lines, {})
 
-    def test_what_nobody_waits_for_is_given_back(self) -> None:
+    def test_results_for_cancelled_callers_are_closed(self) -> None:
         """A file that was opened for a cancelled caller is closed; no unneeded call is made."""
         calls = 0
 

@@ -88,7 +88,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(shards(self.root, keys.NARS), [])
         self.assertTrue((self.root / keys.NARS).is_dir())
 
-    async def test_what_was_set_aside_is_kept_for_the_operator(self) -> None:
+    async def test_quarantined_files_are_kept_for_the_operator(self) -> None:
         """Each file in the quarantine has the NAR's name and the time."""
         times: Iterable[float] = iter([1.0, 2.5, 2.5])
         store = BlobNarStore(self.new_blobs(), now=lambda: next(iter(times)))
@@ -153,7 +153,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
             with patch.object(os, "preadv", broken), patch.object(os, "pread", broken):
                 await self.assert_raises(kind, content(body))
 
-    async def test_what_is_in_memory_needs_no_thread(self) -> None:
+    async def test_files_in_memory_need_no_thread(self) -> None:
         """A new NAR is opened and read without a thread."""
         await self.publish(key_of(1), DATA)
         await self.read(key_of(1))
@@ -161,7 +161,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(await self.read(key_of(1)), DATA)
         self.assertEqual(self.workers.calls, 0)
 
-    async def test_what_is_not_in_memory_is_left_to_threads(self) -> None:
+    async def test_files_not_in_memory_are_left_to_threads(self) -> None:
         """If the kernel would wait, a thread makes the call."""
         await self.publish(key_of(1), DATA)
 
@@ -268,7 +268,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
         self.assertTrue(await self.store.delete(key_of(1)))
 
-    async def test_walks_survive_what_goes_meanwhile(self) -> None:
+    async def test_walks_survive_deletions(self) -> None:
         """Objects and directories that are deleted during a walk do not break it."""
         for number in range(20):
             await self.publish(key_of(number), b"x")
@@ -316,7 +316,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(len(there), 1)
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
-    async def test_the_name_is_on_disk_before_anybody_is_told(self) -> None:
+    async def test_the_name_is_on_disk_before_the_call_returns(self) -> None:
         """File and new directories are synced before the call returns; known ones only once."""
         synced: list[str] = []
         real = os.fsync

@@ -124,7 +124,7 @@ class KeysTests(SynchronousTestCase):
             return
         self.assertRegex(key, r"\Astore/quarantine/[0-9a-z.]+\.[0-9a-f-]+\Z")
 
-    def test_what_was_set_aside_keeps_its_name(self) -> None:
+    def test_a_quarantined_file_keeps_its_name(self) -> None:
         """A key in the quarantine contains the name of the NAR."""
         self.assertEqual(
             keys.quarantine_key(key_of(1), "17"), f"store/quarantine/{key_of(1).file_name}.17"

@@ -54,7 +54,7 @@ class RoomTests(SynchronousTestCase):
         error = self.assertRaises(Refused, list, never.check())
         self.assertIn("10000 MiB are to stay free in /srv/ncps, whose file system", str(error))
 
-    def test_a_full_file_system_is_told(self) -> None:
+    def test_a_full_file_system_is_reported(self) -> None:
         """A full file system gives a warning, at the start and later."""
         self.sizes[STORE] = 10_000 * MIB, 999 * MIB
         found = Room(self.volume(STORE, 1000 * MIB), self.volume(TEMPS, 0))
@@ -79,7 +79,7 @@ class RoomTests(SynchronousTestCase):
         self.assertRaises(Unavailable, found.spare)
         self.assertEqual(found.trouble, "")
 
-    def test_what_does_not_say_is_not_full(self) -> None:
+    def test_an_unknown_size_is_not_full(self) -> None:
         """A file system that gives no size does not count as full."""
         self.assertRaises(Unavailable, Room(self.volume(Path("/gone"), 1)).spare)
         self.sizes[TEMPS] = 0, 0

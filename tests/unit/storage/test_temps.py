@@ -29,7 +29,7 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual((facts.st_mode & 0o777, facts.st_size), (0o600, 0))
         self.assertTrue(temp.path.name.startswith(f"spool-{os.getpid()}-"))
 
-    def test_what_is_written_is_there(self) -> None:
+    def test_written_bytes_can_be_read(self) -> None:
         """All bytes can be read in order from the same descriptor."""
         temp = self.temps.create("temp")
         self.addCleanup(temp.close)
@@ -57,7 +57,7 @@ class TempsTests(SynchronousTestCase):
         temp.close()
         self.assertTrue(target.exists())
 
-    def test_a_directory_that_cannot_be_used_is_told_with_its_setting(self) -> None:
+    def test_an_unusable_directory_is_reported_with_its_setting(self) -> None:
         """The message at the start names the setting and the remedy."""
         absent = Temps(self.directory / "absent")
         self.assertRegex(
@@ -66,7 +66,7 @@ class TempsTests(SynchronousTestCase):
             r" directory that the user \S+ may write to, or name another one by cache-temp-path\Z",
         )
 
-    def test_a_sweep_takes_only_what_nobody_holds(self) -> None:
+    def test_a_sweep_removes_only_unlocked_files(self) -> None:
         """A sweep removes files of dead processes; files in use and of other programs stay."""
         used = self.temps.create()
         self.addCleanup(used.close)
@@ -81,7 +81,7 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual(self.names(), sorted([used.path.name, stranger.name]))
         self.assertEqual(self.temps.sweep(), 0)
 
-    def test_a_sweep_beside_others_leaves_what_is_young(self) -> None:
+    def test_a_sweep_beside_others_leaves_new_files(self) -> None:
         """A new name stays, even without a lock, and even if its file is old."""
         old = self.directory / "old"
         old.write_bytes(b"")
@@ -94,7 +94,7 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual(2, self.temps.sweep(60.0))
         self.assertEqual(["old"], self.names())
 
-    def test_a_sweep_is_not_led_astray(self) -> None:
+    def test_a_sweep_ignores_links_and_pipes(self) -> None:
         """A link or a pipe with such a name neither blocks nor redirects a sweep."""
         precious = self.directory / "precious"
         precious.write_bytes(b"")

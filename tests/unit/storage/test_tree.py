@@ -55,7 +55,7 @@ class ProbeTests(SynchronousTestCase):
         error = self.assertRaises(Refused, tree.probe)
         self.assertIn(f"{self.root} cannot be made: Read-only", str(error))
 
-    def test_a_root_that_cannot_be_made_is_told_with_a_remedy(self) -> None:
+    def test_a_root_that_cannot_be_made_is_reported_with_a_remedy(self) -> None:
         """The message names the setting and the remedy."""
         error = self.assertRaises(Refused, Tree(Path("/proc/ncps")).probe)
         self.assertRegex(
@@ -74,7 +74,7 @@ class ProbeTests(SynchronousTestCase):
         self.assertIn("not writable", str(error))
         self.assertIn("may write to, or name another one by cache-storage-local", str(error))
 
-    def test_a_full_disk_is_told_from_a_useless_one(self) -> None:
+    def test_a_full_disk_is_distinguished_from_an_unusable_one(self) -> None:
         """A start on a full disk raises StorageFull: stored files can be served."""
         Tree(self.root).probe()
 

@@ -29,7 +29,7 @@ class BallotTests(SynchronousTestCase):
         """A majority is more than half, so two majorities share a server."""
         self.assertEqual([1, 2, 2, 3, 3, 4], [majority(servers) for servers in range(1, 7)])
 
-    def test_what_a_majority_says(self) -> None:
+    def test_the_answer_of_a_majority(self) -> None:
         """The answer of a majority counts as soon as it is known."""
         for servers, votes, expected in (
             (1, ["a"], "a"),

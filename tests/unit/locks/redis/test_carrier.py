@@ -28,7 +28,7 @@ class CarrierTests(SynchronousTestCase):
             channels = self.nodes[server].channels
             channels._heard(channels.notices.encode(), line.encode())
 
-    def test_a_line_is_told_once(self) -> None:
+    def test_a_line_is_passed_on_once(self) -> None:
         """A line is passed on once, without its number."""
         self.carry(3)
         for line in ("x.1 a b c", "x.2 d", "y.1 a b c"):

@@ -88,7 +88,7 @@ class GrantTests(SynchronousTestCase):
         self.assertTrue(grant.is_lost)
         self.give_back(grant)
 
-    def test_what_may_have_been_granted_is_taken_back(self) -> None:
+    def test_an_attempt_without_an_answer_is_undone(self) -> None:
         """An attempt without an answer is undone later; an unsent one needs no undoing."""
         self.client.answer = Unavailable("no answer", timed_out=True)
         self.failureResultOf(start(self.backend.take("a")), Unavailable)
@@ -99,14 +99,14 @@ class GrantTests(SynchronousTestCase):
         self.failureResultOf(start(self.backend.take("a")), NotSent)
         self.assertEqual(self.client.asked[2:], [TAKE, TAKE])
 
-    def test_a_release_that_fails_is_nobodys_concern(self) -> None:
+    def test_a_release_that_fails_raises_no_error(self) -> None:
         """If the release fails, the lease expires."""
         grant = self.take()
         self.client.answer = Unavailable("away")
         self.successResultOf(start(grant.give_back()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_somebody_has_it(self) -> None:
+    def test_another_process_has_the_lease(self) -> None:
         """An attempt that finds the key of another holder gets no lease."""
         self.client.answer = 0
         self.assertIsNone(self.successResultOf(start(self.backend.take("a"))))

@@ -62,7 +62,7 @@ class TakingTests(RedlockCase):
         self.assertEqual([[TAKE], [TAKE, RELEASE], [TAKE]], self.asked())
         self.assertEqual("", self.clients[1].words[1])
 
-    def test_nobody_has_a_majority(self) -> None:
+    def test_no_process_has_a_majority(self) -> None:
         """Processes with parts give back, and ask again after random times."""
         self.say(7, 0, "1" * 32)
         taking = start(self.backend.take("a"))
@@ -74,7 +74,7 @@ class TakingTests(RedlockCase):
         self.assertFalse(grant.is_lost)
         self.give_back(grant)
 
-    def test_nobody_has_a_majority_again_and_again(self) -> None:
+    def test_no_process_has_a_majority_after_many_attempts(self) -> None:
         """After some attempts the name counts as taken."""
         self.say(7, 0, "1" * 32)
         taking = start(self.backend.take("a"))
@@ -247,7 +247,7 @@ class FenceTests(RedlockCase):
         self.failureResultOf(start(self.backend.take("a")), Unavailable)
         self.assertEqual([[TAKE, RELEASE], [TAKE, RELEASE], [TAKE, RAISE]], self.asked())
 
-    def test_what_is_asked_for(self) -> None:
+    def test_the_requested_number(self) -> None:
         """The requested number is ahead of the fastest clock, and always grows."""
         wishes = []
         for clocks in ((None, None, None), (5.0, 3600.0, None), (5.0, 6.0, 7.0)):

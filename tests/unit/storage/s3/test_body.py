@@ -125,7 +125,7 @@ class ResumeTests(BodyCase):
 
         self.failureResultOf(start(read()), Corrupt)
 
-    def test_a_first_read_that_fails_twice_is_told_by_open(self) -> None:
+    def test_a_first_read_that_fails_twice_is_raised_by_open(self) -> None:
         """`open` raises the error, before the head of an answer, so the client gets a status."""
         self.cut(0, 0, failure=OSError("reset"))
         self.failureResultOf(start(self.nars().open(KEY)), Unavailable)

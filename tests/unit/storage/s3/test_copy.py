@@ -55,12 +55,12 @@ class CarryTests(BucketCase):
         self.assertNotIn("p/there", self.client.objects)
         self.assertEqual(self.client.begun, {})
 
-    def test_what_goes_in_between_is_absent(self) -> None:
+    def test_an_object_that_disappears_is_absent(self) -> None:
         """If the object disappears, the caller gets NotFound."""
         self.client.script["get_object"] += [self.client.on_get_object, error("NoSuchKey", 404)]
         self.assertRaises(NotFound, self.copy, 5)
 
-    def test_what_cannot_be_written_either(self) -> None:
+    def test_a_copy_that_cannot_be_written(self) -> None:
         """If the copy cannot be written, the error gives the reason."""
         self.client.script["put_object"].append(error("NotImplemented", 501))
         self.assertRaises(Refused, self.copy, 5)

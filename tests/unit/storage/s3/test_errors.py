@@ -34,7 +34,7 @@ class ErrorTests(SynchronousTestCase):
         found: Exception = self.assertRaises((NcpsError, OutOfRange), fail)
         return found
 
-    def test_what_the_server_says(self) -> None:
+    def test_errors_of_the_server(self) -> None:
         """The class gives the remedy for the caller, the text the reason."""
         for code, status, kind, word in (
             ("NoSuchKey", 404, NotFound, "not in the store"),

@@ -142,7 +142,7 @@ class RequestTests(BucketCase):
         self.failureResultOf(start(self.nars().publish(KEY, source)), Unavailable)
         self.assertTrue(source.path.exists())
 
-    def test_objects_say_what_they_are(self) -> None:
+    def test_properties_of_objects(self) -> None:
         """Objects have type, hash, storage class and encryption; the class only for NARs."""
         self.connect(FakeS3(), encryption="aws:kms", kms_key_id="arn")
         store = self.nars(options={"StorageClass": "STANDARD_IA"})
@@ -174,7 +174,7 @@ class RequestTests(BucketCase):
         self.client.script["upload_part_copy"].append(error("NoSuchKey", 404))
         self.assertFalse(self.successResultOf(start(store.quarantine(KEY))))
 
-    def test_what_is_set_aside_at_one_moment_is_kept_apart(self) -> None:
+    def test_objects_set_aside_at_the_same_time_get_different_keys(self) -> None:
         """Objects that are set aside in the same microsecond get different keys."""
         for data in (b"one", b"two"):
             self.client.put(WHERE, data)
@@ -261,7 +261,7 @@ class LineTests(BucketCase):
         for finished in (*uploads, read):
             self.assertEqual(self.successResultOf(finished).size, 10)
 
-    def test_who_leaves_makes_no_room_while_the_thread_is_busy(self) -> None:
+    def test_a_cancelled_caller_frees_no_slot_while_its_thread_is_busy(self) -> None:
         """A cancelled caller frees no slot while its thread is busy."""
         store = self.nars()
         for _ in range(4):
@@ -274,7 +274,7 @@ class LineTests(BucketCase):
         self.assertEqual(self.successResultOf(staying).size, 10)
         self.assertEqual(self.slots.free, 4)
 
-    def test_what_was_opened_for_nobody_is_closed(self) -> None:
+    def test_an_object_opened_for_a_cancelled_caller_is_closed(self) -> None:
         """An object that was opened for a cancelled caller is closed."""
         self.client.put(WHERE, b"x" * 1_000_000)
         store = self.nars()
@@ -284,7 +284,7 @@ class LineTests(BucketCase):
         self.held.release()
         self.assertEqual([stream.closed for stream in self.client.streams], [1])
 
-    def test_an_error_for_nobody_is_dropped(self) -> None:
+    def test_an_error_for_a_cancelled_caller_is_dropped(self) -> None:
         """An error for a cancelled caller is dropped."""
         self.client.script["get_object"].append(error("SlowDown", 503))
         leaving = start(self.nars().open(KEY))
@@ -381,7 +381,7 @@ class CreationTests(BucketCase):
         self.clock.advance(SETTLE_S)
         self.failureResultOf(creating, Unavailable)
 
-    def test_who_leaves_an_election_leaves_no_timer(self) -> None:
+    def test_a_cancelled_election_leaves_no_timer(self) -> None:
         """A cancelled election leaves no timer."""
         self.connect(FakeS3(honours=False))
         creating = start(self.config().create("cache.key", b"x"))
@@ -389,7 +389,7 @@ class CreationTests(BucketCase):
         self.failureResultOf(creating, CancelledError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_a_server_that_refuses_to_write_is_told_as_full(self) -> None:
+    def test_a_server_that_refuses_to_write_counts_as_full(self) -> None:
         """If the server refuses to write, the store counts as full."""
         self.client.script["put_object"].append(error("AccessDenied", 403))
         self.failureResultOf(start(self.config().create("cache.key", b"x")), StorageFull)

@@ -130,7 +130,7 @@ class ProbeTests(BucketCase):
         self.assertEqual(self.client.objects, {})
         self.assertEqual(seen["StorageClass"], "X")
 
-    def test_what_is_missing_is_named(self) -> None:
+    def test_missing_privileges_are_named(self) -> None:
         """The error names a missing privilege; a full bucket can still be read."""
         for method in ("put_object", "delete_object"):
             self.client.script[method].append(error("AccessDenied", 403))
@@ -140,7 +140,7 @@ class ProbeTests(BucketCase):
         self.client.script["list_objects_v2"].append(error("SlowDown", 503))
         self.refused(Unavailable)
 
-    def test_absence_must_be_told(self) -> None:
+    def test_absence_must_be_reported(self) -> None:
         """Without permission to list, AWS never reports absence, so the bucket is refused."""
         read = self.client.on_get_object
         self.client.script["get_object"].extend([read, error("AccessDenied", 403)])
