@@ -171,7 +171,7 @@ class CrashTests(Stage):
         self.assert_served(daemon, path)
         self.wait_until_stored(daemon, path)
 
-    def test_bytes_without_a_row_are_taken_over(self) -> None:
+    def test_bytes_without_a_row_are_adopted(self) -> None:
         """A NAR that was published when the row was not yet written is not fetched again."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
@@ -181,7 +181,7 @@ class CrashTests(Stage):
         self.put(daemon, path.url.removeprefix("nar/"), path.file)
         daemon.start()
         self.assert_served(daemon, path)
-        self.wait_for_log(daemon, "took over")
+        self.wait_for_log(daemon, "adopted stored NAR")
         self.assertEqual(0, origin.gets(path.nar_target))
 
     def test_wrong_bytes_without_a_row_are_set_aside(self) -> None:

@@ -159,7 +159,7 @@ class Adoption:
                 reason=str(error),
             )
         else:
-            self._log.info("took over stored NAR {key}", key=where.file_name)
+            self._log.info("adopted stored NAR {key}", key=where.file_name)
             self._symbols.verified(record, build_ids)
         return record
 
@@ -206,7 +206,7 @@ class Adoption:
         where = stat.key
         is_wrong = nar is not None and where == key and not isinstance(error, Unverifiable)
         self._log.error(
-            "NAR {key} in the store is not taken over{fate}: {reason}",
+            "NAR {key} in the store is not adopted{fate}: {reason}",
             key=where.file_name,
             fate=" but set aside" if is_wrong else "",
             reason=str(error),

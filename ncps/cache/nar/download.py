@@ -96,7 +96,7 @@ class Download:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the file is surely another one than the narinfo's."""
+        """Whether the file surely differs from the narinfo's."""
         return self.opener is not None and self.opener.is_other_file
 
     @property
@@ -118,7 +118,7 @@ class Download:
     async def opened(self, *, is_part: bool = False) -> None:
         """Wait for the head of an upstream's answer. Raises the error of a job that failed.
 
-        :param is_part: whether a client waits that may have a part of the file; see `refuse_part`.
+        :param is_part: whether the waiting client may have a part of the file; see `refuse_part`.
         """
         was_replaced = self.is_replaced
         await self.attempt.opened.wait()
@@ -138,12 +138,14 @@ class Download:
         return DownloadReader(self, spool, start, stop)
 
     def refuse_part(self, *, was_replaced: bool) -> None:
-        """Raise Unavailable if another file has taken the place of the one that a part is of.
+        """Raise Unavailable if another file has just replaced the file that the client began.
 
         Another process, or this one before a restart, may have sent the first part.
+
+        :param was_replaced: whether the file was another one already when the client began to wait.
         """
         if self.is_replaced and not was_replaced:
-            raise Unavailable(f"{self.key.file_name} comes in another file now than before")
+            raise Unavailable(f"{self.key.file_name} is another file now than before")
 
     def tasted(self) -> None:
         """Note that a client has received bytes."""
@@ -231,7 +233,7 @@ class DownloadReader(GrowingBody):
         """Read from the next spool in place of this one.
 
         Raises Resized if its size differs: a client that wants a part may have received the size.
-        Raises as `refuse_part` where a part is wanted.
+        For a part, raises also as `refuse_part`.
         """
         self._body.close()
         self._spool = spool = await self._download.attempt.opened.wait()

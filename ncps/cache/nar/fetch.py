@@ -104,7 +104,7 @@ class Fetch:
         except CancelledError:
             raise  # the owner of the download gives it up
         except (NotFound, Corrupt) as error:
-            download.has_failed = True  # a client that comes meanwhile may want another file
+            download.has_failed = True  # a client that comes now may need another file
             try:
                 await self._events.hopeless(error)
             finally:

@@ -2,9 +2,9 @@
 
 harmonia and nix-serve call a NAR `<hash part>-<NarHash>.nar`, Attic `<hash part>.nar`. A client
 that got such URLs from another program at our address, or from a program that passed them on,
-remembers them for 30 days.
-The hash part leads to the store path's NAR, and the signed NarHash vouches for its bytes. The
-compression follows only from the name, or from a narinfo with the same name.
+remembers them for 30 days. The hash part leads to the store path's NAR, and the signed NarHash
+vouches for its bytes. The compression follows only from the name, or from a narinfo with the same
+name.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     found wrong ------> set aside --> more than the bounds allow? --> the oldest are discarded
        |                    ^
        |                    +-- the store: right bytes are published under the same key
-       +--> deleted at once, where the bounds or the disk leave no room for it
+       +--> deleted immediately, if the bounds or the disk leave no room for it
 
 However often an upstream lies, the quarantine takes no more disk than the bounds say. A process
 that dies on the way leaves at worst a file in the quarantine, which the next look finds.

@@ -5,7 +5,7 @@ file, at the address in the lease, into spools of their own, and their clients r
 holder disappears, one of the others gets the lease and continues from the byte it has. A download
 that gets its lease immediately, and keeps it, needs no relay.
 
-    lease free? --yes--> ours; stored meanwhile? --no--> upstreams, from the byte we have
+    lease free? --yes--> ours; stored by now? ----no---> upstreams, from the byte we have
         | no                          +----------yes--> the store, from the byte we have
         v
     its holder can be reached? --yes--> its file, from the byte we have --(broken off)--> again
@@ -250,7 +250,7 @@ class _Follower:
 
     A holder may be as slow as its upstream. While it is slower than the pace, or silent, this
     object tries to take its lease. If that succeeds, TooSlow ends the body. A timer measures the
-    pace, because no bytes may arrive.
+    pace, because a silent holder sends no bytes at all.
 
     :param took: called with the number of bytes of each chunk.
     :param overtake: takes the lease if it is free; returns whether it was.

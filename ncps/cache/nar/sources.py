@@ -160,14 +160,14 @@ class Places:
             return self._named(candidate)
         if other is None:
             raise NotFound("does not have the same NAR")
-        return self._told(candidate, nar, other)
+        return self._listed(candidate, nar, other)
 
     def _named(self, candidate: Candidate) -> UpstreamSource:
-        """The source whose upstream has the file under its own name."""
+        """Return the source whose upstream has the file under its own name."""
         return UpstreamSource(candidate, self._key.url, self._key.file_name, self._clock)
 
-    def _told(self, candidate: Candidate, nar: NarRecord, other: NarRecord) -> UpstreamSource:
-        """The source that an upstream's narinfo names; `other` is the record made from that."""
+    def _listed(self, candidate: Candidate, nar: NarRecord, other: NarRecord) -> UpstreamSource:
+        """Return the source in an upstream's narinfo, from which the record `other` was made."""
         is_same, base_url = is_same_file(nar, other), candidate.upstream.base_url
         file = nar.file_hash or nar.upstream if is_same else other.file_hash or base_url
         return UpstreamSource(
@@ -197,7 +197,7 @@ class Places:
             return None
         if other is None:
             return None
-        known = self._told(denied.candidate, nar, other)
+        known = self._listed(denied.candidate, nar, other)
         if known.is_other_file:
             self._found[other.upstream] = known
             return known
@@ -322,12 +322,12 @@ class Sources:
         return opened, paced(body, self._clock, pace, partial(self._leave, opened))
 
     async def chose(self, source: Source) -> None:
-        """Take note of another file that takes the place of the narinfo's."""
+        """Note that another file takes the place of the narinfo's."""
         if isinstance(source, UpstreamSource) and source.record is not None:
             await self._replaced(source.record)
 
     async def _leave(self, slow: UpstreamSource, reason: str) -> bool:
-        """Return whether to leave a slow source: once a source, and if another has the file."""
+        """Return whether to leave a slow source: once, and only if another has the file."""
         if slow.name not in self._left:
             self._left.add(slow.name)
             async with aclosing(self._rivals(slow)) as rivals:

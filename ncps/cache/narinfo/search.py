@@ -169,7 +169,7 @@ async def turn(leases: Leases, clock: IReactorTime, name: str) -> AsyncIterator[
 
 
 class PathUnknown(Unavailable):
-    """Upstreams cannot be asked for the narinfo of a NAR, since no store path of it is known."""
+    """No upstream can be asked for the narinfo of a NAR, because none of its paths is known."""
 
 
 class Questions:
@@ -266,7 +266,7 @@ class Questions:
     async def same_nar(self, candidate: Candidate, nar: NarRecord) -> NarRecord | None:
         """Return an upstream's record of the same NAR in the same compression; None if it has none.
 
-        The file may be another. Raises as the upstream answers, PathUnknown without a path to ask.
+        The file may be another. Raises as `Upstream.narinfo`, PathUnknown if no path is known.
         """
         entries = await self._catalog.narinfos_of(nar.key)
         digests = {entry.digest for entry in entries} or self._memory.digests_of(nar.key)

@@ -73,7 +73,7 @@ class FileHashTests(FalseFactsCase):
         self.failureResultOf(self.open(key), Corrupt)
         self.assertEqual({}, self.store.objects)
 
-    def test_bytes_without_a_row_are_taken_over_all_the_same(self) -> None:
+    def test_bytes_without_a_row_are_adopted_nevertheless(self) -> None:
         """Bytes that a crash left are judged by their NAR, like arriving ones."""
         key = self.lie(file_hash=FALSE_HASH)
         self.store.put(key, self.sample.file)
