@@ -16,7 +16,10 @@ class Chunks:
         self._line = b""
 
     def take(self, data: bytes) -> int:
-        """Take what has arrived; return the bytes of the body in it. Raises ValueError."""
+        """Count received data; return the number of its bytes that belong to the body.
+
+        Raises ValueError if the data is not in chunks.
+        """
         count = 0
         while data and not self.is_whole:
             if self._left:
