@@ -20,9 +20,10 @@ from ncps.settings.table import by_flag
 
 DESCRIPTION: Final = "A pull-through binary cache for Nix."
 _REST: Final = "This command accepts all settings that `ncps serve --help` explains."
+_REST_OF_MOST: Final = "Most commands accept all settings that `ncps serve --help` explains."
 _FORMER: Final = (
-    "The Go program's fsck, migrate-narinfo, migrate-nar-to-chunks and migrate-chunks-to-nar say"
-    " what takes their place."
+    "The Go program's fsck, migrate-narinfo, migrate-nar-to-chunks and migrate-chunks-to-nar print"
+    " what replaces them."
 )
 
 
@@ -309,7 +310,7 @@ def build_parser(
         prog="ncps",
         usage="ncps [--SETTING VALUE ...] COMMAND [--SETTING VALUE ...]",
         description=DESCRIPTION,
-        epilog=f"`ncps help COMMAND` tells more. {_REST} {_FORMER}",
+        epilog=f"`ncps help COMMAND` explains a command. {_REST_OF_MOST} {_FORMER}",
         allow_abbrev=False,
         formatter_class=_Formatter,
     )

@@ -234,7 +234,7 @@ COMMANDS: Final = (
     ),
     Command(
         name="version",
-        help="Print the version, and those of Python and Twisted.",
+        help="Print the versions of ncps, Python and Twisted.",
         takes_settings=False,
         run="ncps.commandline.version:command",
     ),

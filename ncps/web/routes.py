@@ -34,7 +34,7 @@ UPLOAD: Final = b"/upload"
 
 ELSEWHERE: Final = (
     "uploads go below /upload: `nix copy --to http://HOST/upload`"
-    " (or set cache-upload-at-root at the cache)"
+    " (or set cache-upload-at-root in ncps)"
 )
 """The answer to a client that uploads to another path."""
 

@@ -28,7 +28,7 @@ class TokenTests(ClusterStage):
         narinfo = f"/{path.digest}.narinfo"
         self.assertEqual([401, 401], self.statuses(replicas, narinfo, "ncps_wrong"))
         token = self.token(replicas[0], "create", "--name", "ci")
-        for _ in range(4):  # from the ordinary road, and from answers that lie ready
+        for _ in range(4):  # in the usual way, and then ready answers
             self.assertEqual([200, 200], self.statuses(replicas, narinfo, token))
         self.token(replicas[1], "revoke", "ci")
         wait_until(

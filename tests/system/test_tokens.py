@@ -83,7 +83,7 @@ class ClosedReadsTests(TokenStage):
 
         reader = self.create(daemon, "reader")
         for value in (f"Bearer {reader}", basic(reader)):
-            for _ in range(4):  # from the ordinary road, and from answers that lie ready
+            for _ in range(4):  # in the usual way, and then ready answers
                 answer = self.get(daemon, narinfo, value)
                 self.assertEqual(200, answer.status, answer.body)
                 self.assertEqual("private, max-age=60", answer.headers["cache-control"])

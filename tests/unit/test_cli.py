@@ -26,7 +26,7 @@ from tests.unit.settings.around import surroundings
 
 
 class CommandCase(SynchronousTestCase):
-    """Runs command lines with commands that only note what they were given."""
+    """Runs command lines with commands that only record their arguments."""
 
     def setUp(self) -> None:
         self.ran: list[tuple[object, ...]] = []
@@ -64,7 +64,7 @@ class CommandCase(SynchronousTestCase):
 
 class DispatchTests(CommandCase):
     def test_each_command_gets_the_settings(self) -> None:
-        """Every command runs with the settings and ends with its exit code."""
+        """Every command runs with the settings and returns its exit code."""
         for arguments, expected in (
             (["serve"], ("serve", "box")),
             (["s"], ("serve", "box")),
@@ -80,7 +80,7 @@ class DispatchTests(CommandCase):
             self.assertEqual(self.ran, [expected])
 
     def test_settings_stand_before_and_after_the_command(self) -> None:
-        """Flags are understood wherever they stand, with = or as the next word."""
+        """Flags work before and after the command, with = or without."""
         for arguments in (
             ["--cache-hostname=a", "serve"],
             ["--cache-hostname", "a", "serve"],
@@ -95,14 +95,14 @@ class DispatchTests(CommandCase):
             self.assertEqual(self.ran[0][1], "a")
 
     def test_a_command_that_fails_says_why(self) -> None:
-        """A failure is one line on standard error, without traceback."""
+        """A failure is one line on standard error, without a traceback."""
         self.failure = Unavailable("no room")
         self.assertEqual(self.run_command("serve"), (1, "", "ncps: error: no room\n"))
         self.failure = KeyboardInterrupt()
         self.assertEqual(self.run_command("serve")[0], 130)
 
     def test_the_real_commands_exist(self) -> None:
-        """The names that are imported late are those of functions."""
+        """The names that are imported later are those of functions."""
         with mock.patch("ncps.commands.migrate_status", return_value=5):
             self.assertEqual(cli.COMMANDS.migrate_status(mock.Mock()), 5)
         with mock.patch("ncps.assembly.service.serve", return_value=6):
@@ -114,7 +114,7 @@ class DispatchTests(CommandCase):
                 self.assertEqual(getattr(cli.COMMANDS, name)(mock.Mock()), 7)
 
     def test_main_takes_the_arguments_of_the_process(self) -> None:
-        """`ncps --version` works as installed."""
+        """`ncps --version` works after an installation."""
         self.patch(__import__("sys"), "argv", ["ncps", "--version"])
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
@@ -124,7 +124,7 @@ class DispatchTests(CommandCase):
 
 class NewerLibraryTests(CommandCase):
     def test_commands_are_added_as_python_3_14_does(self) -> None:
-        """It checks the help of each command, by the parser of that command."""
+        """Python 3.14 checks the help of each command with its parser."""
         actions: Any = vars(argparse)["_SubParsersAction"]
         real = actions.add_parser
 
@@ -149,7 +149,7 @@ class MistakeTests(CommandCase):
         self.assertEqual(self.ran, [])
 
     def test_mistakes_are_told_in_a_line(self) -> None:
-        """A wrong command line is exit code 2 and one line."""
+        """A wrong command line gives exit code 2 and one line."""
         self.assert_refused(saying="which command?")
         self.assert_refused("serv", saying="unknown command 'serv': did you mean serve?")
         self.assert_refused("zzz", saying="unknown command 'zzz': serve, migrate, rebuild,")
@@ -194,7 +194,7 @@ class MistakeTests(CommandCase):
             self.assertNotIn("hunter2", err)
 
     def test_a_token_that_is_none_is_not_shown(self) -> None:
-        """One with a line too many, or with letters that no field of HTTP has."""
+        """It has a line too many, or characters that no header can have."""
         for token in ("hunter2\nhunter2", "hunter2\u2603"):
             file = Path(self.mktemp())
             file.write_text(token, "utf-8")
@@ -208,14 +208,14 @@ class MistakeTests(CommandCase):
                 self.assertNotIn("hunter2", err)
 
     def test_a_wrong_value_of_a_command_is_a_mistake_too(self) -> None:
-        """The commands themselves tell it, and no store is opened for it."""
+        """The commands themselves report it, before they open a store."""
         with contextlib.redirect_stderr(io.StringIO()) as err:
             code = cli.run(["keys", "rotate", "--overlap=x"], surroundings=surroundings())
         self.assertEqual(2, code)
         self.assertIn("ncps: error: --overlap: should be a duration", err.getvalue())
 
     def test_unknown_flags_get_a_suggestion(self) -> None:
-        """A mistyped or shortened flag is told the nearest one."""
+        """The error for a mistyped or shortened flag suggests the nearest one."""
         for word, flag in (
             ("--cache-hostnme=a", "--cache-hostname"),
             ("--cache-hostnam", "--cache-hostname"),
@@ -251,7 +251,7 @@ class HelpTests(CommandCase):
                 self.assertIn(f"default: {row.default_text}" if row.default_text else "", flat)
 
     def test_every_command_has_help(self) -> None:
-        """--help works everywhere and runs nothing."""
+        """--help works for each command and runs nothing."""
         for arguments in ([], ["migrate"], ["migrate", "up"], ["rebuild"], ["settings"]):
             code, out, err = self.run_command(*arguments, "--help")
             self.assertEqual((code, err), (0, ""))
@@ -261,13 +261,13 @@ class HelpTests(CommandCase):
         self.assertEqual(self.ran, [])
 
     def test_help_is_a_command(self) -> None:
-        """`ncps help WORDS` says what `ncps WORDS --help` says."""
+        """`ncps help WORDS` prints the same as `ncps WORDS --help`."""
         for words in ([], ["serve"], ["migrate", "up"], ["nar", "recompress"]):
             self.assertEqual(self.run_command("help", *words), self.run_command(*words, "--help"))
         self.assertEqual(2, self.run_command("help", "rebild")[0])
 
     def test_version(self) -> None:
-        """`ncps version` begins as `ncps --version`, and names what runs it."""
+        """`ncps version` begins like `ncps --version`, and names Python and Twisted."""
         code, out, _ = self.run_command("version")
         self.assertEqual(0, code)
         self.assertTrue(out.startswith(self.run_command("--version")[1]))
@@ -286,7 +286,7 @@ class HelpTests(CommandCase):
 
 class SettingsTests(CommandCase):
     def test_what_holds_is_printed_for_programs(self) -> None:
-        """`ncps settings --json` has each setting by its key, and no credentials."""
+        """`ncps settings --json` has each setting by its key, without credentials."""
         code, out, _ = self.run_command(
             "settings",
             "--json",
@@ -316,7 +316,7 @@ class SettingsTests(CommandCase):
         self.assertEqual(active, set(values))
 
     def test_what_holds_is_printed_with_its_origin(self) -> None:
-        """`ncps settings` shows values and where to change them, but no credentials."""
+        """`ncps settings` shows values and sources, without credentials."""
         for command in ("settings", "check-config"):
             code, out, err = self.run_command(
                 command,

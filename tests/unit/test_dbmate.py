@@ -18,7 +18,7 @@ URL = "sqlite:/var/lib/ncps/db/db.sqlite"
 
 
 class DbmateCase(SynchronousTestCase):
-    """Runs command lines with commands of ncps that only note which database they were given."""
+    """Runs command lines with commands of ncps that only record the database."""
 
     def setUp(self) -> None:
         self.ran: list[tuple[object, ...]] = []
@@ -77,7 +77,7 @@ def surroundings(environ: Mapping[str, str]) -> dict[str, str]:
 
 class CommandTests(DbmateCase):
     def test_the_database_is_the_one_that_dbmate_would_take(self) -> None:
-        """--url, then the variable of --env or DATABASE_URL; those of ncps only without them."""
+        """--url, then --env or DATABASE_URL, then the variables of ncps."""
         other = "sqlite:/other"
         for arguments, environ in (
             (["up"], {"DATABASE_URL": URL}),
@@ -95,7 +95,7 @@ class CommandTests(DbmateCase):
             self.assertEqual([("up", URL, False)], self.ran)
 
     def test_status(self) -> None:
-        """It is that of `ncps migrate status`; --exit-code tells scripts of pending migrations."""
+        """It runs `ncps migrate status`; --exit-code tells scripts of pending migrations."""
         self.pending = 1
         self.assertEqual(0, self.run_command("--url", URL, "status")[0])
         self.assertEqual(1, self.run_command("--url", URL, "status", "--exit-code")[0])
@@ -104,7 +104,7 @@ class CommandTests(DbmateCase):
         self.assertIn(("status", URL), self.ran)
 
     def test_it_waits_for_a_database(self) -> None:
-        """--wait and `wait` look once a second, and no longer than they were told to."""
+        """--wait and `wait` ask once a second, until the timeout."""
         self.away = 2
         self.assertEqual((0, "", ""), self.run_command("--url", URL, "--wait", "up"))
         self.assertEqual([1.0, 1.0], self.slept)
@@ -116,13 +116,13 @@ class CommandTests(DbmateCase):
         self.assertEqual([("look",)] * 4, self.ran)
 
     def test_a_look_at_a_database_that_hangs_counts(self) -> None:
-        """It may take as long as a connection may, and the wait is over all the same."""
+        """An attempt may take long, and counts for the timeout."""
         self.away, self.look_s = 100, 5.0
         self.assertEqual(1, self.run_command("--url", URL, "--wait-timeout=20s", "wait")[0])
         self.assertEqual(24.0 - 1.0, self.now)
 
     def test_help_and_version(self) -> None:
-        """Both are for people, and end well."""
+        """Both succeed."""
         code, out, _ = self.run_command("--help")
         self.assertEqual(0, code)
         self.assertIn("ncps migrate up", out)
@@ -133,7 +133,7 @@ class CommandTests(DbmateCase):
 
 class MistakeTests(DbmateCase):
     def test_mistakes_are_told(self) -> None:
-        """Each is one line that names it, with exit code 2, and no secret is in it."""
+        """Each mistake is one line that names it, with exit code 2, without a secret."""
         bad = "oracle://ncps:secret@db/ncps"
         for arguments, environ, words in (
             ([], {"DATABASE_URL": URL}, ["up, migrate, status or wait"]),

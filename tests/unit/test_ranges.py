@@ -11,14 +11,14 @@ TAG = b'"abc"'
 
 
 def requested(header: bytes | None, size: int) -> ByteRange | None:
-    """The bytes of an object that a Range header asks for; None: all of it."""
+    """Return the bytes of an object that a Range header asks for; None for all."""
     spec = ranges.parse(header)
     return None if spec is None else spec.resolve(size)
 
 
 class RangeTests(SynchronousTestCase):
     def test_the_three_shapes_are_resolved(self) -> None:
-        """From a first to a last byte, from a byte on, the last n; beyond the end is cut off."""
+        """First to last byte, from a byte on, the last n; all cut at the end."""
         for header, start, stop in (
             (b"bytes=0-0", 0, 1),
             (b"bytes=5-9", 5, 10),
@@ -35,7 +35,7 @@ class RangeTests(SynchronousTestCase):
             self.assertEqual(wanted.length, stop - start)
 
     def test_what_need_not_be_obeyed_is_ignored(self) -> None:
-        """Several ranges, other units and bad syntax get the whole object."""
+        """Several ranges, other units and bad syntax give the whole object."""
         for header in (
             None,
             b"",
@@ -59,7 +59,7 @@ class RangeTests(SynchronousTestCase):
             self.assertIsNone(requested(header, 10), header)
 
     def test_a_range_outside_of_the_object_is_unsatisfiable(self) -> None:
-        """The error knows the Content-Range that the 416 needs."""
+        """The error has the Content-Range of the 416."""
         for header, size in (
             (b"bytes=10-", 10),
             (b"bytes=10-20", 10),
@@ -73,7 +73,7 @@ class RangeTests(SynchronousTestCase):
             self.assertEqual(caught.exception.content_range, b"bytes */%d" % size)
 
     def test_a_range_is_read_without_the_size(self) -> None:
-        """Only of the last bytes is it unknown where they begin."""
+        """The start of the last n bytes depends on the size."""
         for header, spec in (
             (b"bytes=5-", RangeSpec(5, None)),
             (b"bytes=5-9", RangeSpec(5, 9)),
@@ -82,13 +82,13 @@ class RangeTests(SynchronousTestCase):
             self.assertEqual(ranges.parse(header), spec)
 
     def test_content_range_counts_to_the_last_byte(self) -> None:
-        """The last position is inclusive, the size may be unknown."""
+        """The last position is inclusive, and the size may be unknown."""
         self.assertEqual(ranges.content_range(ByteRange(5, 10), 20), b"bytes 5-9/20")
         self.assertEqual(ranges.content_range(ByteRange(0, 1), None), b"bytes 0-0/*")
 
     @given(st.binary(max_size=40), st.integers(0, 100))
     def test_any_header_gives_bytes_of_the_object_or_none(self, tail: bytes, size: int) -> None:
-        """No header makes us promise bytes outside of the object."""
+        """No header gives bytes outside the object."""
         for header in (tail, b"bytes=" + tail):
             try:
                 wanted = requested(header, size)
@@ -99,7 +99,7 @@ class RangeTests(SynchronousTestCase):
 
     @given(st.integers(0, 20), st.none() | st.integers(0, 20), st.integers(1, 20))
     def test_ranges_pick_what_slices_pick(self, first: int, last: int | None, size: int) -> None:
-        """Resolving agrees with cutting a string."""
+        """The result is the same as that of slicing."""
         whole = bytes(range(size))
         header = b"bytes=%d-%b" % (first, b"" if last is None else b"%d" % last)
         expected = whole[first : None if last is None else last + 1]
@@ -117,7 +117,7 @@ class RangeTests(SynchronousTestCase):
 
 class EntityTagTests(SynchronousTestCase):
     def test_if_range_matches_only_the_same_strong_tag(self) -> None:
-        """Without the header the range counts; weak tags, others and dates send the whole."""
+        """Without the header the range counts; other tags and dates give all."""
         for header, matches in (
             (None, True),
             (TAG, True),
@@ -132,7 +132,7 @@ class EntityTagTests(SynchronousTestCase):
             self.assertIs(ranges.if_range_matches(header, TAG), matches, header)
 
     def test_if_none_match_finds_the_tag_in_lists(self) -> None:
-        """Strong or weak, alone or among others, or a star."""
+        """It may be strong or weak, alone or among others, or a star."""
         for header, matches in (
             (None, False),
             (b"", False),

@@ -19,7 +19,7 @@ from tests.unit.settings.around import surroundings
 
 
 class TapCase(SynchronousTestCase):
-    """Parses options in surroundings of its own."""
+    """Parses options in its own surroundings."""
 
     def setUp(self) -> None:
         self.patch(Surroundings, "of_process", lambda: surroundings({"LOG_LEVEL": "warn"}))
@@ -33,7 +33,7 @@ class TapCase(SynchronousTestCase):
 
 class OptionsTests(TapCase):
     def test_settings_are_options(self) -> None:
-        """`twistd ncps` takes the same flags as `ncps serve`, and the environment too."""
+        """`twistd ncps` accepts the same flags and variables as `ncps serve`."""
         settings = self.parse(
             "--cache-hostname=a",
             "--cache-upstream-url",
@@ -48,7 +48,7 @@ class OptionsTests(TapCase):
         self.assertEqual(settings.log.level, "warn")
 
     def test_mistakes_are_usage_errors(self) -> None:
-        """twistd prints what is wrong instead of a traceback."""
+        """twistd prints the mistake instead of a traceback."""
         for words, reason in (
             (["--cache-hostname=http://a", "--log-level=x"], "(?s)bare host name.*flag|log-level"),
             (["--cache-hostnme=a"], "did you mean --cache-hostname"),
@@ -60,7 +60,7 @@ class OptionsTests(TapCase):
                 self.parse(*words)
 
     def test_a_mistake_is_not_lost_below_the_settings(self) -> None:
-        """The text that twistd prints before a mistake only names the help."""
+        """The usage before a mistake is one line that names the help."""
         for word in ("--cache-hostnme=a", "--log-level=x", "--workers=2"):
             options = tap.Options()
             self.assertRaises(usage.UsageError, options.parseOptions, [word])
@@ -68,7 +68,7 @@ class OptionsTests(TapCase):
             self.assertLess(len(str(options)), 100)
 
     def test_version_and_help_are_ours(self) -> None:
-        """`twistd ncps --version` tells the version of ncps, --help its options."""
+        """`twistd ncps --version` prints the version of ncps, --help its options."""
         with contextlib.redirect_stdout(io.StringIO()) as out:
             self.assertRaises(SystemExit, self.parse, "--version")
         self.assertEqual(out.getvalue(), f"ncps {ncps.__version__}\n")
@@ -99,7 +99,7 @@ class ObserverTests(TapCase):
         self.assertRegex(stream.getvalue(), r"^> .* WARN  handled\n$")
 
     def test_options_of_twistd_decide(self) -> None:
-        """The logging options of twistd, and of twist, win."""
+        """Logging options of twistd, and of twist, override the settings."""
         for option, value in (("logger", "a.b"), ("logfile", "/a"), ("syslog", True)):
             parent = ServerOptions()
             parent["nodaemon"] = True
@@ -117,7 +117,7 @@ class ObserverTests(TapCase):
 
 class WorkersTests(TapCase):
     def test_several_workers_are_not_for_twistd(self) -> None:
-        """The error says what is."""
+        """The error names the right command."""
         error = self.assertRaises(usage.UsageError, self.parse, "--workers=2")
         self.assertIn("ncps serve", str(error))
         self.parse("--workers=1")
@@ -125,7 +125,7 @@ class WorkersTests(TapCase):
 
 class MakeServiceTests(TapCase):
     def test_the_service_gets_the_settings(self) -> None:
-        """The service is made of what the options said, parsed or not."""
+        """The service is made from the options, parsed or not."""
         with mock.patch("ncps.assembly.service.NcpsService") as service:
             options = self.parse("--cache-hostname=a")
             self.assertIs(tap.makeService(options), service.return_value)

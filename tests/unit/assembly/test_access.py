@@ -1,4 +1,4 @@
-"""Access, as the settings name it."""
+"""Access, as the settings define it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.unit.settings.around import load_with
 
 class RulesTests(SynchronousTestCase):
     def test_reads(self) -> None:
-        """Open by default; a setting closes them, and so does the token of the Go program."""
+        """Reads are open by default; a setting, or the Go program's token, closes them."""
         self.assertEqual(AccessRules(), rules_of(load_with()))
         closed = AccessRules(reads_are_open=False)
         self.assertEqual(closed, rules_of(load_with({"auth-reads": "token"})))
@@ -64,13 +64,13 @@ class AccessControlTests(SynchronousTestCase):
         return access_control(self.base(**flags), Tasks(self.clock))
 
     def begun(self, control: AccessControl) -> list[str]:
-        """Begin; return the warnings of the log."""
+        """Begin, and return the warnings of the log."""
         with capturedLogs() as events:
             self.successResultOf(start(control.begin()))
         return [str(event["told"]) for event in events if "told" in event]
 
     def test_nothing_is_open_but_reads(self) -> None:
-        """By default there is nothing to warn of."""
+        """By default there is no warning."""
         control = self.control()
         self.assertEqual([], self.begun(control))
         self.assertEqual([], control.warnings())
@@ -79,7 +79,7 @@ class AccessControlTests(SynchronousTestCase):
         )
 
     def test_open_verbs_are_warned_of_until_there_is_a_token(self) -> None:
-        """The warning says how to close them, and goes when they are closed."""
+        """The warning says how to close them, and then goes away."""
         control = self.control(cache_allow_put_verb="true", cache_allow_delete_verb="true")
         warnings = self.begun(control)
         self.assertEqual(warnings, control.warnings())
@@ -93,13 +93,13 @@ class AccessControlTests(SynchronousTestCase):
         self.assertEqual("token", control.told()["writes"])
 
     def test_token_of_the_settings_closes_writes(self) -> None:
-        """It counts as a token: uploads without any were open to everybody before."""
+        """It counts as a token; without any, uploads are open to everybody."""
         control = self.control(cache_allow_put_verb="true", cache_get_token="hush")
         self.assertEqual([], self.begun(control))
         self.assertEqual({"reads": "token", "writes": "token", "deletes": "token"}, control.told())
 
     def test_a_reload_closes_reads_at_once(self) -> None:
-        """Answers that lie ready do not wait for the connections to an issuer to be closed."""
+        """Ready answers do not wait until connections to an issuer are closed."""
         self.clock.nameResolver = None  # type: ignore[attr-defined] # no name is looked up
         base = self.base(
             auth_oidc_issuer="https://issuer.example.org",
@@ -118,7 +118,7 @@ class AccessControlTests(SynchronousTestCase):
         self.assertEqual((), control.vouched.sources)
 
     def test_database_that_is_away_at_the_start(self) -> None:
-        """Nothing is open that might be closed, and the page about readiness says why."""
+        """All that may be closed counts as closed; `/readyz` says why."""
         self.rows.failing = Unavailable("away")
         control = self.control(cache_allow_put_verb="true")
         (warning,) = self.begun(control)

@@ -1,4 +1,4 @@
-"""How a bucket is reached, as the settings say."""
+"""The access to a bucket, as the settings define it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.settings.around import load_with
 
 class ProxyTests(SynchronousTestCase):
     def test_endpoint_on_this_machine(self) -> None:
-        """It is never asked through a proxy; any other is as AWS's own tools would."""
+        """It never has a proxy; others have the one that AWS's own tools would use."""
         for endpoint, proxies in (
             ("http://127.0.0.1:9000", {}),
             ("http://localhost:9000", {}),

@@ -39,7 +39,7 @@ UPLOADS = {
 
 class RoutesTests(SynchronousTestCase):
     def labels(self, given: Mapping[str, str]) -> tuple[set[str], set[str]]:
-        """The labels of the routes that take uploads: at the root, and below `/upload`."""
+        """Return the labels of the routes that accept uploads: at the root, and below `/upload`."""
         clock = Clock()
         parts: Any = SimpleNamespace(tokens=MemoryTokens(), workers=InlineThreads())
         base = Foundation(
@@ -63,7 +63,7 @@ class RoutesTests(SynchronousTestCase):
         )
 
     def test_uploads_at_the_root_need_a_setting(self) -> None:
-        """Those of every kind; below `/upload` they need none."""
+        """This is for all kinds; below `/upload` they need no setting."""
         self.assertEqual((set(), UPLOADS), self.labels({}))
         self.assertEqual((set(), UPLOADS), self.labels({"cache-allow-put-verb": "true"}))
         at_root = {"cache-upload-at-root": "true"}

@@ -30,7 +30,7 @@ class GreetingTests(SynchronousTestCase):
         return greeting(settings, "box:key=", entrances)
 
     def test_what_a_newcomer_needs(self) -> None:
-        """Where data lie, where they come from, how much it may be, and two lines for Nix."""
+        """The places of data, the upstreams, the largest size, and two lines for Nix."""
         text = self.text(LOCAL)
         for part in (
             "/state/storage\n",
@@ -42,7 +42,7 @@ class GreetingTests(SynchronousTestCase):
             self.assertIn(part, text)
 
     def test_other_settings(self) -> None:
-        """A limit, a bucket and a database server are told, and no password."""
+        """A limit, a bucket and a database server are shown, without a password."""
         text = self.text(
             LOCAL,
             cache_max_size="200G",
@@ -60,7 +60,7 @@ class GreetingTests(SynchronousTestCase):
         self.assertIn("without a limit", no_limit)
 
     def test_addresses(self) -> None:
-        """One that a client can use: the machine's name for all interfaces."""
+        """The address is usable for clients: with the machine's name for all interfaces."""
         name = socket.gethostname()
         for addresses, expected in (
             ([IPv4Address("TCP", "0.0.0.0", 80)], f"http://{name}:80"),
@@ -72,7 +72,7 @@ class GreetingTests(SynchronousTestCase):
             self.assertIn(f"substituters = {expected}\n", self.text(*addresses))
 
     def test_an_address_with_tls(self) -> None:
-        """Nix is told to use it, also by the machine's name."""
+        """The address for Nix has https, also with the machine's name."""
         self.is_encrypted = True
         for address, expected in (
             (LOCAL, "https://127.0.0.1:8501"),

@@ -1,4 +1,4 @@
-"""Limits reach the layers that apply them, and have the names of their settings."""
+"""Limits reach the parts that apply them, under the names of their settings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LimitsTests(SynchronousTestCase):
         self.metrics = Metrics()
 
     def base(self, reactor: Any, settings: Settings) -> Foundation:
-        """A foundation whose threads run at once, and whose disk is full."""
+        """Return a foundation whose threads run immediately, and whose disk is full."""
         stores = SimpleNamespace(room=SimpleNamespace(spare=lambda: 0))
         parts: Any = SimpleNamespace(workers=InlineThreads(), stores=stores, tokens=MemoryTokens())
         return Foundation(
@@ -57,7 +57,7 @@ class LimitsTests(SynchronousTestCase):
         return self.metrics.registry.get_sample_value("ncps_limit_reached_total", {"limit": limit})
 
     def test_each_limit_is_called_by_its_setting(self) -> None:
-        """An operator who sees a limit reached knows which setting to turn."""
+        """The metric names the setting that an operator can change."""
         packages = ("aio", "auth", "web", "upstream", "cache.nar", "cache.write", "cache.extras")
         reported = {
             node.value
@@ -72,7 +72,7 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual({self.reached(limit) for limit in LIMITS}, {0})
 
     def test_limits_of_clients_are_those_of_the_settings(self) -> None:
-        """Every number that is set arrives at the web layer; defaults agree."""
+        """Every number reaches the web layer; defaults agree."""
         settings = load_with(
             {
                 "server-min-send-rate": "2K",
@@ -103,7 +103,7 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual(load_with().server, ServerSettings())
 
     def test_bounds_of_upstreams_are_those_of_the_settings(self) -> None:
-        """Every number that is set arrives at the clients of upstreams; defaults agree."""
+        """Every number reaches the clients of upstreams; defaults agree."""
         usual, plain = load_with().cache, UpstreamsSettings()
         self.assertEqual(evolve(usual.upstream, upstreams=(), public_keys=()), plain)
         self.assertEqual(usual.narinfo_max_size_bytes, MAX_SIZE)
@@ -140,7 +140,7 @@ class LimitsTests(SynchronousTestCase):
         return Upstreaming(self.base(wire, settings), Tasks(wire), HostNames(wire, settings))
 
     def test_pace_of_upstreams_is_that_of_the_settings(self) -> None:
-        """Rate and window arrive where bodies are measured."""
+        """Rate and window reach the code that measures bodies."""
         settings = load_with(
             {
                 "cache-upstream-min-receive-rate": "7K",
@@ -151,12 +151,12 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual((made.min_receive_rate_bytes, made.min_receive_window_s), (7168, 60.0))
 
     def test_narinfos_are_never_larger_than_the_parser_reads(self) -> None:
-        """A setting beyond what can be read is an error at the start."""
+        """A larger setting is an error at the start."""
         (problem,) = problems_of({"cache-narinfo-max-size": f"{MAX_SIZE + 1}B"})
         self.assertIn("should be between 4K and 4M", problem)
 
     def test_admission_is_counted_and_shown(self) -> None:
-        """A download turned away is counted; what is in flight can be seen."""
+        """A refused download is counted; the bytes in flight are a gauge."""
         settings = load_with({"cache-download-max-count": "1"})
         made = admission(self.base(Clock(), settings))
         ticket = made.begin()

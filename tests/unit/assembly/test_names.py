@@ -1,4 +1,4 @@
-"""The resolvers, and the names that each looks up."""
+"""The resolvers, and the names that each one looks up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NamesTests(SynchronousTestCase):
         self.names = HostNames(self.wire, self.settings)
 
     def test_reactor(self) -> None:
-        """It gets a resolver of ours, and its own one back."""
+        """It gets our resolver, and its former one at the end."""
         before = self.wire.nameResolver
         self.names.start()
         self.assertIsInstance(self.wire.nameResolver, Resolver)
@@ -28,7 +28,7 @@ class NamesTests(SynchronousTestCase):
         self.assertIs(before, self.wire.nameResolver)
 
     def test_each_upstream_has_its_own(self) -> None:
-        """And threads enough for all names that the operator wrote."""
+        """There are threads for all names in the settings."""
         self.names.start()
         first, second = map(self.names.of_upstream, self.settings.cache.upstream.upstreams)
         self.assertIsNot(first, second)
@@ -38,7 +38,7 @@ class NamesTests(SynchronousTestCase):
         self.successResultOf(self.stop())
 
     def test_end_without_a_beginning(self) -> None:
-        """A start that failed early ends like any."""
+        """A start that failed early can be stopped."""
         self.successResultOf(self.stop())
 
     def stop(self) -> Deferred[None]:

@@ -1,4 +1,4 @@
-"""The facts that a daemon tells of itself, and the entries that it takes for its former lives."""
+"""The facts of a daemon on the roll, and the entries of its former processes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FactsCase(SynchronousTestCase):
 
 class OwnFactsTests(FactsCase):
     def test_a_bucket_and_redis(self) -> None:
-        """Everything that replicas must have in common is told, and no secret."""
+        """Everything that replicas must have in common is a fact, without secrets."""
         flags = [
             *(DATABASE, *BUCKET, "--cache-storage-s3-prefix=p/q"),
             "--cache-redis-addrs=redis",
@@ -65,7 +65,7 @@ class OwnFactsTests(FactsCase):
             self.assertNotIn(secret, repr(told))
 
     def test_a_fingerprint(self) -> None:
-        """The same for the same secret, another for another, 32 bits; none of what is made up."""
+        """It depends on the secret and has 32 bits; a generated secret has none."""
         one, again, two = (
             self.facts(DATABASE, f"--cluster-secret={secret}").secret
             for secret in (SECRET, SECRET, SECRET + "!")
@@ -77,7 +77,7 @@ class OwnFactsTests(FactsCase):
         self.assertEqual("", own_facts(made_up, Alone(None)).secret)
 
     def test_trusted_keys(self) -> None:
-        """Their order and repetition say nothing."""
+        """Their order and repetition do not matter."""
         one, two = "a:" + "A" * 43 + "=", "b:" + "B" * 42 + "A="
         told = {
             self.facts(*(f"--cache-upstream-public-key={key}" for key in keys)).trusted
@@ -87,7 +87,7 @@ class OwnFactsTests(FactsCase):
         self.assertNotEqual(told, {self.facts(f"--cache-upstream-public-key={one}").trusted})
 
     def test_a_directory(self) -> None:
-        """It is told with the device and the inode."""
+        """Its facts have the device and the inode."""
         told = self.facts(f"--cache-storage-local={self.root}")
         facts = self.root.stat()
         self.assertEqual(
@@ -96,7 +96,7 @@ class OwnFactsTests(FactsCase):
         )
 
     def test_names_that_somebody_gave(self) -> None:
-        """The machine's name is nobody's wish."""
+        """The machine's name does not count as a given name."""
         self.assertFalse(key_wish(self.settings()).is_named)
         named = key_wish(self.settings("--cache-hostname=cache.lan", "--accept-new-key"))
         self.assertEqual(("cache.lan", True), (named.hostname, named.is_named))
@@ -117,7 +117,7 @@ class FormerLivesTests(FactsCase):
         return former_lives(settings, own)(other)
 
     def test_on_a_server(self) -> None:
-        """Host, address, and a process that is gone or has our number."""
+        """The same host and URL, and a process that has ended or has our process id."""
         flags = (DATABASE, *BUCKET)
         self.assertTrue(self.is_former(flags, pid=self.gone))
         self.assertTrue(self.is_former(flags))
@@ -126,7 +126,7 @@ class FormerLivesTests(FactsCase):
         self.assertFalse(self.is_former(flags, pid=self.gone, url="http://x"))
 
     def test_locks_that_we_hold(self) -> None:
-        """Nobody else has this SQLite file, or this directory on this host."""
+        """No other daemon has this SQLite file, or this directory on this host."""
         self.assertTrue(self.is_former((), host="other", pid=os.getppid()))
         flags = (DATABASE, f"--cache-storage-local={self.root}")
         self.assertTrue(self.is_former(flags, pid=os.getppid(), url="http://x"))
@@ -134,7 +134,7 @@ class FormerLivesTests(FactsCase):
         self.assertFalse(self.is_former(flags, pid=os.getppid(), host="other"))
 
     def test_oneself(self) -> None:
-        """The workers of a daemon share an entry, which is nobody's former one."""
+        """The workers of a daemon share an entry, which is not a former one."""
         settings = self.settings()
         own = own_facts(settings, Alone(None))
         self.assertFalse(former_lives(settings, own)(own))

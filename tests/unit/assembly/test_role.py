@@ -1,4 +1,4 @@
-"""Where a process stands, and what it says of it."""
+"""The role of a process, and its addresses in the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncps.assembly.role import address_of
 
 @implementer(IListeningPort)
 class Port:
-    """Listens somewhere."""
+    """A listening port."""
 
     def __init__(self, where: IAddress) -> None:
         self._where = where
@@ -27,7 +27,7 @@ class Port:
 
 class AddressTests(SynchronousTestCase):
     def test_addresses_can_be_pasted(self) -> None:
-        """Into a browser, or into the settings."""
+        """A browser, or the settings, accept them."""
         for where, text in (
             (IPv4Address("TCP", "127.0.0.1", 80), "http://127.0.0.1:80"),
             (IPv6Address("TCP", "::1", 80), "http://[::1]:80"),

@@ -1,4 +1,4 @@
-"""The keys of a process that runs, read again."""
+"""The signing keys of a running process, read again."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ReloadTests(RotationCase):
         return NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
 
     def test_the_new_key_signs_at_once(self) -> None:
-        """Narinfos in memory are signed anew, and the announced key is the new one."""
+        """Narinfos in memory are signed again, and the announced key is the new one."""
         self.assertFalse(self.has_signed(self.rotated_key()))
         key = self.successResultOf(self.reloading())
         self.assertEqual(key, str(parse_key(self.config.values["cache.key"]).public))
@@ -74,14 +74,14 @@ class ReloadTests(RotationCase):
         return verify_any([key], told.fingerprint(), told.signatures) is not None
 
     def test_a_key_that_cannot_be_used(self) -> None:
-        """All stays as it was."""
+        """Nothing changes."""
         self.failure = Refused("no")
         self.failureResultOf(self.reloading(), Refused)
         self.assertEqual(str(OWN_KEY.public), self.page.public_key)
         self.assertTrue(self.has_signed(OWN_KEY.public))
 
     def test_without_signing(self) -> None:
-        """A process that does not sign begins no signing."""
+        """A process that does not sign does not begin to sign."""
         self.vetting = evolve(self.vetting, own=None)
         self.rotated_key()
         self.successResultOf(self.reloading())

@@ -1,4 +1,4 @@
-"""The messages to systemd, and how often they go."""
+"""The messages to systemd, and their intervals."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ncps.assembly.systemd import LEAST_S, Pulse, Watchdog, reloading, status, s
 
 class LinesTests(SynchronousTestCase):
     def test_a_status_is_one_line(self) -> None:
-        """No text of an upstream can begin a line of its own, which could say READY=1."""
+        """No text of an upstream can begin a new line, such as READY=1."""
         self.assertEqual("STATUS=away: x READY=1", status("away: x\nREADY=1\n"))
 
     def test_times_are_microseconds(self) -> None:
-        """Of the monotonic clock for a reload, and from now on for an end."""
+        """Of the monotonic clock for a reload, and from now on for a stop."""
         first, then = (int(reloading()[1].removeprefix("MONOTONIC_USEC=")) for _ in range(2))
         self.assertLessEqual(first, then)
         self.assertEqual(("STOPPING=1", "EXTEND_TIMEOUT_USEC=50500000"), stopping(50.5))
@@ -24,7 +24,7 @@ class LinesTests(SynchronousTestCase):
 
 class WatchdogTests(SynchronousTestCase):
     def test_the_environment_describes_it(self) -> None:
-        """A variable for another process, or one that is no number, is none of ours."""
+        """A variable for another process, or without a number, is ignored."""
         for environ, asked_s in (
             ({}, 0.0),
             ({"WATCHDOG_USEC": "30000000"}, 30.0),
@@ -37,7 +37,7 @@ class WatchdogTests(SynchronousTestCase):
             self.assertEqual(asked_s, Watchdog.of(environ, 7).asked_s, environ)
 
     def test_a_time_that_is_too_short_is_raised(self) -> None:
-        """A busy machine must not end a healthy process; pulses come as often as was asked."""
+        """A healthy process on a busy machine must not end; pulses keep their time."""
         self.addCleanup(faulthandler.disable)
         watchdog = Watchdog(1.0)
         self.assertEqual((f"WATCHDOG_USEC={round(LEAST_S * 1e6)}",), watchdog.prepare())
@@ -50,7 +50,7 @@ class WatchdogTests(SynchronousTestCase):
 
 class PulseTests(SynchronousTestCase):
     def test_the_reactor_gives_it(self) -> None:
-        """At once and then at its interval, until it is stopped."""
+        """Immediately, and then at each interval, until it is stopped."""
         clock, beats = Clock(), []
         pulse = Pulse(clock, 10.0, lambda: beats.append(clock.seconds()))
         pulse.start()

@@ -1,4 +1,4 @@
-"""Upkeep: what dead processes left, and the time zone that a schedule goes by."""
+"""Upkeep: unfinished files of dead processes, and the time zone of a schedule."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ZONES = Path("/usr/share/zoneinfo")
 
 class LeftoverTests(SynchronousTestCase):
     def test_leftovers_are_swept_in_a_thread_of_the_store(self) -> None:
-        """Only what has lain there for a while, since others are at work."""
+        """Only old files are removed, since other processes run."""
         ages: list[float] = []
 
         async def run(function: Callable[[float], int], age_s: float) -> int:
@@ -43,13 +43,13 @@ class LeftoverTests(SynchronousTestCase):
 
 class ZoneTests(SynchronousTestCase):
     def offset(self, zone: tzinfo, month: int = 7) -> float:
-        """Hours before UTC in the middle of a month."""
+        """Return the hours before UTC in the middle of a month."""
         offset = datetime(2026, month, 15, tzinfo=zone).utcoffset()
         assert offset is not None
         return offset.total_seconds() / 3600
 
     def test_the_machine_says_it(self) -> None:
-        """TZ beats /etc/localtime, which knows of summer time; without both it is UTC."""
+        """TZ overrides /etc/localtime, which has summer time; without both it is UTC."""
         self.assertIs(local_zone({}, NOWHERE), UTC)
         self.assertIs(local_zone({"TZ": ""}, NOWHERE), UTC)
         self.assertEqual(self.offset(local_zone({"TZ": "Asia/Tokyo"}, NOWHERE)), 9)
@@ -62,7 +62,7 @@ class ZoneTests(SynchronousTestCase):
         self.assertEqual((self.offset(berlin), self.offset(berlin, 1)), (2, 1))
 
     def test_a_machine_that_does_not_know_is_told(self) -> None:
-        """The error says where the nonsense stands and which setting helps."""
+        """The error names the wrong value and the setting that helps."""
         broken = Path(self.mktemp())
         broken.write_bytes(b"nonsense")
         for environ, localtime, word in (

@@ -1,4 +1,4 @@
-"""`ncps pin` and `ncps rm`: the words they understand, and the requests that they make."""
+"""`ncps pin` and `ncps rm`: their arguments, and the requests that they make."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CommandTests(SynchronousTestCase):
         return work(options, load_with({}))
 
     def test_pins_are_added(self) -> None:
-        """Each path once, with label, end and the wish to fetch; missing paths are named."""
+        """Each path once, with label, end and the wish to fetch; missing paths are printed."""
         self.answers = [SIGHT, SIGHT]
         words = ("--label", "a b", "--expires", "90d", "--fetch")
         path = f"/nix/store/{DIGEST}-x"
@@ -58,7 +58,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("1 more are missing", self.err.getvalue())
 
     def test_pins_are_removed_and_listed(self) -> None:
-        """As JSON if that is asked for."""
+        """The list is JSON on request."""
         url = f"http://cache.example/{DIGEST}.narinfo"
         self.assertEqual(self.run_words("pin", "rm", url), 0)
         told = SIGHT | {"label": "x", "expires": None, "size": 5}
@@ -76,7 +76,7 @@ class CommandTests(SynchronousTestCase):
         )
 
     def test_paths_are_removed(self) -> None:
-        """All wishes are passed on; a path that stays makes the exit code 1."""
+        """All flags are passed on; if a path stays, the exit code is 1."""
         self.answers = [REPORT, REPORT | {"busy": [OTHER]}]
         words = ("--closure", "--never-again", "--dry-run", "--force")
         self.assertEqual(self.run_words("rm", DIGEST, *words), 0)
@@ -87,7 +87,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIn(f"{OTHER} stays", self.err.getvalue())
 
     def test_blocked_paths(self) -> None:
-        """They are listed, and unblocked."""
+        """They can be listed and unblocked."""
         self.answers = [[{"hash": DIGEST, "name": "", "blocked": "2026-01-01T00:00:00Z"}]]
         self.run_words("rm", "--list-blocked")
         self.run_words("rm", "--unblock", DIGEST)
@@ -97,7 +97,7 @@ class CommandTests(SynchronousTestCase):
         )
 
     def test_wrong_words(self) -> None:
-        """No path, and paths that are none."""
+        """A missing path and a wrong one are errors."""
         for words in (("rm",), ("rm", "x"), ("pin", "add"), ("rm", "e" * 32), ("rm", "0" * 31)):
             self.assertRaises(WrongWords, self.run_words, *words)
         self.assertEqual(self.asked, [])
@@ -110,7 +110,7 @@ class CallerTests(SynchronousTestCase):
         return Caller.of(Namespace(**given), settings)
 
     def test_the_daemon_of_the_settings(self) -> None:
-        """The first address that HTTP without TLS reaches; all interfaces are this machine."""
+        """The first address without TLS is used; all interfaces include this machine."""
         for addr, url in (
             ("", "http://127.0.0.1:8501"),
             (":8502", "http://127.0.0.1:8502"),
@@ -122,7 +122,7 @@ class CallerTests(SynchronousTestCase):
         self.assertRaises(WrongWords, self.caller, "unix:/run/ncps.sock")
 
     def test_the_token(self) -> None:
-        """From a file, else from the environment; `repr` does not show it."""
+        """It comes from a file, else from the environment; `repr` does not show it."""
         self.patch(os, "environ", {caller.TOKEN: " secret1\n"})
         self.assertEqual(self.caller().token, "secret1")
         file = Path(self.mktemp())
@@ -133,7 +133,7 @@ class CallerTests(SynchronousTestCase):
         self.assertRaises(Refused, self.caller, token_file="/does/not/exist")
 
     def test_answers(self) -> None:
-        """An empty one is None; one that says no becomes an error with its text and a hint."""
+        """An empty answer is None; a refusal is an error with its text and a hint."""
         self.assertIsNone(caller._read(204, b""))
         self.assertEqual(caller._read(200, b"[1]"), [1])
         with self.assertRaisesRegex(Refused, "409: x is pinned"):

@@ -58,7 +58,7 @@ words=(ncps "$@"); CURRENT=$#words; _ncps; true
 
 
 class CompletionTests(SynchronousTestCase):
-    """Each shell itself says what it offers."""
+    """Each shell itself completes."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -90,18 +90,18 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(["rebuild"], self.offered("bash", BASH, "--log-level", "=", "info", "re"))
 
     def test_zsh(self) -> None:
-        """The same, with explanations."""
+        """The same, with help."""
         for words, expected in LINES:
             self.assertEqual(sorted(expected), sorted(self.offered("zsh", ZSH, *words)), words)
 
     def test_fish(self) -> None:
-        """The same, with explanations."""
+        """The same, with help."""
         for words, expected in LINES:
             found = self.offered("fish", FISH, " ".join(words))
             self.assertEqual(sorted(expected), sorted(found), words)
 
     def test_every_setting_is_there(self) -> None:
-        """In each script, and nothing of the Go program."""
+        """Each script has all settings, and none of the Go program only."""
         for shell, make in SCRIPTS.items():
             script = make()
             dashes = "-l " if shell == "fish" else "--"

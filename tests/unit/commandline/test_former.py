@@ -6,10 +6,10 @@ from tests.unit.test_cli import CommandCase
 
 
 class FormerCommandTests(CommandCase):
-    """The commands of the Go program, with all of their own flags."""
+    """The commands of the Go program, with all their flags."""
 
     def test_nothing_to_be_done(self) -> None:
-        """Hooks that call them pass, and read in one line what takes their place."""
+        """Scripts that call them succeed; one line says what replaces them."""
         store = Path(self.mktemp())
         for words, saying in (
             (["fsck", "--repair", "--verify-content", "--verified-since", "24h"], "verify-rate"),
@@ -24,7 +24,7 @@ class FormerCommandTests(CommandCase):
         self.assertEqual([], self.ran)
 
     def test_chunks(self) -> None:
-        """A directory that has chunks needs the Go program."""
+        """A directory with chunks needs the Go program."""
         chunk = Path(self.mktemp()).absolute() / "store" / "chunk" / "0" / "00" / "0000"
         chunk.parent.mkdir(parents=True)
         words = ["migrate-chunks-to-nar", f"--cache-storage-local={chunk.parents[4]}"]

@@ -17,7 +17,7 @@ DEADLINE_S: Final = 60.0
 
 class ManualTests(SynchronousTestCase):
     def ran(self, *command: str) -> str:
-        """Give the page to a program; return what it prints."""
+        """Give the page to a program; return its output."""
         done = subprocess.run(
             command,
             input=page(),
@@ -29,12 +29,12 @@ class ManualTests(SynchronousTestCase):
         return done.stdout + done.stderr
 
     def test_the_page_is_right(self) -> None:
-        """A reader of manual pages has nothing to say against it."""
+        """A reader of manual pages reports no errors."""
         require(shutil.which("mandoc"), "mandoc")
         self.assertEqual("", self.ran("mandoc", "-T", "lint", "-W", "warning"))
 
     def test_everything_is_there(self) -> None:
-        """Each command, each flag of one, and each setting with its names."""
+        """The page has each command, each of its flags, and each setting with its names."""
         require(shutil.which("mandoc"), "mandoc")
         plain = re.sub(".\b", "", self.ran("mandoc", "-T", "ascii", "-O", "width=1000"))
         for name, command in every_command():

@@ -34,14 +34,14 @@ class RecompressCase(SynchronousTestCase):
         return path
 
     def recompress(self, *words: object) -> tuple[int, str, str]:
-        """Run the command; return its exit code and what it printed."""
+        """Run the command; return its exit code and its output."""
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = cli.run(["nar", "recompress", *map(str, words)])
         return code, out.getvalue(), err.getvalue()
 
     def refused(self, *words: object, saying: str) -> None:
-        """See that it fails with one line, and leaves no file behind."""
+        """Check that it fails with one line, and leaves no file."""
         before = sorted(self.directory.iterdir())
         code, out, err = self.recompress(*words)
         self.assertEqual((1, "", 1), (code, out, err.count("\n")), err)
@@ -51,7 +51,7 @@ class RecompressCase(SynchronousTestCase):
 
 class RecompressTests(RecompressCase):
     def test_from_every_compression(self) -> None:
-        """The new file holds the NAR, and what is printed is true of it."""
+        """The new file holds the NAR, and the printed fields are right."""
         for compression in codec.CODECS:
             name = "src.nar" if compression == "none" else f"src.nar.{compression}"
             source = self.put(name, (NIX / name).read_bytes())
@@ -76,13 +76,13 @@ class RecompressTests(RecompressCase):
             )
 
     def test_its_own_name(self) -> None:
-        """Without --output the new file lies beside the old one, which stays."""
+        """Without --output, the new file is beside the old one, which stays."""
         source = self.put("a.nar.xz", (NIX / "src.nar.xz").read_bytes())
         self.assertEqual(0, self.recompress(source, "--level=19", "--threads=2", "--long")[0])
         self.assertEqual({"a.nar.xz", "a.nar.zst"}, {p.name for p in self.directory.iterdir()})
 
     def test_an_existing_file(self) -> None:
-        """It stays, also one that appears meanwhile, unless --force is given."""
+        """It is kept, even if it appears meanwhile, unless --force is given."""
         source = self.put("a.nar", NAR)
         taken = self.put("a.nar.zst", b"old")
         self.refused(source, saying="a.nar.zst exists: name another file with --output")
@@ -104,7 +104,7 @@ class RecompressTests(RecompressCase):
         self.assertEqual(b"late", (self.directory / "late.zst").read_bytes())
 
     def test_memory_is_bounded(self) -> None:
-        """A NAR of 64 MiB in a small file passes through in pieces."""
+        """A NAR of 64 MiB in a small file is processed in pieces."""
         source = self.put("zeros.nar", pack_nar(bytes(64 * 2**20)))
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
@@ -114,7 +114,7 @@ class RecompressTests(RecompressCase):
 
 class BadInputTests(RecompressCase):
     def test_what_is_no_nar(self) -> None:
-        """Garbage, cut and damaged files, and things that are no file, are a line each."""
+        """Garbage, cut and damaged files, and other things than files give one line each."""
         xz = (NIX / "src.nar.xz").read_bytes()
         packer = encoder("gzip")
         text = packer.feed(b"hello") + packer.finish()
@@ -135,14 +135,14 @@ class BadInputTests(RecompressCase):
         self.refused(pipe, saying="is a pipe or a device")
 
     def test_a_bad_place(self) -> None:
-        """A directory that is missing, or a name that is none, is told."""
+        """A missing directory, or a wrong name, is an error."""
         source = self.put("a.nar", NAR)
         self.refused(source, "--output", self.directory / "b" / "c", saying="cannot be written")
         self.refused(source, "--output", self.directory, saying="is not a file")
         self.refused(source, "--output", self.directory / ("a" * 300), saying="File name too long")
 
     def test_a_full_disk(self) -> None:
-        """It is told, and the unfinished file is removed."""
+        """It is reported, and the unfinished file is removed."""
 
         def full(_self: object, _data: bytes) -> None:
             with writing("x"):
@@ -152,7 +152,7 @@ class BadInputTests(RecompressCase):
         self.refused(self.put("a.nar", NAR), saying="No space left")
 
     def test_a_disk_that_lies(self) -> None:
-        """The new file is read again before it has its name."""
+        """The new file is read again before it gets its name."""
         write = recompress._Unfinished.write
 
         def wrong(new: Any, data: bytes) -> None:
@@ -162,7 +162,7 @@ class BadInputTests(RecompressCase):
         self.refused(self.put("a.nar", NAR), saying="bad zstd data")
 
     def test_a_termination(self) -> None:
-        """SIGTERM, and SIGHUP of a terminal that is closed, leave no unfinished file."""
+        """SIGTERM, and SIGHUP of a closed terminal, leave no unfinished file."""
         source = self.put("a.nar", NAR)
         self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -178,7 +178,7 @@ class BadInputTests(RecompressCase):
             self.assertEqual([source], list(self.directory.iterdir()))
 
     def test_nohup(self) -> None:
-        """Where SIGHUP is ignored, it stays so."""
+        """If SIGHUP is ignored, it stays ignored."""
         self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         proven = recompress._proven

@@ -16,7 +16,7 @@ class _Terminal(StringIO):
 
 class ColourTests(SynchronousTestCase):
     def test_where_colours_are_wanted(self) -> None:
-        """On a terminal, unless the user wants none; elsewhere only if the user wants them."""
+        """A terminal gets colours unless the user forbids them; the user can demand them."""
         for terminal, environ, paint in (
             (True, {}, painted),
             (True, {"TERM": "xterm"}, painted),
@@ -37,6 +37,6 @@ class ColourTests(SynchronousTestCase):
         self.assertIs(paint_for(closed, {}), plain)
 
     def test_levels_have_colours(self) -> None:
-        """A warning stands out; a line of level info is as it ever was."""
+        """A warning has a colour; a line of level info has none."""
         self.assertTrue(human_head(0, "warn", painted).endswith(" \x1b[33mWARN \x1b[0m"))
         self.assertEqual(human_head(0, "info", painted), human_head(0, "info"))

@@ -1,4 +1,4 @@
-"""Lines that wait to be written together come before any later line."""
+"""Lines that wait in a batch are written before any later line."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ncps.observe.log_order import InOrder, precede
 
 
 class _Waiting:
-    """Lines that wait, here as words."""
+    """Waiting lines, here words."""
 
     def __init__(self, lines: list[str], *, is_broken: bool = False) -> None:
         self.lines = lines
         self.is_broken = is_broken
 
     def settle(self) -> None:
-        """Write them, or fail."""
+        """Write the words, or fail."""
         self.lines.append("waited")
         if self.is_broken:
             raise ValueError
@@ -39,7 +39,7 @@ class InOrderTests(SynchronousTestCase):
         return InOrder(write, lambda: is_reactors)
 
     def test_waiting_lines_go_first(self) -> None:
-        """A batch itself and an event of another thread call for nothing."""
+        """A batch, and an event of another thread, do not have them written."""
         waiting = _Waiting(self.lines)
         precede(waiting)
         self.order()({})
@@ -48,7 +48,7 @@ class InOrderTests(SynchronousTestCase):
         self.assertEqual(self.lines, ["waited", "event", "batch", "event"])
 
     def test_trouble_with_them_loses_no_event(self) -> None:
-        """The event is written, whatever became of the lines before it."""
+        """The event is written even if the waiting lines fail."""
         waiting = _Waiting(self.lines, is_broken=True)
         precede(waiting)
         self.assertRaises(ValueError, self.order(), {})

@@ -1,4 +1,4 @@
-"""Lines that wait for a reader, without a thread: each step of it is made by the test."""
+"""Lines that wait for a reader; the test calls each step of the thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LineQueueTests(SynchronousTestCase):
         return os.read(self.read_fd, 4096)
 
     def test_lines_arrive_in_order(self) -> None:
-        """Each piece is written whole, by one thread."""
+        """One thread writes each piece as a whole."""
         self.queue.write("one\n")
         self.queue.write("two\nthree\udc80\n")
         self.assertEqual(1, len(self.spawned))
@@ -38,7 +38,7 @@ class LineQueueTests(SynchronousTestCase):
         self.assertEqual(0, self.queue.dropped)
 
     def test_what_has_no_room_is_dropped_and_told(self) -> None:
-        """The line that says so stands where lines are missing, once there is room."""
+        """One line, in the place of the missing lines, gives their number."""
         for text in ("a" * 19 + "\n", "b" * 19 + "\n", "c" * 9 + "\nd\ne\n"):
             self.queue.write(text)
         self.assertEqual(4, self.queue.dropped)
@@ -49,7 +49,7 @@ class LineQueueTests(SynchronousTestCase):
         self.assertEqual(4, self.queue.dropped)
 
     def test_missing_lines_are_told_though_nothing_follows(self) -> None:
-        """The last line of a flood may be the last for hours."""
+        """No further line may come for hours."""
         self.queue.write("a" * 25 + "\n")
         self.queue.write("much too long\n")
         self.step()
@@ -65,7 +65,7 @@ class LineQueueTests(SynchronousTestCase):
         self.assertEqual(98, self.queue.dropped)
 
     def test_what_cannot_be_written_is_missing(self) -> None:
-        """A disk that is full, or a reader that has gone, costs lines and nothing else."""
+        """A full disk, or a reader that has gone, only loses lines."""
         os.close(self.write_fd)
         self.write_fd = -1
         self.queue.write("one\n")
@@ -73,7 +73,7 @@ class LineQueueTests(SynchronousTestCase):
         self.assertEqual(1, self.queue.dropped)
 
     def test_closing_waits_so_long_at_most(self) -> None:
-        """The end of a process does not wait for a reader for ever."""
+        """The end of a process waits for a reader only until the deadline."""
         self.queue.close(10.0)  # nothing waits
         self.queue.write("one\n")
         self.queue.close(0.0)

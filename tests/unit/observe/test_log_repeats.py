@@ -1,4 +1,4 @@
-"""Warnings that repeat are counted: the first at once, then a number for each minute."""
+"""Repeated warnings are counted: the first is written, then a number for each minute."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class RepeatsTests(SynchronousTestCase):
         self.repeats = Repeats(write, formatEvent, now=self.clock.seconds)
 
     def texts(self) -> list[str]:
-        """Return what was written since the last call."""
+        """Return the texts that were written since the last call."""
         found = [formatEvent(event) for event in self.events]
         self.events.clear()
         return found
 
     def test_the_number_is_of_no_trace(self) -> None:
-        """The request during which the window ends has nothing to do with it."""
+        """The line of the number is not part of a running request's trace."""
         root, seen = MemorySpan("root"), list[Span]()
 
         @provider(ILogObserver)
@@ -63,7 +63,7 @@ class RepeatsTests(SynchronousTestCase):
         self.assertEqual([NO_SPAN, NO_SPAN, root], seen)
 
     def test_the_first_is_written_and_the_rest_counted(self) -> None:
-        """One line at once, and one line for each minute as long as it goes on."""
+        """One line now, and one line for each minute with repetitions."""
         for _ in range(58):
             self.repeats(warning())
         self.assertEqual(self.texts(), ["upstream up failed: away"])
@@ -87,7 +87,7 @@ class RepeatsTests(SynchronousTestCase):
         self.assertEqual(self.texts(), ["upstream up failed: away"])
 
     def test_without_a_ticker_the_next_warning_tells(self) -> None:
-        """A process without a clock of its own loses no number."""
+        """A process without a ticker loses no number."""
         self.repeats(warning())
         self.repeats(warning())
         self.clock.advance(WINDOW_S)
@@ -102,7 +102,7 @@ class RepeatsTests(SynchronousTestCase):
         )
 
     def test_other_texts_and_levels_are_others(self) -> None:
-        """Only what says the same is the same; what is no trouble is never counted."""
+        """Only equal events are counted; lines of level info never are."""
         for event in (
             warning(),
             warning("late"),
@@ -119,7 +119,7 @@ class RepeatsTests(SynchronousTestCase):
         self.assertEqual(len(self.events), 10)
 
     def test_a_change_for_the_better_ends_the_counting(self) -> None:
-        """A part that is away, answers again and is away once more has three lines."""
+        """Away, well and away again gives three lines."""
         back = warning(log_level=LogLevel.info, log_format="upstream {upstream} answers again")
         for event in (warning(), warning(), {**back, "log_namespace": "x"}, back, warning()):
             self.repeats(event)
@@ -135,13 +135,13 @@ class RepeatsTests(SynchronousTestCase):
         )
 
     def test_an_answer_to_the_operator_is_always_written(self) -> None:
-        """An operator who asks again is told again."""
+        """A repeated command gets its answer again."""
         for _ in range(2):
             self.repeats(warning(log_always=True))
         self.assertEqual(len(self.events), 2)
 
     def test_the_memory_is_bounded(self) -> None:
-        """The oldest text makes room, and its number is told."""
+        """The oldest text is dropped, and its number is written."""
         self.repeats(warning("first"))
         self.repeats(warning("first"))
         for number in range(MOST):
@@ -151,7 +151,7 @@ class RepeatsTests(SynchronousTestCase):
         self.assertEqual(len(self.repeats._seen), MOST)
 
     def test_the_end_tells_all(self) -> None:
-        """Counts that wait when the process ends are written."""
+        """The end of the process writes all numbers."""
         self.repeats(warning())
         self.repeats(warning(thing=object(), long="x" * 10_000))
         self.texts()
@@ -161,7 +161,7 @@ class RepeatsTests(SynchronousTestCase):
         self.assertEqual(self.texts(), [])
 
     def test_json_keeps_the_fields(self) -> None:
-        """A program that looks for fields finds them in the line with the number, too."""
+        """The line of the number has the same fields."""
         stream = StringIO()
         observer = logs.observer("info", stream, human=False)
         for _ in range(3):

@@ -84,7 +84,7 @@ class JSONTests(SynchronousTestCase):
         )
 
     def test_values_that_json_does_not_know_are_written_out(self) -> None:
-        """Infinity, huge numbers and objects become text, bounded."""
+        """Infinity, huge numbers and objects become bounded text."""
         found = _json(inf=float("inf"), huge=10**30, listed=[1], red=_Colour.RED, long="x" * 9999)
         self.assertEqual(found["inf"], "inf")
         self.assertEqual(found["huge"], str(10**30))
@@ -94,7 +94,7 @@ class JSONTests(SynchronousTestCase):
         self.assertIn("_Angry", _json(angry=_Angry())["angry"])
 
     def test_no_field_takes_the_place_of_another(self) -> None:
-        """A field called like one of ours gets another name, never a second one."""
+        """A field with one of our names gets another name."""
         found = _json(time="t", level="l", message="m", logger="g", error="e")
         self.assertEqual(found["level"], "info")
         self.assertEqual(
@@ -103,7 +103,7 @@ class JSONTests(SynchronousTestCase):
         )
 
     def test_failures_have_their_own_fields(self) -> None:
-        """Error and traceback of a failure are fields, on the same line."""
+        """Error and traceback of a failure are fields on the same line."""
         found = _json(log_failure=_failure(), error="mine")
         self.assertEqual(found["error"], "ValueError: it broke")
         self.assertEqual(found["error_"], "mine")
@@ -111,18 +111,18 @@ class JSONTests(SynchronousTestCase):
         self.assertIn("it broke", _json(log_failure=_failure(), log_format=None)["message"])
 
     def test_what_old_observers_add_is_left_out(self) -> None:
-        """Fields of Twisted's old log do not repeat what is there already."""
+        """Fields of Twisted's old log repeat others, so they are removed."""
         found = _json(isError=0, system="-", format="%s", message=("a",))
         self.assertEqual(set(found), {"time", "level", "message", "logger", "path"})
         self.assertEqual(found["message"], "handled /x")
 
     def test_critical_is_called_fatal(self) -> None:
-        """Levels are called as in the settings."""
+        """Levels have the names of the settings."""
         self.assertEqual(_json(log_level=LogLevel.critical)["level"], "fatal")
         self.assertEqual(_json(log_level=None)["level"], "info")
 
     def test_odd_times_do_no_harm(self) -> None:
-        """An event without a usable time is still logged."""
+        """An event without a valid time is still logged."""
         for time in (None, "now", 1e300, float("nan")):
             self.assertEqual(_json(log_time=time)["time"], "1970-01-01T00:00:00.000Z")
 
@@ -148,7 +148,7 @@ class HumanTests(SynchronousTestCase):
         )
 
     def test_client_hash_and_upstream_are_in_the_line(self) -> None:
-        """Fields that the message does not have come behind it; no blank ends a line."""
+        """Fields missing in the message follow it; no blank ends a line."""
         line = logs.human_line(_event(client="192.0.2.1", hash="abc", upstream="", size=3))
         self.assertTrue(line.endswith(" handled /x (client 192.0.2.1, hash abc)"), line)
         line = logs.human_line(_event(client="192.0.2.1", path="/of/192.0.2.1"))
@@ -157,12 +157,12 @@ class HumanTests(SynchronousTestCase):
         self.assertTrue(line.endswith(" 192.0.2.1: gone"), line)
 
     def test_nobody_forges_a_line(self) -> None:
-        """Line ends and terminal commands in values are written out."""
+        """Line ends and terminal commands in values are escaped."""
         line = logs.human_line(_event(path="a\nb\x1b[2J\u2028\udc80\x9b"))
         self.assertTrue(line.endswith(r"handled a\nb\x1b[2J\u2028\udc80\x9b"), line)
 
     def test_tracebacks_are_indented(self) -> None:
-        """A traceback follows its line, and none of its lines looks like another event."""
+        """A traceback follows its line, and its lines do not look like events."""
         first, *rest = logs.human_line(_event(log_failure=_failure("a\n2023-11-14"))).splitlines()
         self.assertIn("handled /x", first)
         self.assertTrue(rest)
@@ -172,7 +172,7 @@ class HumanTests(SynchronousTestCase):
 
 class RedactionTests(SynchronousTestCase):
     def test_secret_fields_are_stars_in_both_forms(self) -> None:
-        """Fields named after secrets never show their values; nor does the message."""
+        """Neither fields with secret names nor messages show their values."""
         names = [
             "authorization",
             "Authorization",
@@ -244,7 +244,7 @@ class ObserverTests(SynchronousTestCase):
         self.assertEqual(self.lines("info", loud), ["warn"])
 
     def test_nothing_breaks_the_log(self) -> None:
-        """Neither a stream that is gone nor an event that cannot be written raises."""
+        """A closed stream, and an event that cannot be written, raise no error."""
         logs.observer("info", _Closed(), human=True)(_event())
         closed = io.StringIO()
         closed.close()
@@ -260,7 +260,7 @@ class ObserverTests(SynchronousTestCase):
 
 class StartTests(SynchronousTestCase):
     def test_what_was_logged_before_is_not_lost(self) -> None:
-        """Events from before logging starts are written when it does."""
+        """Earlier events are written when logging starts."""
         publisher = LogPublisher()
         beginner = LogBeginner(
             publisher, io.StringIO(), sys, types.SimpleNamespace(showwarning=None)
@@ -272,7 +272,7 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(re.findall(r'"message": "(\w+)"', stream.getvalue()), ["first", "second"])
 
     def test_starting_again_replaces(self) -> None:
-        """A second start changes level and stream, and no event is written twice."""
+        """A second start changes level and stream; no event is written twice."""
         first, second = io.StringIO(), io.StringIO()
         kept = list(logs._current)
         logs._current[:] = [logs.observer("info", first, human=False)]
@@ -309,7 +309,7 @@ class BridgeTests(SynchronousTestCase):
         return [event for event in events if event["log_namespace"] == "boto"]
 
     def test_warnings_of_libraries_are_logged(self) -> None:
-        """Warnings of libraries through `logging` are seen, also with braces."""
+        """Warnings through `logging` are written, also with braces."""
 
         def emit(library: logging.Logger) -> None:
             library.info("quiet")
@@ -333,7 +333,7 @@ class BridgeTests(SynchronousTestCase):
         )
 
     def test_exceptions_of_libraries_keep_their_traceback(self) -> None:
-        """An exception logged by a library arrives as a failure."""
+        """An exception that a library logs becomes a failure."""
 
         def emit(library: logging.Logger) -> None:
             try:
@@ -356,7 +356,7 @@ class WorkerTests(SynchronousTestCase):
         return stream.getvalue()
 
     def test_each_line_says_whose_it_is(self) -> None:
-        """Programs read it in a field, people at the front of a line; a lone process says none."""
+        """The worker's number is a field in JSON, or at the front; alone there is none."""
         self.assertEqual(3, json.loads(self.lines(human=False, worker=3))["worker"])
         self.assertTrue(self.lines(human=True, worker=3).startswith("x [3] 1970-"))
         self.assertNotIn("worker", json.loads(self.lines(human=False, worker=0)))

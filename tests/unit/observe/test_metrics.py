@@ -1,4 +1,4 @@
-"""Names, labels and first values of the metrics, and that the documentation has them all."""
+"""Names, labels and first values of the metrics, and their documentation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MetricsTests(SynchronousTestCase):
         return self.metrics.registry.get_sample_value(name, labels)
 
     def test_every_metric_is_documented_as_it_is(self) -> None:
-        """The table in docs/metrics.md has every metric with its type and labels, and no other."""
+        """docs/metrics.md has each metric with its type and labels, and no other."""
         documented = {
             name: (kind, frozenset(re.findall(r"\w+", labels)))
             for name, kind, labels in ROW.findall(DOCUMENT.read_text())
@@ -43,7 +43,7 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(documented, exposed(self.metrics))
 
     def test_every_metric_has_series_from_the_start(self) -> None:
-        """A rate does not miss the first event of anything known beforehand."""
+        """A rate includes the first event of each known series."""
         for family in self.metrics.registry.collect():
             self.assertTrue(family.samples, family.name)
         for name, labels in (
@@ -58,11 +58,11 @@ class MetricsTests(SynchronousTestCase):
             self.assertEqual(self.value(name, upstream_hostname="cache.nixos.org", **labels), 0)
 
     def test_no_series_but_those_named(self) -> None:
-        """The library's extra series of creation times stay away."""
+        """The library adds no series of creation times."""
         self.assertNotIn(b"_created", generate_latest(self.metrics.registry))
 
     def test_counting_reaches_the_registry(self) -> None:
-        """A counter is read under the name under which it was counted."""
+        """A counter is read under its own name."""
         self.metrics.nar_served("hit", "success", "new.example").inc()
         self.metrics.nar_served("hit", "success", "new.example").inc()
         self.assertEqual(
@@ -77,14 +77,14 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.value("ncps_upstream_count_total"), 1)
 
     def test_totals_are_shown(self) -> None:
-        """Counts of the catalog become gauges."""
+        """The gauges show the counts of the catalog."""
         self.metrics.set_totals(Totals(narinfos=3, nars_stored=2, bytes_stored=1000))
         self.assertEqual(self.value("ncps_narinfo_count"), 3)
         self.assertEqual(self.value("ncps_nar_file_count"), 2)
         self.assertEqual(self.value("ncps_store_total_size_bytes"), 1000)
 
     def test_the_quarantine_is_shown(self) -> None:
-        """Files are gauges; removals have a series for each bound from the start."""
+        """Files are gauges; removals have a series for each limit from the start."""
         self.metrics.set_quarantine(3, 1000)
         self.assertEqual(self.value("ncps_quarantine_files"), 3)
         self.assertEqual(self.value("ncps_quarantine_size_bytes"), 1000)
@@ -92,7 +92,7 @@ class MetricsTests(SynchronousTestCase):
             self.assertEqual(self.value("ncps_quarantine_discarded_total", bound=bound), 0)
 
     def test_two_processes_in_one_do_not_mix(self) -> None:
-        """Two services in one process, as in tests, count apart."""
+        """Two services in one process, as in tests, count separately."""
         other = Metrics()
         other.downloads("published").inc()
         self.assertEqual(self.value("ncps_downloads_total", outcome="published"), 0)

@@ -1,4 +1,4 @@
-"""Snapshots of metrics: sent as bytes, and added."""
+"""Snapshots of metrics, which are sent as bytes and added."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ncps.observe.snapshots import Snapshot, Way
 
 class SnapshotTests(SynchronousTestCase):
     def test_the_way_there_and_back_loses_nothing(self) -> None:
-        """Every value arrives, infinities too, and in the same order."""
+        """Every value arrives in the same order, infinities too."""
         registry = CollectorRegistry()
         gauge = Gauge("g", "A gauge.", ["a", "b"], registry=registry)
         for number, value in enumerate((0.1, 1e300, math.inf, -math.inf)):
@@ -32,12 +32,12 @@ class SnapshotTests(SynchronousTestCase):
             self.assertRaises(Malformed, Snapshot.read, data)
 
     def test_what_outlives_a_process(self) -> None:
-        """Counters and histograms do, gauges do not."""
+        """Counters and histograms do; gauges do not."""
         kinds = {f.kind for f in Snapshot.of(Metrics().registry).growing().families.values()}
         self.assertEqual({"counter", "histogram"}, kinds)
 
     def test_ways_are_for_gauges(self) -> None:
-        """A counter is summed even if a way names it; an unnamed gauge is, too."""
+        """Counters are always summed, and so are gauges without a way."""
         found, other = Snapshot(), CollectorRegistry()
         Counter("c", "C.", registry=other).inc(2)
         for name in ("g", "own", "least", "most"):

@@ -1,4 +1,4 @@
-"""Surroundings and configuration files made up for tests."""
+"""Surroundings and configuration files for tests."""
 
 from __future__ import annotations
 

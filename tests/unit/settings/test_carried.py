@@ -1,4 +1,4 @@
-"""Settings on their way to another process."""
+"""Settings that are passed to another process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.unit.settings.around import load_with
 
 class CarriedTests(SynchronousTestCase):
     def test_every_value_survives(self) -> None:
-        """The other process sees what this one has read, and where it came from."""
+        """The other process gets all values and their sources."""
         for flags in (
             {},
             {"cache-database-url": "postgresql://u:secret@h/d?sslmode=require"},

@@ -1,4 +1,4 @@
-"""Nine configurations as people run them: what is read of them, and which warnings they earn."""
+"""Nine configurations of real installations: their values and their warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.settings.around import surroundings
 
 class ConfigurationTests(SynchronousTestCase):
     def load(self, name: str, **replaced: str) -> Settings:
-        """Read a configuration and compare the warnings with those that it is to earn."""
+        """Load a configuration and compare its warnings with the expected ones."""
         configuration = CONFIGURATIONS[name]
         if replaced:
             configuration = configuration.replaced(replaced)
@@ -35,22 +35,22 @@ class ConfigurationTests(SynchronousTestCase):
         return found
 
     def test_the_nixos_module(self) -> None:
-        """As its defaults are."""
+        """These are the defaults of the module."""
         found = self.load("the NixOS module")
         self.assertEqual(found.cache.upstream.public_keys, (NIXOS,))
 
     def test_the_nixos_module_with_uploads(self) -> None:
-        """CI copies to it: that is refused, and pulling works."""
+        """CI copies to this cache."""
         self.load("the NixOS module with uploads")
 
     def test_the_nixos_module_with_postgresql_on_the_machine(self) -> None:
-        """The user of the service is the user of the database, by the socket."""
+        """The user of the service is the database user, by the socket."""
         found = self.load("the NixOS module with PostgreSQL on the machine")
         url = found.cache.database_url
         self.assertEqual((url.host, url.user, url.database), ("", "", "ncps"))
 
     def test_the_nixos_module_with_a_bucket(self) -> None:
-        """Its secrets are files."""
+        """Its secrets are in files."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir(parents=True)
         for name in ("s3-id", "s3-secret"):
@@ -60,29 +60,29 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual((s3.access_key_id, s3.secret_access_key), ("s3-id", "s3-secret"))
 
     def test_the_chart_with_several_replicas(self) -> None:
-        """PostgreSQL with parameters, a bucket, Redis; chunks and staging, which it demands."""
+        """PostgreSQL with parameters, a bucket, Redis; chunks and staging are on."""
         found = self.load("the chart with several replicas")
         self.assertEqual(found.cache.database.connect_timeout_s, 10.0)
         self.assertEqual(found.cache.lock.backend, "redis")
 
     def test_a_compose_file(self) -> None:
-        """It has nothing but variables, and one in the singular."""
+        """It has only variables, one of them in the singular."""
         found = self.load("a compose file")
         self.assertEqual(found.cache.max_size_bytes, 50 << 30)
         self.assertEqual(found.cache.upstream.public_keys, (NIXOS, COMMUNITY))
         self.assertEqual(found.cache.database.connect_timeout_s, 10.0)
 
     def test_a_command_of_docker(self) -> None:
-        """With Nix's own parameters on an upstream, and names of old."""
+        """It has Nix's own parameters on an upstream, and former names."""
         self.load("a command of Docker")
 
     def test_a_file_after_documents_of_old(self) -> None:
-        """They called a section `otel`, which the Go program passes over."""
+        """They name a section `otel`, which the Go program ignores."""
         found = self.load("a file after documents of old")
         self.assertEqual(found.cache.database_url.socket, "/run/postgresql")
 
     def test_a_toml_file_behind_a_proxy(self) -> None:
-        """Two databases of which one is a standby, and a profiler that is not ours."""
+        """Two databases, one of them a standby, and a profiler of the Go program."""
         found = self.load("a TOML file behind a proxy")
         self.assertEqual(found.server.trusted_proxies, ("unix",))
         self.assertEqual(found.cache.database_url.others, (("db2", 0),))

@@ -1,4 +1,4 @@
-"""One declaration of a setting, and what follows from it."""
+"""The declaration of a setting, and the values that follow from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Outer:
 
 class DeclareTests(SynchronousTestCase):
     def test_names_follow_from_the_path(self) -> None:
-        """Flag, variable, key and attribute, unless one of them is given."""
+        """The path gives flag, variable, key and attribute, unless one is given."""
         found = [
             (row.flag, row.environment, row.key, row.attribute, row.group)
             for row in settings_of(Outer, group="All")
@@ -52,12 +52,12 @@ class DeclareTests(SynchronousTestCase):
         )
 
     def test_a_branch_has_the_documented_defaults(self) -> None:
-        """Made without arguments it is what is loaded where nobody sets anything."""
+        """Made without arguments, it equals one that is loaded without settings."""
         self.assertEqual(Inner(wait_time_s=2.0, most=7, names=("a", "b")), Inner())
         self.assertEqual(load_with().server, ServerSettings())
 
     def test_a_tree_is_built_from_its_values(self) -> None:
-        """By dotted attribute; one that is missing is an error of ours."""
+        """Values are given by dotted attribute; a missing one raises KeyError."""
         values = {"key": "k", "in_side.wait_time_s": 1.0, "in_side.most": 5, "in_side.names": ()}
         expected = Outer(key="k", in_side=Inner(wait_time_s=1.0, most=5, names=()))
         self.assertEqual(expected, build(Outer, values))
@@ -65,9 +65,9 @@ class DeclareTests(SynchronousTestCase):
         self.assertRaises(KeyError, build, Outer, values)
 
     def test_what_is_shared_is_divided(self) -> None:
-        """Also in branches inside, rounded up; nothing else is."""
+        """Shared limits of inner branches, too, rounded up; other values are not."""
         self.assertEqual(Outer(in_side=Inner(most=3)), divide(Outer(), 3))
 
     def test_secrets_are_not_shown(self) -> None:
-        """A branch in a log or a traceback does not tell them."""
+        """The `repr` of a branch, as in a log or a traceback, has no secrets."""
         self.assertNotIn("hunter2", repr(Outer(key="hunter2")))

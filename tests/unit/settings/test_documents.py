@@ -1,4 +1,4 @@
-"""The configurations in docs/high-availability.md and docs/compose.yaml are ones that load."""
+"""The configurations in docs/high-availability.md and docs/compose.yaml can be loaded."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 class DocumentTests(SynchronousTestCase):
     def block(self, language: str) -> str:
-        """The block of this language on the page."""
+        """Return the code block of this language on the page."""
         page = (DOCS / "high-availability.md").read_text()
         self.assertEqual(1, page.count(f"```{language}\n"))
         return page.partition(f"```{language}\n")[2].partition("```")[0]
 
     def test_settings_of_the_page(self) -> None:
-        """Its file of settings is one, but for the secret that it names."""
+        """Its configuration file is valid, apart from the secret that it names."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir(parents=True)
         secret, file = directory / "secret", directory / "config.yaml"
@@ -39,7 +39,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual((), found.warnings)
 
     def test_variables_of_the_compose_file(self) -> None:
-        """They are ours, and good for two replicas that differ in their address alone."""
+        """They are ours, and valid for two replicas that differ only in their address."""
         services = self.compose()["services"]
         known = {setting.environment for setting in TABLE}
         addresses = set()
@@ -56,7 +56,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(services["ncps-a"], services["ncps-b"])
 
     def test_load_balancer_of_the_compose_file(self) -> None:
-        """It is that of the page, which the tests of the cluster try out."""
+        """It is the same as on the page, which the cluster tests run."""
         theirs = " ".join(self.compose()["configs"]["nginx"]["content"].split())
         ours = " ".join(self.block("nginx").split())
         for name, address in (("ncps-a:8501", "10.0.0.7:8501"), ("ncps-b:8501", "10.0.0.8:8501")):
@@ -64,6 +64,6 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(ours, theirs)
 
     def compose(self) -> dict[str, Any]:
-        """The compose file."""
+        """Return the compose file."""
         found: dict[str, Any] = yaml.safe_load((DOCS / "compose.yaml").read_text())
         return found

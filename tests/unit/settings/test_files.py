@@ -20,25 +20,25 @@ _JSON = (
 
 class SyntaxTests(SynchronousTestCase):
     def test_three_syntaxes_say_the_same(self) -> None:
-        """YAML, TOML and JSON can all be used."""
+        """YAML, TOML and JSON give the same values."""
         for text, suffix in ((_YAML, ".yaml"), (_YAML, ".YML"), (_TOML, ".toml"), (_JSON, ".json")):
             self.assertEqual(parse_file(text, suffix), _TREE, suffix)
 
     def test_without_a_telling_name_all_are_tried(self) -> None:
-        """A file named otherwise is read all the same."""
+        """A file with another suffix can be read as well."""
         for text in (_YAML, _TOML, _JSON):
             self.assertEqual(parse_file(text, ".conf"), _TREE)
         with self.assertRaisesRegex(Malformed, "neither TOML nor JSON nor YAML: line 2"):
             parse_file("a: b\n\tc: [", "")
 
     def test_an_empty_file_has_no_settings(self) -> None:
-        """An empty file is fine where the syntax allows one."""
+        """An empty file is valid if the syntax allows it."""
         for suffix in (".yaml", ".toml", ""):
             self.assertEqual(parse_file("", suffix), {})
         self.assertEqual(parse_file("cache:\n", ".yaml"), {})
 
     def test_errors_name_the_line(self) -> None:
-        """A broken file says where it is broken."""
+        """The error for a broken file names the line."""
         for text, suffix, reason in (
             ("a: 1\nb: [", ".yaml", r"line \d"),
             ("a: 1\nb: \x01", ".yaml", "line 2: a character"),
@@ -50,7 +50,7 @@ class SyntaxTests(SynchronousTestCase):
                 parse_file(text, suffix)
 
     def test_duplicate_keys_are_refused(self) -> None:
-        """A key given twice is an error, not a riddle."""
+        """A key that is given twice is an error."""
         for text, suffix in (
             ("a: 1\nb: 1\na: 2\n", ".yaml"),
             ("a.b: 1\na: {b: 2}\n", ".yaml"),
@@ -63,7 +63,7 @@ class SyntaxTests(SynchronousTestCase):
             parse_file("a: 1\nb: 1\na: 2\n", ".yaml")
 
     def test_yaml_cannot_expand(self) -> None:
-        """A small YAML file cannot stand for an endless one, nor make objects."""
+        """A small YAML file cannot expand without end, nor make objects."""
         for text, reason in (
             ("a: &x 1\nb: *x\n", "line 1: anchors and aliases"),
             ("a: &x [1]\n", "line 1: anchors and aliases"),
@@ -88,7 +88,7 @@ class SyntaxTests(SynchronousTestCase):
                 parse_file(text, suffix)
 
     def test_a_file_of_no_known_ending_is_told_the_endings(self) -> None:
-        """A file of another syntax is told by what name each known syntax goes."""
+        """The error names the suffix of each known syntax."""
         endings = r"end in \.yaml, \.yml, \.toml or \.json"
         for text in ("[cache]\nhostname = box\n", "hostname = box\n", "a: [\n"):
             with self.assertRaisesRegex(Malformed, endings):
@@ -98,7 +98,7 @@ class SyntaxTests(SynchronousTestCase):
         )
 
     def test_deep_and_huge_values_are_refused(self) -> None:
-        """Nesting without end and numbers of thousands of digits do not crash the start."""
+        """Endless nesting and numbers of thousands of digits do not crash the start."""
         for text, suffix in (
             ("[" * 100000, ".json"),
             ("[" * 5000, ".yaml"),
@@ -117,7 +117,7 @@ class SyntaxTests(SynchronousTestCase):
     @example("a: 0b_", ".yaml")
     @example("a: .inf", ".yaml")
     def test_any_text_is_read_or_refused(self, text: str, suffix: str) -> None:
-        """No content breaks the start in another way than with a message."""
+        """Every text gives settings or an error message."""
         try:
             values = parse_file(text, suffix)
         except Malformed as error:
@@ -128,7 +128,7 @@ class SyntaxTests(SynchronousTestCase):
 
 class ReadTests(SynchronousTestCase):
     def test_size_and_encoding_are_checked(self) -> None:
-        """A file that is too large or not text is refused before it is parsed."""
+        """A file that is too large, or not text, is refused before it is parsed."""
         path = Path(self.mktemp()).with_suffix(".yaml")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"\xef\xbb\xbfa: 1\n")

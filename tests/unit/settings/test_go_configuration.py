@@ -1,4 +1,4 @@
-"""An existing configuration of the Go program, with every key it knows."""
+"""An existing configuration of the Go program, with all its keys."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class GoConfigurationTests(SynchronousTestCase):
         return load({"config": [str(path)]}, surroundings=surroundings())
 
     def test_an_existing_file_works_unchanged(self) -> None:
-        """Every key is accepted; those without meaning here earn one warning each."""
+        """Every key is accepted; a key without effect causes one warning."""
         found = self.load_text(_WORKS)
         self.assertEqual(found.log.level, "debug")
         self.assertIs(found.prometheus.enabled, True)

@@ -19,20 +19,20 @@ class JournalTests(SynchronousTestCase):
         self.own = f"{facts.st_dev}:{facts.st_ino}"
 
     def test_the_journal_is_told_by_device_and_inode(self) -> None:
-        """A variable that names another file was inherited, and says nothing of this stream."""
+        """A variable that names another file was inherited, and does not count."""
         self.assertTrue(is_journal(self.stream, {"JOURNAL_STREAM": self.own}))
         for text in ("", ":", "1:2", self.own.partition(":")[0], f"{self.own}:1", "a:b"):
             self.assertFalse(is_journal(self.stream, {"JOURNAL_STREAM": text}), text)
         self.assertFalse(is_journal(self.stream, {}))
 
     def test_a_stream_without_a_descriptor_is_no_journal(self) -> None:
-        """No standard output, one in memory, and one that is closed are none."""
+        """A missing stream, one in memory, and a closed one are not the journal."""
         self.stream.close()
         for stream in (None, io.StringIO(), self.stream):
             self.assertFalse(is_journal(stream, {"JOURNAL_STREAM": self.own}))
 
     def test_each_line_has_its_level(self) -> None:
-        """Also the lines of a traceback, which would be of level info without."""
+        """Lines of a traceback, too, which would otherwise be of level info."""
         self.assertEqual("<3>it broke\n<3>  at x", marked("it broke\n  at x", LogLevel.error))
         self.assertEqual("<6>a\n<6>b\n", marked("a\nb\n", LogLevel.info))
         levels = [LogLevel.debug, LogLevel.warn, LogLevel.critical, None]

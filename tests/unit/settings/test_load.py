@@ -1,4 +1,4 @@
-"""Where settings come from, which source wins, and what is made of upstreams."""
+"""The sources of settings, their order, and the settings of upstreams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.settings.around import OTHER_KEY, FileCase, load_with, problems_
 
 class DefaultTests(SynchronousTestCase):
     def test_without_settings_the_cache_is_local_and_works(self) -> None:
-        """Nothing needs to be configured to start (D2)."""
+        """A start needs no configuration (D2)."""
         found = load_with()
         self.assertEqual(found.server.addr, ("tcp:8501:interface=127.0.0.1",))
         self.assertEqual(found.cache.hostname, "box")
@@ -40,24 +40,24 @@ class DefaultTests(SynchronousTestCase):
         self.assertEqual(set(found.origins.values()), {"default"})
 
     def test_people_at_a_terminal_get_lines_for_people(self) -> None:
-        """The form of the log follows standard output."""
+        """The form of the log depends on standard output."""
         for is_terminal in (True, False):
             found = load(surroundings=surroundings(is_terminal=is_terminal))
             self.assertIs(found.log.console_writer_enabled, is_terminal)
 
     def test_systemd_says_where_the_state_goes(self) -> None:
-        """StateDirectory= of a unit is used, the first one of several."""
+        """The first directory of StateDirectory= in a unit is used."""
         self.patch(__import__("os"), "environ", {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"})
         self.assertEqual(Surroundings.of_process().state_dir, Path("/var/lib/a"))
 
     def test_the_environment_is_kept_out_of_reprs(self) -> None:
-        """Variables with secrets do not show in tracebacks."""
+        """Variables, which may be secret, are not in tracebacks."""
         self.assertNotIn("hunter2", repr(surroundings({"A": "hunter2"})))
 
 
 class PrecedenceTests(FileCase):
     def test_flag_beats_environment_beats_file_beats_default(self) -> None:
-        """The nearer to the start of the program, the stronger (D1)."""
+        """The sources have this order (D1)."""
         order = ("flag", "environment", "file")
         for size in range(4):
             for given_in in itertools.combinations(order, size):
@@ -77,7 +77,7 @@ class PrecedenceTests(FileCase):
                 self.assertEqual((found.log.level, found.origin("log.level")), expected)
 
     def test_the_last_of_repeated_flags_counts(self) -> None:
-        """A flag at the end of a command line corrects one before it."""
+        """A later flag in a command line overrides an earlier one."""
         self.assertEqual(load_with({"log-level": ["warn", "error"]}).log.level, "error")
 
     def test_an_empty_variable_is_not_set(self) -> None:
@@ -87,7 +87,7 @@ class PrecedenceTests(FileCase):
         self.assertEqual(found.cache.hostname, "box")
 
     def test_names_of_old_work_with_a_warning_and_lose(self) -> None:
-        """Deprecated names still work until the new one is used, wherever that is."""
+        """Former names work unless any source has the present name."""
         found = load_with({"cache-data-path": "/old"})
         self.assertEqual(found.cache.storage.local, Path("/old"))
         self.assertEqual(
@@ -110,7 +110,7 @@ class PrecedenceTests(FileCase):
         self.assertEqual(len(found.warnings), 4)
 
     def test_the_odd_key_of_migrate_is_understood(self) -> None:
-        """The Go program's `migrate` read another key for the database than its `serve`."""
+        """The Go program's `migrate` has another key for the database."""
         found = self.load_file("cache: {database: {url: 'sqlite:/a'}}")
         self.assertEqual(str(found.cache.database_url), "sqlite:/a")
         self.assertIn("use cache.database-url", found.warnings[0])
@@ -118,7 +118,7 @@ class PrecedenceTests(FileCase):
 
 class SecretTests(FileCase):
     def test_secrets_in_the_command_line_are_warned_of(self) -> None:
-        """The line names what would be right, and not the secret; other sources are fine."""
+        """The warning says what is right, without the secret; other sources cause none."""
         (line,) = load_with({"cache-get-token": "hunter2"}).warnings
         self.assertIn("--cache-get-token-file", line)
         self.assertIn("CACHE_GET_TOKEN", line)
@@ -129,7 +129,7 @@ class SecretTests(FileCase):
         self.assertEqual(load_with({"cache-get-token-file": path}).warnings, ())
 
     def test_an_address_without_a_password_is_no_secret(self) -> None:
-        """The URL of a database may have one."""
+        """The URL of a database may have no password."""
         self.assertEqual(load_with({"cache-database-url": "sqlite:/a"}).warnings, ())
         url = "postgresql://ncps:hunter2@box/ncps"
         (line,) = load_with({"cache-database-url": url}).warnings
@@ -146,12 +146,12 @@ class FindFileTests(FileCase):
         self.assertEqual(load(surroundings=surroundings(config_dir=directory)).log.level, "error")
 
     def test_a_directory_that_cannot_be_looked_into_has_no_file(self) -> None:
-        """A service without a usable home directory starts with the defaults."""
+        """Without a readable home directory, the defaults are used."""
         around = surroundings(config_dir=Path("/" + "x" * 300))
         self.assertIsNone(load(surroundings=around).config_file)
 
     def test_the_environment_can_name_the_file(self) -> None:
-        """NCPS_CONFIG_FILE names a file, --config another one that wins."""
+        """NCPS_CONFIG_FILE names a file; --config overrides it."""
         file = self.write("log: {level: warn}")
         found = load_with(NCPS_CONFIG_FILE=str(file))
         self.assertEqual(found.log.level, "warn")
@@ -160,7 +160,7 @@ class FindFileTests(FileCase):
         self.assertEqual(found.log.level, "error")
 
     def test_a_named_file_must_be_there_and_whole(self) -> None:
-        """A missing, broken or unreadable file that somebody named is an error."""
+        """A named file that is missing, broken or unreadable is an error."""
         missing = Path(self.mktemp()).absolute()
         self.assertEqual(
             problems_of({"config": str(missing)}),
@@ -171,7 +171,7 @@ class FindFileTests(FileCase):
         self.assertIn("line 2", self.problems_of_file("a: 1\n b: [\n")[0])
 
     def test_a_broken_default_file_is_an_error(self) -> None:
-        """A file found in the configuration directory is not skipped because it is broken."""
+        """A broken file in the configuration directory is not skipped."""
         directory = self.write("[").parent
         with self.assertRaisesRegex(InvalidSettings, "config.yaml: line"):
             load(surroundings=surroundings(config_dir=directory))
@@ -191,7 +191,7 @@ class UpstreamTests(FileCase):
         self.assertEqual(file.cache.upstream.urls, expected)
 
     def test_timeouts_of_all_hold_where_an_upstream_has_none(self) -> None:
-        """Each upstream knows its timeouts, its own or those of all."""
+        """Each upstream has its own timeouts or the common ones."""
         found = load_with(
             {"cache-upstream-url": ["http://a?dialer-timeout=1s", "http://b?idle-timeout=2s"]},
             CACHE_UPSTREAM_DIALER_TIMEOUT="5s",
@@ -213,14 +213,14 @@ class UpstreamTests(FileCase):
         )
 
     def test_at_least_one_is_needed(self) -> None:
-        """A cache of nothing is a mistake."""
+        """A cache without upstreams is an error."""
         self.assertEqual(
             problems_of({"cache-upstream-url": ""}),
             ("cache-upstream-url: at least one upstream is needed",),
         )
 
     def test_the_key_of_nixos_belongs_to_nixos(self) -> None:
-        """The well-known key is trusted where its cache is an upstream, and only there."""
+        """The well-known key is trusted only if cache.nixos.org is an upstream."""
         for url, given_keys, keys in (
             ("http://a", [], ()),
             ("http://a", [OTHER_KEY], (OTHER_KEY,)),
@@ -237,5 +237,5 @@ class UpstreamTests(FileCase):
             self.assertEqual(found.cache.upstream.public_keys, keys, (url, given_keys))
 
     def test_a_short_idle_timeout_earns_a_warning(self) -> None:
-        """A server that closes connections before Nix does earns a warning."""
+        """A server that closes connections before Nix does causes a warning."""
         self.assertIn("90s", load_with({"server-idle-timeout": "60s"}).warnings[0])

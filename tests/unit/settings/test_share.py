@@ -1,4 +1,4 @@
-"""The share of limits that one worker of several has."""
+"""The part of the limits for one of several workers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.unit.settings.around import load_with
 
 class ShareTests(SynchronousTestCase):
     def test_what_protects_the_whole_is_divided(self) -> None:
-        """Rounded up, so that nothing becomes nothing."""
+        """Results are rounded up, so that no limit becomes 0."""
         settings = load_with(
             {
                 "workers": "3",
@@ -29,7 +29,7 @@ class ShareTests(SynchronousTestCase):
         self.assertEqual(7, settings.cache.database.pool.max_open_conns)
 
     def test_what_bounds_one_thing_stays(self) -> None:
-        """Sizes and times of single requests and files are the same in every worker."""
+        """Limits of single requests and files are the same in every worker."""
         whole = load_with({"workers": "4"})
         part = whole.share()
         self.assertEqual(whole.server.max_header_size_bytes, part.server.max_header_size_bytes)
@@ -37,10 +37,10 @@ class ShareTests(SynchronousTestCase):
         self.assertEqual(whole.cache.storage, part.cache.storage)
 
     def test_no_limit_stays_none(self) -> None:
-        """0 is "any number" for all and for each."""
+        """0 means no limit, for all together and for each worker."""
         settings = load_with({"workers": "4", "server-max-connections-per-address": "0"}).share()
         self.assertEqual(0, settings.server.max_connections_per_address)
 
     def test_one_worker_has_all(self) -> None:
-        """Alone nothing is divided."""
+        """For a single worker, nothing is divided."""
         self.assertEqual(load_with(), load_with().share())

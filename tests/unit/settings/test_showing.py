@@ -31,7 +31,7 @@ class QuoteTests(SynchronousTestCase):
             self.assertEqual(quote(text), repr(shown))
 
     def test_anything_else_is_shown(self) -> None:
-        """As far as one line has room."""
+        """Other text is shown as far as it fits in one line."""
         for text in (
             "@every 5",
             "TZ=UTC @every 5",
@@ -48,7 +48,7 @@ class QuoteTests(SynchronousTestCase):
 
     @given(SECRET, st.sampled_from(["https://u:{}@h/p", "https://h?k={}", "u:{}@h", "h/?k={}"]))
     def test_no_secret_of_a_url_is_shown(self, secret: str, form: str) -> None:
-        """Wherever URLs have them."""
+        """URLs have secrets in several places."""
         self.assertNotIn(secret, quote(form.format(secret)))
 
     @given(st.text())
@@ -66,7 +66,7 @@ class QuoteTests(SynchronousTestCase):
 
 class ExistingTests(SynchronousTestCase):
     def test_of_a_path_what_is_there(self) -> None:
-        """The rest may be a secret instead of a name."""
+        """The missing part may be a secret instead of a name."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir(parents=True)
         self.assertEqual(existing(directory), str(directory))

@@ -19,7 +19,7 @@ from tests.unit.settings.around import FileCase, load_with, problems_of, surroun
 
 class StrictTests(FileCase):
     def test_unknown_keys_are_errors_with_a_suggestion(self) -> None:
-        """A mistyped key is found at start."""
+        """A mistyped key is an error at the start."""
         for text, problem in {
             "cache: {hostnme: a}": "unknown key cache.hostnme: did you mean cache.hostname?",
             "cacche: {hostname: a, max-size: 1G}": "unknown key cacche.hostname",
@@ -34,7 +34,7 @@ class StrictTests(FileCase):
         self.assertEqual(len(self.problems_of_file("zzzzzz: {qqqq: 1, rrrr: 2}")), 1)
 
     def test_tables_and_values_are_not_confused(self) -> None:
-        """A value where a table should be, or the other way round, is told apart."""
+        """A value in place of a table, or a table in place of a value, is an error."""
         self.assertEqual(
             self.problems_of_file("cache: {hostname: {a: b}}"),
             ("key cache.hostname: should be a host name, not a table",),
@@ -44,7 +44,7 @@ class StrictTests(FileCase):
         )
 
     def test_wrong_types_say_what_would_be_right(self) -> None:
-        """A value of the wrong type names the key and the right type."""
+        """The error names the key and the right type."""
         for text, problem in {
             "cache: {hostname: no}": "key cache.hostname: should be a host name, not true or false",
             "log: {level: [info]}": "key log.level: should be one of",
@@ -64,7 +64,7 @@ class StrictTests(FileCase):
             self.assertIn(problem, self.problems_of_file(text)[0])
 
     def test_text_stands_for_lists_and_numbers_too(self) -> None:
-        """Text in a file is read like a variable."""
+        """Text in a file is read like text in a variable."""
         found = self.load_file(
             "server: {addr: ':1, :2', max-connections: '7'}\nprometheus: {enabled: '1'}"
         )
@@ -73,7 +73,7 @@ class StrictTests(FileCase):
         self.assertIs(found.prometheus.enabled, True)
 
     def test_everything_wrong_is_told_at_once(self) -> None:
-        """One start shows all mistakes, of all sources."""
+        """One start reports all mistakes of all sources."""
         path = self.write("cache: {hostnme: a, negative: {ttl: 5 s}}\n")
         problems = problems_of(
             {"config": str(path), "log-level": "inof", "cache-hostname": "http://x"},
@@ -103,14 +103,14 @@ class StrictTests(FileCase):
         )
 
     def test_unknown_flags_are_errors(self) -> None:
-        """A mistyped flag is told the nearest one."""
+        """The error for a mistyped flag suggests the nearest one."""
         self.assertEqual(
             problems_of({"cache-hostnme": "a"}),
             ("unknown flag --cache-hostnme: did you mean --cache-hostname?",),
         )
 
     def test_unknown_variables_are_nobodys_business(self) -> None:
-        """The environment belongs to others too."""
+        """Variables of other programs are no errors."""
         self.assertEqual(problems_of(CACHE_HOSTNME="a", NCPS_X="y"), ())
 
     @given(
@@ -130,7 +130,7 @@ class StrictTests(FileCase):
     )
     @hypothesis_settings(max_examples=60, deadline=None)
     def test_any_file_is_read_or_refused(self, tree: object) -> None:
-        """No content of a file ends in anything but settings or a list of problems."""
+        """Every content of a file gives settings or a list of problems."""
         path = Path(self.mktemp())
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(tree))
@@ -142,7 +142,7 @@ class StrictTests(FileCase):
     @given(st.dictionaries(st.sampled_from(TABLE), st.text()))
     @hypothesis_settings(max_examples=60, deadline=None)
     def test_any_text_in_variables_is_read_or_refused(self, texts: dict[object, str]) -> None:
-        """No variable ends in anything but settings or a list of problems."""
+        """Every variable gives settings or a list of problems."""
         environ = {getattr(row, "environment", ""): text for row, text in texts.items()}
         environ.pop("NCPS_CONFIG_FILE", None)
         try:
@@ -153,7 +153,7 @@ class StrictTests(FileCase):
 
 class SecretTests(FileCase):
     def test_secrets_may_stand_in_files(self) -> None:
-        """A secret need not stand in a process list, and a final line end does not count."""
+        """A secret need not be in a process list; a line end at its end is removed."""
         path = self.write("sqlite:/a/b\n", "url")
         flag = load_with({"cache-database-url-file": str(path)})
         self.assertEqual(str(flag.cache.database_url), "sqlite:/a/b")
@@ -179,7 +179,7 @@ class SecretTests(FileCase):
         )
 
     def test_a_secret_in_place_of_its_file_is_not_shown(self) -> None:
-        """Of a name that is of no file only the directory is shown that there is."""
+        """Of a path without a file, only the existing directory is shown."""
         for secret in ("hunter2", "/hunter2/+w", "a" * 5000):
             (problem,) = problems_of(CACHE_REDIS_PASSWORD_FILE=secret)
             self.assertNotIn(secret[:7], problem)
@@ -190,7 +190,7 @@ class SecretTests(FileCase):
         self.assertIn(f"a file under {directory} cannot be read: No such file", problem)
 
     def test_secrets_in_place_of_other_values_are_not_shown(self) -> None:
-        """A key among public keys, a password in a URL's parameters or as a bucket's name."""
+        """A key as a public key, a password in a URL or as a bucket's name."""
         key = SecretKey.generate("mine-1").export()
         token = "xw3Kd9_" * 6
         problems = problems_of(
@@ -219,12 +219,12 @@ class SecretTests(FileCase):
         self.assertIn("'a/***' should be a bare host name", told)
 
     def test_what_is_no_secret_is_shown_as_it_is(self) -> None:
-        """A schedule has an @, and nothing in front of it."""
+        """A schedule begins with an @, so no user is before it."""
         (problem,) = problems_of({"cache-max-size": "1G", "cache-lru-schedule": "@every 5"})
         self.assertIn("'@every 5' should be", problem)
 
     def test_value_and_file_together_are_an_error(self) -> None:
-        """Two answers to one question are refused, but a stronger source wins."""
+        """Within one source both are refused; a stronger source wins."""
         path = self.write("sqlite:/b")
         problems = problems_of(CACHE_DATABASE_URL="sqlite:/a", CACHE_DATABASE_URL_FILE=str(path))
         self.assertIn("either this or the value itself", problems[0])

@@ -53,7 +53,7 @@ class TableTests(SynchronousTestCase):
                 convert_default(row, default)
 
     def test_the_tree_has_what_the_table_has(self) -> None:
-        """Each setting with an effect has its place in the tree, and nothing else has."""
+        """Each setting with an effect has one attribute in the tree, and no others exist."""
         active = {row.attribute for row in TABLE if row.status is Status.ACTIVE}
         found = _leaves(load_with(), "", active)
         self.assertEqual(found - _DERIVED, active - _DERIVED)
@@ -61,7 +61,7 @@ class TableTests(SynchronousTestCase):
             attrgetter(name)(load_with())
 
     def test_every_name_of_the_go_program_is_there(self) -> None:
-        """Flags, variables and keys of an existing configuration are known."""
+        """Flags, variables and keys of existing configurations are known."""
         names = {(row.flag, row.environment, row.key) for row in TABLE}
         for expected in (
             ("cache-upstream-url", "CACHE_UPSTREAM_URLS", "cache.upstream.urls"),
@@ -77,17 +77,17 @@ class TableTests(SynchronousTestCase):
 
 class ReportTests(SynchronousTestCase):
     def test_the_documentation_is_current(self) -> None:
-        """docs/settings.md says what the program does; `python -m ncps.settings` renews it."""
+        """docs/settings.md is up to date; `python -m ncps.settings` renews it."""
         self.assertEqual((_ROOT / "docs" / "settings.md").read_text(), markdown())
 
     def test_the_module_prints_the_documentation(self) -> None:
-        """The command named in the documentation makes it."""
+        """The command in the documentation prints it."""
         with contextlib.redirect_stdout(io.StringIO()) as out:
             runpy.run_module("ncps.settings.__main__")
         self.assertEqual(out.getvalue(), markdown())
 
     def test_what_holds_can_be_seen_without_secrets(self) -> None:
-        """Each value is shown with its origin, credentials are not."""
+        """Each value is shown with its origin, without credentials."""
         settings: Settings = load_with(
             {"cache-upstream-url": "http://me:hunter2@a?priority=3"}, LOG_LEVEL="warn"
         )

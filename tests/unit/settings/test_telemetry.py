@@ -12,7 +12,7 @@ UPSTREAM = "https://cache.example.org:8443/x"
 
 class TelemetryTests(FileCase):
     def test_a_file_of_the_go_program(self) -> None:
-        """The section means what it means there."""
+        """The section means the same as in the Go program."""
         found = self.load_file("opentelemetry: {enabled: true, grpc-url: 'http://otel:4317'}")
         self.assertEqual(
             (True, "http://otel:4317"), (found.opentelemetry.enabled, found.opentelemetry.grpc_url)
@@ -20,7 +20,7 @@ class TelemetryTests(FileCase):
         self.assertEqual((), found.warnings)
 
     def test_urls_of_collectors(self) -> None:
-        """The scheme says whether TLS is used; the port of gRPC may be left out."""
+        """The scheme says whether TLS is used; the port of gRPC may be missing."""
         for flag, given, meant in (
             ("otel-grpc-url", "http://otel", "http://otel:4317"),
             ("otel-grpc-url", "grpc://otel:1/", "http://otel:1"),
@@ -32,7 +32,7 @@ class TelemetryTests(FileCase):
             self.assertEqual(meant, found.grpc_url or found.http_url)
 
     def test_wrong_values_are_told(self) -> None:
-        """Each with what would be right, and without a password."""
+        """Each error says what is right, without a password."""
         for flag, given, told in (
             ("otel-grpc-url", "otel:4317", "should be http://HOST:4317"),
             ("otel-grpc-url", "http://otel:4317/v1", "without a path"),
@@ -52,24 +52,24 @@ class TelemetryTests(FileCase):
             self.assertNotIn("hunter2", problem.replace("me:hunter2@otel", ""))
 
     def test_one_collector_only(self) -> None:
-        """Two URLs are a mistake."""
+        """Two URLs are an error."""
         (problem,) = problems_of({"otel-grpc-url": "http://a", "otel-http-url": "http://b"})
         self.assertIn("give one of them", problem)
 
     def test_a_url_alone_does_nothing_and_says_so(self) -> None:
-        """The switch is another setting."""
+        """Another setting turns telemetry on."""
         self.assertEqual(
             ("otel-grpc-url has no effect without otel-enabled",),
             load_with({"otel-grpc-url": "http://a"}).warnings,
         )
 
     def test_blanks_around_the_value_of_a_header_are_no_part_of_it(self) -> None:
-        """Nor are those that are written as %20: a request with them fails, and tells the value."""
+        """Also those written as %20, which would break the request."""
         found = load_with({"otel-headers": "authorization=%20Bearer%20x%20%0a"})
         self.assertEqual((Header("authorization", "Bearer x"),), found.opentelemetry.headers)
 
     def test_headers_come_from_a_file(self) -> None:
-        """A line each, or as the standard variable has them; nobody sees the values."""
+        """One on each line, or in the standard form; nothing shows their values."""
         path = self.write("Authorization: Bearer a, b=c\n\nx-scope=1,y=%20z\n", "headers")
         found = load_with({"otel-headers-file": str(path)})
         self.assertEqual(
@@ -85,12 +85,12 @@ class TelemetryTests(FileCase):
         self.assertNotIn("Bearer", repr(found))
 
     def test_a_ratio_is_a_number_in_a_file(self) -> None:
-        """YAML has numbers with a point."""
+        """YAML has numbers with a decimal point."""
         found = self.load_file("opentelemetry: {sampling-ratio: 0.05}")
         self.assertEqual(0.05, found.opentelemetry.sampling_ratio)
 
     def test_traces_go_to_upstreams_by_name(self) -> None:
-        """To none by default; a name that is none of theirs is a mistake."""
+        """By default to none; a name of no upstream is an error."""
         for name, is_meant in (("cache.example.org", True), ("cache.example.org:8443", True)):
             load_with({"cache-upstream-url": UPSTREAM, "otel-propagate-to": name})
             self.assertEqual(is_meant, is_told(UPSTREAM, (name,)))

@@ -1,4 +1,4 @@
-"""Settings without effect, and variables that nearly are settings."""
+"""Settings without effect, and variables whose names are close to settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.unit.settings.around import OTHER_KEY, FileCase, load_with, problems_
 
 class WithoutEffectTests(FileCase):
     def test_their_defaults_are_welcome(self) -> None:
-        """An existing configuration that switches such a thing off works."""
+        """A configuration that switches such a setting off works without a warning."""
         found = load_with(
             {
                 "cache-max-size": "",
@@ -26,7 +26,7 @@ class WithoutEffectTests(FileCase):
         self.assertEqual(found.warnings, ())
 
     def test_what_cannot_hurt_earns_one_warning(self) -> None:
-        """Settings of the Go program without meaning here are accepted."""
+        """Other values of such settings cause one warning each."""
         found = load_with(
             {"analytics-reporting-enabled": "true", "cache-cdc-background-workers": "3"},
             XZ_BINARY_PATH="/bin/xz",
@@ -51,14 +51,14 @@ class WithoutEffectTests(FileCase):
         self.assertIn("should be a duration", problems_of(CACHE_LOCK_LRU_TTL="5")[0])
 
     def test_a_table_that_only_documents_had_is_passed_over(self) -> None:
-        """Its contents do not matter: the Go program has never read it."""
+        """Its contents are ignored: the Go program never read it."""
         for text in ("otel: {enabled: false, endpoint: x}", "otel: yes", "otel: [{a: 1}]"):
             (warning,) = self.load_file(text).warnings
             self.assertRegex(warning, r"^file .*: key otel has no effect: .* called opentelemetry$")
         self.assertIn("unknown key otell", self.problems_of_file("otell: {enabled: true}")[0])
 
     def test_names_of_elsewhere_are_answered_with_ours(self) -> None:
-        """Where no letter is alike, too."""
+        """Also if the two names are not similar."""
         for flag, hint in (
             ("server-listen", "server-addr"),
             ("cache-storage-s3-use-ssl", "cache-storage-s3-endpoint"),
@@ -73,10 +73,10 @@ class WithoutEffectTests(FileCase):
 
 
 class VariableTests(SynchronousTestCase):
-    """Variables that are none of ours, and nearly are."""
+    """Unknown variables whose names are close to ours."""
 
     def test_the_singular_of_a_list_is_understood(self) -> None:
-        """As its flag has it, with a warning; the right one wins."""
+        """It corresponds to the flag, causes a warning, and the right one wins."""
         found = load_with({}, CACHE_UPSTREAM_URL="http://a", CACHE_UPSTREAM_PUBLIC_KEY=OTHER_KEY)
         self.assertEqual(found.cache.upstream.urls, ("http://a",))
         self.assertEqual(found.cache.upstream.public_keys, (OTHER_KEY,))
@@ -95,7 +95,7 @@ class VariableTests(SynchronousTestCase):
         self.assertIn("is called otherwise and not used", both.warnings[0])
 
     def test_a_slip_of_the_pen_is_told_with_what_was_meant(self) -> None:
-        """Without its value, which may be a secret."""
+        """The warning has no value, which may be a secret."""
         for name, meant in (
             ("CACHE_HOSTNAM", "CACHE_HOSTNAME"),
             ("CACHE_DATABASE_URL_FILES", "CACHE_DATABASE_URL_FILE"),
@@ -115,14 +115,14 @@ class VariableTests(SynchronousTestCase):
         self.assertIn("only secrets are read from files", warning)
 
     def test_variables_of_others_are_their_own(self) -> None:
-        """A variable that only begins like ours earns no warning."""
+        """A variable that only begins like ours causes no warning."""
         others = ("CACHE_DIR", "CACHE_URL", "SERVER_NAME", "SERVER_PORT", "LOG_FILE", "OTEL_X")
         found = load_with({}, **dict.fromkeys((*others, "NCPS_WORKER", "XCACHE_HOSTNAM"), "x"))
         self.assertEqual(found.warnings, ())
         self.assertEqual(load_with({}, CACHE_HOSTNAM="").warnings, ())
 
     def test_what_is_wrong_is_told_with_what_was_misspelt(self) -> None:
-        """The one may be the reason for the other."""
+        """The misspelt variable may be the reason for the error."""
         with self.assertRaises(InvalidSettings) as caught:
             load_with({}, CACHE_MAX_SIZ="1G", CACHE_LRU_SCHEDULE="@daily")
         self.assertIn("did you mean CACHE_MAX_SIZE?", caught.exception.warnings[0])

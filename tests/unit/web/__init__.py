@@ -1,1 +1,1 @@
-"""The real site on transports in memory."""
+"""Tests of the real site, with transports in memory."""

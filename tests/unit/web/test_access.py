@@ -1,4 +1,4 @@
-"""From a request to its credentials, and from the guard's decision to an answer."""
+"""The credentials of requests, and the answers to requests that they do not permit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WRITER = Principal(name="writer", scopes=frozenset({Scope.WRITE}))
 
 
 class Slow(StubCredentials):
-    """Tells who asks when the gate opens."""
+    """A source that names the principal when its gate opens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Slow(StubCredentials):
 
 
 class Limit:
-    """Lets an address wait at once."""
+    """Refuses an address immediately."""
 
     def check(self, client: str) -> None:
         """See `FailedLogins`."""
@@ -91,7 +91,7 @@ class AccessCase(SynchronousTestCase):
         return Server(more=[route, *bulk], credentials=CredentialGuard(guard))
 
     def put(self, **headers: str) -> Response:
-        """Send the head of an upload that waits for leave."""
+        """Send the head of an upload that waits for permission."""
         client = self.server.connect()
         client.ask(
             "/thing", b"PUT", b"HTTP/1.1", content_length="5", expect="100-continue", **headers
@@ -125,7 +125,7 @@ class ClosedTests(AccessCase):
         self.assertIn(b"ncps token create --name NAME --scope read", response.body)
 
     def test_right_and_wrong(self) -> None:
-        """By Bearer and by Basic; an answer is private; other credentials get 401, 403 or 400."""
+        """By Bearer and by Basic; answers are private; others get 401, 403 or 400."""
         password = base64.b64encode(b"any:r").decode()
         for value in ("Bearer r", "bearer r", f"Basic {password}"):
             response = self.server.get("/pubkey", authorization=value)
@@ -137,7 +137,7 @@ class ClosedTests(AccessCase):
             self.assertEqual(status == 401, "www-authenticate" in response.headers)
 
     def test_nars_are_closed_too(self) -> None:
-        """Whole, in part, by HEAD, with a condition that holds, and by names of other servers."""
+        """Whole, in part, by HEAD, with a condition, and by names of other servers."""
         for path in (f"/nar/{'0' * 52}.nar", f"/nar/{'0' * 32}.nar", f"/nar/{'0' * 32}-x.nar"):
             for headers in ({}, {"range": "bytes=0-1"}, {"if_none_match": "*"}):
                 for method in (b"GET", b"HEAD"):
@@ -147,7 +147,7 @@ class ClosedTests(AccessCase):
         self.assertEqual([], self.server.cache.asked)
 
     def test_token_for_some_paths(self) -> None:
-        """It has the narinfos of these, and no NAR by a name that does not say its path."""
+        """It permits their narinfos, but no NAR by a name without its path."""
         some = Principal(
             name="some", scopes=frozenset({Scope.READ}), paths=re.compile(".*-hello-.*")
         )
@@ -171,7 +171,7 @@ class ClosedTests(AccessCase):
             self.assertEqual(403, response.status, path)
 
     def test_upload_is_refused_before_its_body(self) -> None:
-        """The client is not told to go on, and reads what to do."""
+        """The client gets no 100 Continue, and reads what to do."""
         response = self.put()
         self.assertEqual(401, response.status)
         self.assertIn(b"--scope write", response.body)
@@ -182,7 +182,7 @@ class ClosedTests(AccessCase):
         self.assertEqual("writer", self.server.logged[-1].user)
 
     def test_source_that_must_be_asked(self) -> None:
-        """A request waits for the source; it knows the address of the client."""
+        """A request waits for the source, which gets the address of the client."""
         self.source.gate = Deferred()
         self.source.asked["new"] = READER
         client = self.server.connect()
@@ -194,7 +194,7 @@ class ClosedTests(AccessCase):
         client.leave()
 
     def test_client_that_leaves_while_a_source_is_asked(self) -> None:
-        """The question ends with the client, and nothing is logged as an error."""
+        """The question is cancelled, and nothing is logged as an error."""
         self.source.gate = Deferred()
         client = self.server.connect()
         client.ask("/pubkey", authorization="Bearer new")
@@ -210,7 +210,7 @@ class ClosedTests(AccessCase):
         self.assertNotIn(b"10.0.0.3", response.body)
 
     def test_source_that_fails(self) -> None:
-        """An error that nobody thought of is 500, and logged."""
+        """An unexpected error is 500, and logged."""
 
         async def broken(credentials: Credentials) -> Principal | None:
             raise ValueError("broken")
@@ -220,13 +220,13 @@ class ClosedTests(AccessCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
 
     def test_too_many_failures(self) -> None:
-        """An address that has to wait is told for how long."""
+        """The answer says how long the address has to wait."""
         self.server = self.server_of(Guard([self.source], self.rules, logins=Limit()))
         response = self.server.get("/pubkey", authorization="Bearer x")
         self.assertEqual((429, "8"), (response.status, response.headers["retry-after"]))
 
     def test_several_fields(self) -> None:
-        """Two fields are refused: a proxy and ncps could each believe another one."""
+        """Two fields are refused: a proxy and ncps might use different ones."""
         client = self.server.connect()
         client.send(
             b"GET /pubkey HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer r\r\n"
@@ -237,19 +237,19 @@ class ClosedTests(AccessCase):
 
 
 class OpenTests(AccessCase):
-    """Reads are open, and uploads too, as long as there is no token."""
+    """Reads are open, and so are uploads before the first token."""
 
     rules = AccessRules(open_verbs=frozenset({Scope.WRITE}))
 
     def test_credentials_do_not_matter_where_all_may(self) -> None:
-        """An old token, or one of another server, does not keep a client from reading."""
+        """An old token, or one of another server, does not matter."""
         for value in ("Bearer x", "nonsense", "Bearer r"):
             response = self.server.get("/pubkey", authorization=value)
             self.assertEqual(200, response.status)
             self.assertEqual("public, max-age=60", response.headers["cache-control"])
 
     def test_anybody_may_upload_until_there_is_a_token(self) -> None:
-        """As it was in the Go program; the first token ends it."""
+        """As in the Go program; the first token ends it."""
         self.source.is_configured = False
         self.assertEqual(200, self.put().status)
         self.source.is_configured = None
@@ -258,7 +258,7 @@ class OpenTests(AccessCase):
         self.assertEqual(401, self.put().status)
 
     def test_verb_that_is_off(self) -> None:
-        """Where nobody may upload, PUT is no method of the path, and the body says what to do."""
+        """PUT is no method of the path, and the body says what to do."""
         self.source.is_configured = False
         self.server = self.server_of(Guard([self.source]))
         response = self.put()
@@ -270,7 +270,7 @@ class SecretTests(AccessCase):
     rules = AccessRules()
 
     def test_tokens_do_not_belong_in_a_url(self) -> None:
-        """They are refused wherever they are, and are in no log."""
+        """They are refused everywhere, and never logged."""
         for given in ("token=hush", "a=b&access_token=hush", "ACCESS_TOKEN=hush", "x;token=hush"):
             response = self.server.get(f"/pubkey?{given}")
             self.assertEqual(400, response.status)
@@ -282,7 +282,7 @@ class SecretTests(AccessCase):
         self.assertFalse(has_secret(b"/token=1"))
 
     def test_a_token_of_ours_is_found_anywhere(self) -> None:
-        """In a path, under any name in a query, before the host; spans and the log have none."""
+        """In a path, in a query, before the host; neither spans nor the log show it."""
         token = new_token()
         self.server.site.tracer = tracer = MemoryTracer()
         for target in (
@@ -304,7 +304,7 @@ class SecretTests(AccessCase):
 
 
 class VouchedTests(SynchronousTestCase):
-    """A proxy that shows a certificate of its own, and names the users that it serves."""
+    """A proxy with a certificate of its own, which names its users."""
 
     def setUp(self) -> None:
         guard = Guard(
@@ -330,14 +330,14 @@ class VouchedTests(SynchronousTestCase):
         return status
 
     def test_the_certificate_of_a_proxy_is_not_that_of_its_users(self) -> None:
-        """A user has the scopes of the user; nobody has those of the proxy."""
+        """Users have only their own scopes."""
         for user, status in (("alice", 200), ("mallory", 403), ("", 401)):
             found = self.status(trusted="192.0.2.1", x_forwarded_user=user)
             self.assertEqual(status, found, user)
         self.assertEqual(401, self.status(trusted="192.0.2.1"))
 
     def test_other_certificates_count(self) -> None:
-        """On connections of clients, and where no proxy names users."""
+        """On connections of clients, and if no proxy names users."""
         self.assertEqual(200, self.status(trusted="192.0.2.9", x_forwarded_user="alice"))
         unnamed = ProxiedUsers(Clock())
         self.assertEqual(200, self.status(trusted="192.0.2.1", users=unnamed))

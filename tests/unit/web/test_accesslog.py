@@ -1,4 +1,4 @@
-"""The access log: as many lines, and the same, as if each request were an event of its own."""
+"""The access log has the same lines as if each request were an event of its own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ACCESSES = st.builds(
 
 
 def event_of(access: Access, *, human: bool) -> LogEvent:
-    """The event that says the same as one line of the access log."""
+    """Return the event with the same content as one line of the access log."""
     template = TEMPLATE + " {cache}" if access.cache else TEMPLATE
     digest = {"hash": access.digest}
     if human:
@@ -99,7 +99,7 @@ class AccessLogTests(SynchronousTestCase):
 
     @given(ACCESSES)
     def test_no_value_can_break_a_line(self, access: Access) -> None:
-        """Any text that a client sends stays inside one line of JSON with all its fields."""
+        """Any text of a client stays inside one line of JSON, with all fields."""
         stream = StringIO()
         logs.observer("info", stream, human=False)(self.batch(access))
         self.assertEqual(stream.getvalue().count("\n"), 1)
@@ -107,7 +107,7 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual((found["path"], found["hash"]), (access.path, access.digest))
 
     def test_lines_of_many_processes_stay_whole(self) -> None:
-        """Lines of several processes go to one pipe in pieces that it takes at once."""
+        """Several processes write to a pipe in pieces that it accepts as a whole."""
 
         class Pieces(StringIO):
             def write(self, text: str) -> int:
@@ -133,13 +133,13 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual(stream.getvalue(), "")
 
     def test_other_observers_print_the_messages(self) -> None:
-        """Under a log that is not ours nothing is lost but the fields."""
+        """Only the fields are missing in a log that is not ours."""
         text = formatEvent(self.batch(access(), access(path="/b")))
         told = f"200 3 bytes in 2.0 ms hit from 192.0.2.1, by up, hash {'0' * 32}"
         self.assertEqual(text, f"GET /a {told}\nGET /b {told}")
 
     def test_people_see_client_upstream_and_hash(self) -> None:
-        """A hash that the path has is not repeated; no blank ends a line."""
+        """A hash in the path is not repeated; no blank ends a line."""
         for path, client, shown in (
             ("/a", "192.0.2.1", f"192.0.2.1, by up, hash {'0' * 32}\n"),
             (f"/{'0' * 32}.narinfo", "192.0.2.1", "192.0.2.1, by up\n"),
@@ -149,7 +149,7 @@ class AccessLogTests(SynchronousTestCase):
             self.assertTrue(stream.getvalue().endswith(f" hit from {shown}"), stream.getvalue())
 
     def test_bad_statuses_have_a_colour(self) -> None:
-        """Only the number is painted; text of a client that steers a terminal is written out."""
+        """Only the number has it; control characters of a client are escaped."""
         for status, code in ((200, ""), (404, "\x1b[33m"), (503, "\x1b[31m")):
             one = access("/\x1b[31m")._replace(status=status)
             line = Requests([one], 0.0).human_lines("", painted)
@@ -157,7 +157,7 @@ class AccessLogTests(SynchronousTestCase):
             self.assertIn(r"GET /\x1b[31m ", line)
 
     def test_time_is_that_of_the_request(self) -> None:
-        """A line written later tells when its request ended."""
+        """A line that is written later has the time of its request."""
         clock = Clock()
         with capturedLogs() as events:
             AccessLog(clock)([access(ended=-100.0)])

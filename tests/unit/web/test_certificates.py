@@ -1,4 +1,4 @@
-"""Certificates: failures of handshakes are told apart, and logged once a minute."""
+"""Certificates: failures of handshakes have different reasons, logged once a minute."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.integration.servers.certificates import Authority
 
 
 class Hanging(InlineThreads):
-    """Threads that come to no end."""
+    """Threads that never finish."""
 
     async def run(self, *_: Any, **__: Any) -> Any:
         await Deferred[None]()
@@ -51,7 +51,7 @@ class CertificatesTests(SynchronousTestCase):
 
     @property
     def said(self) -> list[str]:
-        """The lines that were logged since the last time."""
+        """Return the lines that were logged since the last call."""
         lines, self.lines[:] = list(self.lines), []
         return [formatEvent(line) for line in lines]
 
@@ -63,13 +63,13 @@ class CertificatesTests(SynchronousTestCase):
         return end
 
     def test_without_a_certificate_there_is_no_start(self) -> None:
-        """The first look fails, and says why."""
+        """The first load fails with a reason."""
         self.files.key.write_text("garbage")
         looked = Deferred.fromCoroutine(self.certificates.look())
         self.assertIn("private key in PEM", str(self.failureResultOf(looked, Refused).value))
 
     def test_files_that_hang(self) -> None:
-        """The certificate stays, with a warning until they can be read; a first look fails."""
+        """The old certificate stays, with a warning; a first load fails."""
         self.look()
         with patch.object(self.certificates, "_threads", Hanging()):
             looked = Deferred.fromCoroutine(self.certificates.look())
@@ -83,7 +83,7 @@ class CertificatesTests(SynchronousTestCase):
         self.failureResultOf(looked, Unavailable)
 
     def test_an_end_is_told_once_before_and_once_after(self) -> None:
-        """With a warning until a new certificate is there."""
+        """A warning stays until there is a new certificate."""
         end = self.expire_soon()
         self.assertGreater(SOON_S, 86400)
         self.lines.clear()
@@ -104,7 +104,7 @@ class CertificatesTests(SynchronousTestCase):
         self.assertEqual({"used": 2}, series(self.metrics.certificate_loads))
 
     def test_other_authorities(self) -> None:
-        """Only changes that keep a client out begin an era.
+        """Only changes that refuse former clients begin a new era.
 
         A pair that does not fit changes nothing until it does.
         """
@@ -137,7 +137,7 @@ class CertificatesTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(self.certificates.take(files)))
 
     def test_the_same_trouble_is_logged_once(self) -> None:
-        """Files that stay no use, and files that are no use again in the same way."""
+        """Files that stay wrong, and files that are wrong again in the same way."""
         self.clock.advance(1_700_000_000)
         context = None
         for content in ("", "garbage", "more garbage"):
@@ -152,7 +152,7 @@ class CertificatesTests(SynchronousTestCase):
         self.assertEqual({"used": 1, "refused": 2}, series(self.metrics.certificate_loads))
 
     def test_failures_are_logged_once_a_minute(self) -> None:
-        """Each reason by itself, with the number of those that were kept back; all are counted."""
+        """Each reason by itself, with the number of others; all are counted."""
         for _ in range(3):
             self.certificates.failed("192.0.2.1", "plain_http")
         self.certificates.failed("192.0.2.1", "distrust")
@@ -169,7 +169,7 @@ class CertificatesTests(SynchronousTestCase):
         )
 
     def test_reasons_of_openssl(self) -> None:
-        """By its own words; an alert of the client about a certificate is distrust."""
+        """An alert of the client about a certificate means distrust."""
         for reason, kind in (
             ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "no_certificate"),
             ("CERTIFICATE_VERIFY_FAILED", "bad_certificate"),

@@ -1,4 +1,4 @@
-"""The client that a proxy names, and names that nobody can believe."""
+"""The client that a proxy names, and names that are not trusted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROXY = "10.0.0.1"
 
 class AddressTests(SynchronousTestCase):
     def test_ipv4_is_written_as_such(self) -> None:
-        """Also where it came by a socket for both families; a zone is this machine's affair."""
+        """Also from a socket for both families; a zone is removed."""
         for peer, text in (
             (IPv4Address("TCP", "192.0.2.7", 1), "192.0.2.7"),
             (IPv6Address("TCP", "::ffff:192.0.2.7", 1), "192.0.2.7"),
@@ -44,7 +44,7 @@ class TrustTests(SynchronousTestCase):
         return PROXIES.client(peer, headers)
 
     def test_whom_to_believe(self) -> None:
-        """Addresses and networks that are named, and sockets if they are; nobody by default."""
+        """Only the addresses, networks and sockets of the settings; none by default."""
         for address in ("10.1.2.3", "2001:db8::7", "unix"):
             self.assertTrue(PROXIES.trusts(address))
             self.assertFalse(TrustedProxies().trusts(address))
@@ -53,7 +53,7 @@ class TrustTests(SynchronousTestCase):
         self.assertFalse(TrustedProxies(["10.0.0.0/8"]).trusts("unix"))
 
     def test_the_last_address_that_is_no_proxy_is_the_client(self) -> None:
-        """Anybody may have written the addresses before it."""
+        """Any client may have written those before it."""
         for values, client in (
             (["192.0.2.7"], "192.0.2.7"),
             (["203.0.113.9, 192.0.2.7"], "192.0.2.7"),
@@ -66,7 +66,7 @@ class TrustTests(SynchronousTestCase):
             self.assertEqual(self.client(*values), client, values)
 
     def test_what_is_no_address_ends_it(self) -> None:
-        """The last proxy that can be told is the client then, and nothing made up."""
+        """The last known proxy is then the client."""
         for values, client in (
             ([], PROXY),
             ([""], PROXY),
@@ -91,21 +91,21 @@ class TrustTests(SynchronousTestCase):
         self.assertEqual(PROXIES.client(PROXY, headers), "192.0.2.7")
 
     def test_a_long_chain_is_looked_at_from_its_end_only(self) -> None:
-        """Nobody makes us read ten thousand addresses."""
+        """At most 32 addresses are read."""
         chain = ["192.0.2.7", *["10.0.0.2"] * MOST_HOPS]
         self.assertEqual(self.client(", ".join(chain)), "10.0.0.2")
         self.assertEqual(self.client(", ".join(chain[:-1])), "192.0.2.7")
 
     @given(st.lists(st.binary(max_size=30), max_size=3), st.booleans())
     def test_any_bytes_end_in_an_address(self, values: list[bytes], is_forwarded: bool) -> None:
-        """For any claim the log has an address."""
+        """The log has an address for any header."""
         name = b"forwarded" if is_forwarded else b"x-forwarded-for"
         found = PROXIES.client(PROXY, Headers({name: values}))
         self.assertEqual(plain_address(IPv6Address("TCP", found, 1)), found)
 
 
 class ServerTests(SynchronousTestCase):
-    """The addresses in the log, and what goes by them."""
+    """The addresses in the log, and their effects."""
 
     def server(self, *proxies: str, limits: ServerSettings | None = None) -> Server:
         server = Server(limits)
@@ -119,7 +119,7 @@ class ServerTests(SynchronousTestCase):
         return [access.client for access in server.logged]
 
     def test_a_proxy_that_is_trusted_says_who_asks(self) -> None:
-        """On every road: an answer that lies ready, a head known before, and any other."""
+        """Also for a ready answer and for a known head."""
         server = self.server(PEER.host)
         client = server.connect()
         for last in (7, 8, 8, 8, 9):
@@ -132,14 +132,14 @@ class ServerTests(SynchronousTestCase):
         )
 
     def test_nobody_else_is_believed(self) -> None:
-        """A client cannot choose the address that it is logged by."""
+        """A client cannot choose its address in the log."""
         for server in (self.server(), self.server("10.0.0.0/8", "unix")):
             server.get(f"/{DIGEST}.narinfo", x_forwarded_for="203.0.113.77")
             server.get("/pubkey", forwarded="for=203.0.113.77")
             self.assertEqual(self.logged(server), [PEER.host] * 2)
 
     def test_requests_are_limited_for_each_client_of_a_proxy(self) -> None:
-        """The proxy's own connections are not: they are everybody's."""
+        """The connections of a proxy have no limit for each address."""
         server = self.server(PEER.host, limits=ServerSettings(max_connections_per_address=2))
         server.cache.gate = Deferred()
         clients = [server.connect() for _ in range(4)]
@@ -158,7 +158,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(len(server.site._peers), 0)
 
     def test_nars_that_lie_ready_are_limited_as_well(self) -> None:
-        """A client of a proxy that takes its NARs slowly has no more of them than others."""
+        """A slow client of a proxy gets no more of them than others."""
         server = self.server(PEER.host, limits=ServerSettings(max_connections_per_address=2))
         key, data = NarKey("0" * 52, "xz"), bytes(1000)
         nar = server.cache.add_nar(key, data, size=len(data))

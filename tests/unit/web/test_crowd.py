@@ -1,4 +1,4 @@
-"""Connections that wait, on ports that are made up."""
+"""Connections that wait, with fake ports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.unit.web.wire import Server
 
 
 class Port:
-    """A listening port in name only."""
+    """A fake listening port."""
 
     def __init__(self) -> None:
         self.is_reading = True
@@ -36,12 +36,12 @@ class CrowdTests(SynchronousTestCase):
         return [port.is_reading for port in self.ports]
 
     def test_without_a_limit_nobody_waits(self) -> None:
-        """Where everything fits the ports are left alone."""
+        """If all connections fit, the ports are not changed."""
         self.assertFalse(self.crowd.grew(1_000_000))
         self.assertEqual([True, True], self.reading)
 
     def test_ports_wait_before_the_limit(self) -> None:
-        """The connections that a port takes in the same turn still fit."""
+        """Connections that a port accepts in the same turn still fit."""
         self.crowd.most = 100
         self.assertFalse(self.crowd.grew(83))
         self.assertTrue(self.crowd.grew(84))
@@ -53,7 +53,7 @@ class CrowdTests(SynchronousTestCase):
         self.assertEqual([True, True], self.reading)
 
     def test_ports_that_close_are_left_alone(self) -> None:
-        """At the end nobody is let in by a connection that ends."""
+        """During a stop, no port accepts again."""
         self.crowd.most = 8
         self.crowd.grew(8)
         self.crowd.leave()
@@ -61,7 +61,7 @@ class CrowdTests(SynchronousTestCase):
         self.assertEqual([False, False], self.reading)
 
     def test_ports_take_one_connection_in_a_turn(self) -> None:
-        """Twisted takes as many as came lately, before anything can tell it to wait."""
+        """Twisted's own number may be larger than the room."""
         port = tcp.Port(0, ServerFactory())
         self.crowd.most = 8
         self.crowd.add(port)
@@ -72,7 +72,7 @@ class CrowdTests(SynchronousTestCase):
 
 class SiteTests(SynchronousTestCase):
     def test_the_site_counts(self) -> None:
-        """A site that is full lets its ports wait until a connection ends, and counts that."""
+        """A full site stops its ports until a connection ends, and counts that."""
         server = Server(ServerSettings(max_connections=1000))
         port = Port()
         server.site.crowd.most = 4

@@ -115,7 +115,7 @@ def expected_scope(method: bytes, label: str) -> Scope | None:
 
 
 class GuardTests(SynchronousTestCase):
-    """With reads closed."""
+    """Reads are closed."""
 
     def setUp(self) -> None:
         self.source = StubCredentials()
@@ -135,7 +135,7 @@ class GuardTests(SynchronousTestCase):
         self.server.site.resource = Routes([self._noted(r) for r in self.table], guard=guard)
 
     def _noted(self, route: Route) -> Route:
-        """The route, with pages that only note who has got through."""
+        """Return the route, with pages that only record the requests that reach them."""
 
         def act(request: NcpsRequest, _: re.Match[bytes]) -> None:
             self.entered.append(request.principal.name)
@@ -157,13 +157,13 @@ class GuardTests(SynchronousTestCase):
         return self.server.get(path, method, **given).status
 
     def test_every_route_is_in_the_table(self) -> None:
-        """Also those that are made in other places than the grammar."""
+        """Also routes that are made outside the grammar."""
         labels = {route.label for route in self.table}
         self.assertEqual(labels, set(SAMPLES))
         self.assertEqual(set(), labels_in_code() - labels)
 
     def test_the_scope_of_each_verb(self) -> None:
-        """A verb without a scope is one for probes or replicas; all others ask the guard."""
+        """Verbs without a scope are for probes or replicas; others ask the guard."""
         for route in self.table:
             for verbs in (route.verbs, route.uploads):
                 for method, verb in verbs.items():
@@ -171,7 +171,7 @@ class GuardTests(SynchronousTestCase):
                     self.assertIs(scope, verb.scope, (method, route.label))
 
     def test_nobody_gets_past_the_guard(self) -> None:
-        """Without credentials, or with wrong ones; with right ones of each single scope."""
+        """Without credentials, with wrong ones, and with each single scope."""
         for route in self.table:
             for prefix, verbs in (("", route.verbs), ("/upload", route.uploads)):
                 path = prefix + SAMPLES[route.label]
@@ -201,7 +201,7 @@ class GuardTests(SynchronousTestCase):
 
 
 class SomePathsTests(SynchronousTestCase):
-    """A token with `--path` for other paths than those that are asked for."""
+    """A token with `--path` for other paths than the requested ones."""
 
     def setUp(self) -> None:
         some = Principal(
@@ -229,7 +229,7 @@ class SomePathsTests(SynchronousTestCase):
         self.fill(OTHER)
 
     def fill(self, base: str) -> None:
-        """Have everything that is asked for be of this store path."""
+        """Make all requested objects belong to this store path."""
         text = f"StorePath: /nix/store/{base}\n".encode()
         narinfo = served_narinfo(text=text, outcome=Outcome.HIT, may_repeat=lambda: True)
         self.server.cache.narinfos[DIGEST] = narinfo
@@ -252,7 +252,7 @@ class SomePathsTests(SynchronousTestCase):
         return self.server.get(path, method, authorization=f"Bearer {token}", **headers)
 
     def test_pages_keep_to_the_paths_of_a_token(self) -> None:
-        """Whole and by HEAD, below `/upload` too, also for a client that has the answer already."""
+        """By GET and HEAD, below `/upload` too, and with a matching tag."""
         root = self.server.site.resource
         assert isinstance(root, Routes)
         self.assertEqual(set(SAMPLES), {route.label for route in root.table})
@@ -274,7 +274,7 @@ class SomePathsTests(SynchronousTestCase):
             self.assertEqual(403, self.ask(path, method, "some", if_none_match="*").status, about)
 
     def test_paths_that_the_token_is_for(self) -> None:
-        """They are read as by any other token."""
+        """They are read as with any other token."""
         self.fill(f"{DIGEST}-hello-2")
         for path in (SAMPLES["/{hash}.narinfo"], SAMPLES["/{hash}.ls"], f"/{OLD.path}.doi"):
             for prefix in ("", "/upload"):

@@ -1,4 +1,4 @@
-"""Bodies of requests: read by a page at its pace, within the limits, or not at all."""
+"""Bodies of requests, which a page reads at its pace, within limits, or not at all."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LIMITS = ServerSettings(
 )
 
 
-class Eater:
-    """A page that reads bodies as the test lets it.
+class BodyPage:
+    """A page that reads bodies as the test says.
 
-    :ivar before: awaited before the page reads, if set.
-    :ivar error: raised after the body, if set.
-    :ivar count: if set, large pieces are gathered, and this many bodies share the memory.
+    :ivar before: a Deferred that the page awaits before it reads, if set.
+    :ivar error: an error that the page raises after the body, if set.
+    :ivar count: if set, the page asks for large pieces, as one of `count` bodies.
     """
 
     def __init__(self) -> None:
@@ -74,8 +74,8 @@ class Eater:
 
 class IncomingTests(ServerTestCase):
     def setUp(self) -> None:
-        self.eater = Eater()
-        self.server = Server(LIMITS, more=[self.eater.route()])
+        self.page = BodyPage()
+        self.server = Server(LIMITS, more=[self.page.route()])
         self.clock = self.server.clock
 
     def put(self, *lines: bytes, path: bytes = b"/eat") -> Client:
@@ -84,7 +84,7 @@ class IncomingTests(ServerTestCase):
         return client
 
     def assert_ended(self, client: Client) -> None:
-        """Check that the connection ends, and that nothing is left of it."""
+        """Check that the connection ends, and that nothing of it is left."""
         self.clock.advance(2)
         self.assertTrue(client.disconnecting)
         client.leave()
@@ -96,7 +96,7 @@ class IncomingTests(ServerTestCase):
         client = self.put(b"Content-Length: 6")
         for piece in (b"abc", b"def"):
             client.send(piece)
-            self.assertEqual(piece, self.eater.pieces[-1])
+            self.assertEqual(piece, self.page.pieces[-1])
         response = client.response()
         self.assertEqual((200, b"eaten\n"), (response.status, response.body))
         self.assertNotIn("connection", response.headers)
@@ -107,22 +107,22 @@ class IncomingTests(ServerTestCase):
         self.assertEqual(("PUT", 6, True), (access.method, access.size, access.is_complete))
 
     def test_in_chunks_with_a_request_behind(self) -> None:
-        """A body in chunks ends where its last chunk says; what follows is the next request."""
+        """A body in chunks ends with its last chunk; the next request follows."""
         client = self.put(b"Transfer-Encoding: chunked")
         client.send(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nGET /pubkey HTTP/1.1\r\n\r\n")
         self.assertEqual([200, 200], self.statuses(client))
-        self.assertEqual(b"abcde", b"".join(self.eater.pieces))
+        self.assertEqual(b"abcde", b"".join(self.page.pieces))
         client.leave()
 
     def test_empty(self) -> None:
-        """A body of no bytes is whole at once."""
+        """A body without bytes is complete immediately."""
         client = self.put(b"Content-Length: 0")
         self.assertEqual([200], self.statuses(client))
         client.leave()
         self.assertEqual(0, self.server.site.receiving)
 
     def test_below_upload(self) -> None:
-        """The page is told that it is asked below `/upload`, and the log, too."""
+        """The page and the log know that the path is below `/upload`."""
         client = self.put(b"Content-Length: 1", path=b"/upload/eat")
         client.send(b"a")
         self.assertEqual([200], self.statuses(client))
@@ -130,11 +130,11 @@ class IncomingTests(ServerTestCase):
         self.assertEqual("/upload/eat", self.server.logged[-1].route)
 
     def test_continue_when_the_page_reads(self) -> None:
-        """A client that waits to be told gets its 100 when the page begins to read, and once."""
-        self.eater.before = Deferred()
+        """A client gets 100 Continue once, when the page begins to read."""
+        self.page.before = Deferred()
         client = self.put(b"Content-Length: 2", b"Expect: 100-continue")
         self.assertEqual(b"", client.value())
-        self.eater.before.callback(None)
+        self.page.before.callback(None)
         self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", client.value())
         client.clear()
         client.send(b"a")
@@ -144,74 +144,74 @@ class IncomingTests(ServerTestCase):
         client.leave()
 
     def test_refused_without_continue(self) -> None:
-        """A client without the scope learns it before it has sent anything."""
+        """A client without the scope is refused before it sends a body."""
         client = self.server.connect()
         client.send(b"DELETE /eat HTTP/1.1\r\nContent-Length: 9999\r\nExpect: 100-continue\r\n\r\n")
         response = client.response()
         self.assertEqual((405, "close"), (response.status, response.headers["connection"]))
-        self.assertEqual([], self.eater.pieces)
+        self.assertEqual([], self.page.pieces)
         self.assert_ended(client)
 
     def test_backpressure(self) -> None:
-        """The connection stops reading while the page has enough, and reads on afterwards."""
-        self.eater.before = Deferred()
+        """The connection stops reading while the page has enough, and then goes on."""
+        self.page.before = Deferred()
         client = self.put(b"Content-Length: %d" % (2 * MOST_HELD))
         client.send(bytes(MOST_HELD - 1))
         self.assertEqual("producing", client.producerState)
         client.send(b"a")
         self.assertEqual("paused", client.producerState)
-        self.eater.before.callback(None)
+        self.page.before.callback(None)
         self.assertEqual("producing", client.producerState)
         client.send(bytes(MOST_HELD))
         self.assertEqual([200], self.statuses(client))
-        self.assertEqual(2 * MOST_HELD, sum(map(len, self.eater.pieces)))
+        self.assertEqual(2 * MOST_HELD, sum(map(len, self.page.pieces)))
         client.leave()
 
     def test_large_pieces(self) -> None:
-        """A page that asks for it gets many bytes at once, and the rest at the end.
+        """A page can ask for large pieces, and gets the rest at the end.
 
         As many are read from the socket at once, until the body has ended.
         """
-        self.eater.count = 1
+        self.page.count = 1
         size = MOST_GATHERED + 70_000
         client = self.put(b"Content-Length: %d" % size)
         self.assertEqual(MOST_GATHERED, client.bufferSize)
         for start in range(0, size, 65536):
             client.send(bytes(min(65536, size - start)))
         self.assertEqual([200], self.statuses(client))
-        self.assertEqual([MOST_GATHERED, 70_000], [len(piece) for piece in self.eater.pieces])
+        self.assertEqual([MOST_GATHERED, 70_000], [len(piece) for piece in self.page.pieces])
         self.assertEqual(FileDescriptor.bufferSize, client.bufferSize)
         client.leave()
 
     def test_many_bodies_gather_less(self) -> None:
-        """The pieces of many bodies together are bounded; so is what waits for a busy page."""
-        self.eater.count = BULK // LEAST_GATHERED * 10
+        """The pieces of all bodies together are bounded, and so are waiting bytes."""
+        self.page.count = BULK // LEAST_GATHERED * 10
         client = self.put(b"Content-Length: 1000000")
         client.send(bytes(LEAST_GATHERED))
-        self.assertEqual([LEAST_GATHERED], [len(piece) for piece in self.eater.pieces])
+        self.assertEqual([LEAST_GATHERED], [len(piece) for piece in self.page.pieces])
         client.leave()
-        self.eater.before = Deferred()
+        self.page.before = Deferred()
         client = self.put(b"Content-Length: 1000000")
         client.send(bytes(MOST_HELD))
         self.assertEqual("paused", client.producerState)
-        self.eater.before.callback(None)
+        self.page.before.callback(None)
         self.assertEqual("producing", client.producerState)
         client.leave()
 
     def test_fewer_bodies_later(self) -> None:
-        """A connection that is paused with less than a piece goes on with what is there."""
-        self.eater.before, self.eater.count = Deferred(), 1
+        """A paused connection with less than a piece goes on with its bytes."""
+        self.page.before, self.page.count = Deferred(), 1
         client = self.put(b"Content-Length: 1000000")
         client.send(bytes(MOST_HELD))
         self.assertEqual("paused", client.producerState)
-        self.eater.before.callback(None)
+        self.page.before.callback(None)
         self.assertEqual("producing", client.producerState)
-        self.assertEqual(MOST_HELD, len(self.eater.pieces[-1]))
+        self.assertEqual(MOST_HELD, len(self.page.pieces[-1]))
         client.leave()
 
     def test_silence_in_a_large_piece(self) -> None:
-        """The time runs from the last byte, though the page has not seen it yet."""
-        self.eater.count = 1
+        """The time runs from the last byte, even if the page has not got it yet."""
+        self.page.count = 1
         client = self.put(b"Content-Length: 1000000")
         for _ in range(3):
             self.clock.advance(59)
@@ -224,8 +224,8 @@ class IncomingTests(ServerTestCase):
         self.assert_ended(client)
 
     def test_trickle_in_a_large_piece(self) -> None:
-        """A client that sends a byte now and then is cut off after the window, here, too."""
-        self.eater.count = 1
+        """A client that sends single bytes is cut off after the window."""
+        self.page.count = 1
         client = self.put(b"Content-Length: 1000000")
         for _ in range(18):
             self.clock.advance(20)
@@ -235,19 +235,19 @@ class IncomingTests(ServerTestCase):
         self.assert_ended(client)
 
     def test_time_of_the_page_does_not_count(self) -> None:
-        """A client is not blamed for the time in which the page does not read."""
-        self.eater.before = Deferred()
+        """The time in which the page does not read is not the client's."""
+        self.page.before = Deferred()
         client = self.put(b"Content-Length: 3")
         client.send(b"ab")
         self.clock.advance(10_000)
-        self.eater.before.callback(None)
+        self.page.before.callback(None)
         self.clock.advance(59)
         client.send(b"c")
         self.assertEqual([200], self.statuses(client))
         client.leave()
 
     def test_silence(self) -> None:
-        """A client that stops in the middle is told so and cut off."""
+        """A client that stops in the middle gets an answer and is cut off."""
         client = self.put(b"Content-Length: 3")
         client.send(b"ab")
         self.clock.advance(59.9)
@@ -258,7 +258,7 @@ class IncomingTests(ServerTestCase):
         self.assert_ended(client)
 
     def test_trickle(self) -> None:
-        """A client that sends a byte now and then is cut off after the window."""
+        """A client that sends single bytes is cut off after the window."""
         client = self.put(b"Content-Length: 1000000")
         for _ in range(14):
             self.clock.advance(20)
@@ -271,7 +271,7 @@ class IncomingTests(ServerTestCase):
         self.assert_ended(client)
 
     def test_steady(self) -> None:
-        """A client that keeps the least rate may take as long as it needs."""
+        """A client with the least rate has no other limit of time."""
         client = self.put(b"Content-Length: 100000")
         for _ in range(49):
             self.clock.advance(20)
@@ -282,8 +282,8 @@ class IncomingTests(ServerTestCase):
         client.leave()
 
     def test_too_large(self) -> None:
-        """A small body has a bound, whether its length is announced or not."""
-        self.eater.most = 4
+        """A small body has a limit, with and without an announced length."""
+        self.page.most = 4
         for framing, rest in (
             (b"Content-Length: 5", b""),
             (b"Transfer-Encoding: chunked", b"5\r\nabcde\r\n"),
@@ -300,22 +300,22 @@ class IncomingTests(ServerTestCase):
         client = self.put(b"Content-Length: 3")
         client.send(b"ab")
         client.leave()
-        self.assertTrue(self.eater.is_cancelled)
+        self.assertTrue(self.page.is_cancelled)
         self.assertEqual([], self.server.timers)
         self.assertEqual((0, 0), (self.server.site.answering, self.server.site.receiving))
         self.assertEqual([False], [access.is_complete for access in self.server.logged])
 
     def test_malformed_chunks(self) -> None:
-        """Framing that is none ends the connection, and the page."""
+        """Wrong chunks end the connection and the page."""
         client = self.put(b"Transfer-Encoding: chunked")
         client.send(b"3\r\nabcXX")
         self.assertTrue(client.disconnecting)
         client.leave()
-        self.assertTrue(self.eater.is_cancelled)
+        self.assertTrue(self.page.is_cancelled)
         self.assertEqual(0, self.server.site.receiving)
 
     def test_too_many(self) -> None:
-        """Beyond the limit a body is refused before it is read, and tells when to come again."""
+        """Beyond the limit, a body is refused before it is read, with Retry-After."""
         clients = [self.put(b"Content-Length: 3") for _ in range(4)]
         response = clients[3].response()
         self.assertEqual((503, "5"), (response.status, response.headers["retry-after"]))
@@ -327,7 +327,7 @@ class IncomingTests(ServerTestCase):
         self.assert_ended(clients[3])
 
     def test_writers_are_told_what_was_wrong(self) -> None:
-        """The text of an error goes to a client that writes, unless the fault is the server's."""
+        """A client that writes gets the text, unless the fault is the server's."""
         for error, status, text in (
             (Conflict("another NAR has this name"), 409, b"another NAR has this name"),
             (StorageFull("uploads fill the store"), 507, b"uploads fill the store"),
@@ -342,7 +342,7 @@ class IncomingTests(ServerTestCase):
                 b"cannot be stored or removed now\n",
             ),
         ):
-            self.eater.error = error
+            self.page.error = error
             client = self.put(b"Content-Length: 1")
             client.send(b"a")
             response = client.response()

@@ -1,4 +1,4 @@
-"""Clients that have wrong bytes: who is remembered, and what is answered."""
+"""Clients that have wrong bytes: which are remembered, and their answers."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class MisledTests(SynchronousTestCase):
         self.misled = Misled(self.clock, max_entries=3)
 
     def test_where_a_client_may_take_up_the_file(self) -> None:
-        """From what it has acknowledged, less some slack, to what it was sent; no other offset."""
+        """From its acknowledged bytes, minus some slack, to the sent ones."""
         self.misled.add("a", "nar", FAR, 1000)
         low = FAR - 1000 - SLACK
         for first, is_misled in ((low - 1, False), (low, True), (FAR, True), (FAR + 1, False)):
             self.assertEqual(is_misled, self.misled.has("a", "nar", first), first)
 
     def test_no_other_client_and_no_other_file(self) -> None:
-        """Clients with right bytes are left alone."""
+        """Clients with right bytes are not affected."""
         self.misled.add("a", "nar", FAR, 0)
         self.assertFalse(self.misled.has("b", "nar", FAR))
         self.assertFalse(self.misled.has("a", "another", FAR))
 
     def test_several_behind_one_address(self) -> None:
-        """Two that were cut at different places are both known, as long as the later one is."""
+        """Two clients with different cuts are remembered until the later one is forgotten."""
         self.misled.add("a", "nar", FAR, 0)
         self.clock.advance(TTL_S / 2)
         self.misled.add("a", "nar", 2 * FAR, 0)
@@ -47,7 +47,7 @@ class MisledTests(SynchronousTestCase):
         self.assertFalse(self.misled.has("a", "nar", 2 * FAR))
 
     def test_forgotten(self) -> None:
-        """Every cut after a while, and the oldest when there are too many."""
+        """Every cut after a while, and the oldest ones if there are too many."""
         self.misled.add("a", "nar", FAR, 0)
         self.clock.advance(TTL_S)
         self.assertFalse(self.misled.has("a", "nar", FAR))
@@ -63,7 +63,7 @@ class AnswerTests(SynchronousTestCase):
         self.server = Server()
 
     def cut(self, *pieces: Piece, first: int = 0) -> None:
-        """Have an answer broken off, and the right bytes there afterwards."""
+        """Make an answer break off, and then the right bytes available."""
         self.server.cache.add_nar(KEY, *pieces, size=9)
         client = self.server.connect()
         client.ask(PATH, range=f"bytes={first}-") if first else client.ask(PATH)
@@ -83,7 +83,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual("bytes", response.headers["accept-ranges"])
 
     def test_no_right_rest_to_wrong_bytes(self) -> None:
-        """A client that was cut off with wrong bytes gets the whole, as often as it resumes."""
+        """A client with wrong bytes gets the whole file each time it resumes."""
         self.cut(b"abX", WrongBytesSent("wrong hash"))
         for _ in range(2):
             self.assert_whole(self.server.get(PATH, range="bytes=3-"))
@@ -92,33 +92,33 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual((206, b"cde"), (piece.status, piece.body))
 
     def test_any_file_of_the_nar_will_do(self) -> None:
-        """A client that gets the whole again may get any file of the NAR."""
+        """A client that gets the whole NAR again may get any file of it."""
         self.cut(b"abX", WrongBytesSent("wrong hash"))
         self.server.get(PATH, range="bytes=3-")
         self.server.get(PATH, range="bytes=2-4")
         self.assertEqual([False, False, True], self.server.cache.parts)
 
     def test_wrong_bytes_behind_right_ones(self) -> None:
-        """Positions are those of the file, also where the answer was a part of it."""
+        """Positions are those of the file, even if the answer was a part."""
         self.cut(b"......gX", WrongBytesSent("wrong hash"), first=6)
         self.assert_whole(self.server.get(PATH, range="bytes=8-"))
         self.assert_resumed(first=0)
 
     def test_request_for_the_whole_takes_nothing_back(self) -> None:
-        """It may be another client's at the same address; the cut one comes again later."""
+        """It may come from another client at the same address."""
         self.cut(b"abX", WrongBytesSent("wrong hash"))
         response = self.server.get(PATH)
         self.assertEqual("bytes", response.headers["accept-ranges"])
         self.assert_whole(self.server.get(PATH, range="bytes=3-"))
 
     def test_every_other_cut_is_resumed(self) -> None:
-        """Bytes that were sent before an upstream broke, or a stored file, are right."""
+        """Bytes before the failure of an upstream, or of a stored file, are right."""
         for error in (Unavailable("broken"), Corrupt("the stored file was changed")):
             self.cut(b"abc", error)
             self.assert_resumed()
 
     def test_no_byte_was_sent(self) -> None:
-        """An answer with a status has misled nobody."""
+        """An answer with an error status sends no wrong bytes."""
         self.server.cache.add_nar(KEY, WrongBytesSent("wrong hash"), size=9)
         self.assertEqual(502, self.server.get(PATH).status)
         self.server.cache.add_nar(KEY, b"abcdefghi", size=9)

@@ -1,4 +1,4 @@
-"""The description of the routes for programs, `docs/openapi.yaml`, is true."""
+"""`docs/openapi.yaml`, the description of the routes for programs, is right."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def routes() -> tuple[Route, ...]:
 
 
 def labels_in_code() -> set[str]:
-    """Return the label of each route that is made anywhere in the program."""
+    """Return the label of each route that the program can make."""
     found = set()
     for module in modules():
         for node in ast.walk(module.tree):
@@ -79,7 +79,7 @@ class OpenApiTests(SynchronousTestCase):
         return found
 
     def test_every_route_is_described(self) -> None:
-        """Each route has a path of the document, with the methods that it has."""
+        """Each route has a path in the document, with its methods."""
         for route in routes():
             for prefix, verbs in (("", route.verbs), ("/upload", route.uploads)):
                 if verbs:
@@ -89,26 +89,26 @@ class OpenApiTests(SynchronousTestCase):
                     self.assertEqual(methods, METHODS & self.item(path).keys(), path)
 
     def test_every_route_in_the_code_is_described(self) -> None:
-        """Also those that are made in other places."""
+        """Also routes that are made in other modules."""
         described = set(self.paths) | {path.removeprefix("/upload") for path in self.paths}
         self.assertGreaterEqual(len(labels_in_code()), 10)
         self.assertEqual(set(), labels_in_code() - described, "describe it in docs/openapi.yaml")
 
     def test_no_path_is_described_that_is_none(self) -> None:
-        """Each path of the document is the label of a route, by itself or below `/upload`."""
+        """Each path in the document is a route, also below `/upload`."""
         known = labels_in_code() | {route.label for route in routes()}
         known |= {f"/upload{label}" for label in known}
         self.assertEqual(set(), set(self.paths) - known)
 
     def test_scopes(self) -> None:
-        """Bodies are described where they are read, and nowhere else."""
+        """A body is described exactly if the route reads one."""
         for route in routes():
             for method, verb in route.verbs.items():
                 operation = self.item(route.label)[method.decode().lower()]
                 self.assertEqual(verb.takes_body, "requestBody" in operation, route.label)
 
     def test_refusals(self) -> None:
-        """Where a scope is needed, the guard's answers are described; writes may be off."""
+        """Routes with a scope have the guard's answers; writes may be off."""
         for route in routes():
             for prefix, verbs in (("", route.verbs), ("/upload", route.uploads)):
                 for method, verb in verbs.items():
@@ -121,7 +121,7 @@ class OpenApiTests(SynchronousTestCase):
                     self.assertLessEqual(expected, set(told), (method, prefix, route.label))
 
     def test_operations_can_be_told_apart(self) -> None:
-        """Each has a name of its own, a summary, a known tag and an answer for success."""
+        """Each has a unique name, a summary, a known tag and a successful answer."""
         names = []
         tags = {tag["name"] for tag in self.document["tags"]}
         for path, item in self.paths.items():
@@ -134,7 +134,7 @@ class OpenApiTests(SynchronousTestCase):
         self.assertEqual(len(names), len(set(names)))
 
     def test_no_key_is_there_twice(self) -> None:
-        """The last one would count, and the others be ignored without a word."""
+        """The parser would silently ignore the first one."""
         waiting: list[yaml.Node | None] = [yaml.compose(DOCUMENT.read_text(), yaml.SafeLoader)]
         while waiting:
             node = waiting.pop()
@@ -154,7 +154,7 @@ class OpenApiTests(SynchronousTestCase):
             self.assertTrue(part)
 
     def test_patterns_are_those_of_the_routes(self) -> None:
-        """A path that the document allows is one that the route takes."""
+        """Each path that the document allows matches its route."""
         schemas = self.document["components"]["schemas"]
         digest = re.compile(schemas["HashPart"]["pattern"])
         for text in ("0" * 32, "z" * 32, "e" * 32, "0" * 31, "A" * 32):

@@ -1,4 +1,4 @@
-"""Requests: bodies are refused, and each request is accounted for once."""
+"""Requests: bodies are refused, and each request is logged and counted once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY = NarKey("0" * 52, "xz")
 
 
 class BodyTests(ServerTestCase):
-    """Where no route takes a body it is refused before it is read."""
+    """Without a route for it, a body is refused before it is read."""
 
     def refused(self, head: bytes, body: bytes = b"") -> Client:
         client = self.server.connect()
@@ -21,7 +21,7 @@ class BodyTests(ServerTestCase):
         return client
 
     def test_put_with_body_is_405_before_body(self) -> None:
-        """An upload is refused before the client has sent it, and without a 100."""
+        """An upload is refused before the body, without 100 Continue."""
         client = self.refused(
             f"PUT {PATH} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1000000".encode()
         )
@@ -36,14 +36,14 @@ class BodyTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_get_with_body_is_413(self) -> None:
-        """A GET has no use for a body."""
+        """A GET has no body."""
         for framing in (b"Content-Length: 5", b"Transfer-Encoding: chunked"):
             client = self.refused(b"GET /pubkey HTTP/1.1\r\n" + framing, b"hello")
             self.assertEqual(self.statuses(client), [413])
             client.leave()
 
     def test_body_that_follows_refusal_is_dropped(self) -> None:
-        """However much a refused client sends, nothing is kept and nothing is answered."""
+        """Bytes after a refusal are not kept and not answered."""
         client = self.refused(b"POST / HTTP/1.1\r\nContent-Length: 100000000", b"x" * 1000)
         self.assertEqual(self.statuses(client), [405])
         for _ in range(100):
@@ -54,7 +54,7 @@ class BodyTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_whole_small_body_and_next_request_are_dropped(self) -> None:
-        """After a refusal nothing on the connection is trusted to be a request."""
+        """After a refusal, no bytes count as a request."""
         client = self.refused(
             b"POST / HTTP/1.1\r\nContent-Length: 3", b"abcGET /pubkey HTTP/1.1\r\n\r\n"
         )
@@ -70,7 +70,7 @@ class BodyTests(ServerTestCase):
         self.assertEqual(self.server.sample("http_server_active_requests"), 0)
 
     def test_empty_body_is_no_body(self) -> None:
-        """A Content-Length of 0 asks for nothing to be read."""
+        """With Content-Length 0 nothing is read."""
         client = self.refused(b"GET /pubkey HTTP/1.1\r\nContent-Length: 0")
         self.assertEqual(self.statuses(client), [200])
         client.leave()
@@ -78,7 +78,7 @@ class BodyTests(ServerTestCase):
 
 class AccountTests(ServerTestCase):
     def test_request_is_noted_with_all_that_the_log_tells(self) -> None:
-        """One record per request has path, size, time, outcome, upstream and client."""
+        """One record has path, size, time, outcome, upstream and client."""
         gate = self.cache.gate = Deferred()
         client = self.server.connect()
         client.ask(PATH + "?secret", authorization="Bearer secret")
@@ -106,7 +106,7 @@ class AccountTests(ServerTestCase):
         client.leave()
 
     def test_probes_are_not_logged_but_counted(self) -> None:
-        """Health checks do not drown the log."""
+        """Health checks do not fill the log."""
         for path in ("/healthz", "/readyz", "/metrics"):
             self.server.get(path)
         self.assertEqual(self.server.logged, [])
@@ -121,7 +121,7 @@ class AccountTests(ServerTestCase):
         )
 
     def test_requests_are_counted_by_route(self) -> None:
-        """Metrics know routes, not paths, however many paths there are."""
+        """Metrics have routes instead of paths."""
         for path in (PATH, f"/{'1' * 32}.narinfo", "/a", "/b"):
             self.server.get(path)
         self.server.get("/c", b"B'OGUS")
@@ -144,7 +144,7 @@ class AccountTests(ServerTestCase):
         self.assertEqual(self.server.sample("http_server_active_requests"), 0)
 
     def test_client_that_left_is_logged_once(self) -> None:
-        """A request whose client left is accounted for, as not complete."""
+        """Its request is logged as not complete."""
         self.cache.gate = Deferred()
         client = self.server.connect()
         client.ask(PATH)
@@ -154,7 +154,7 @@ class AccountTests(ServerTestCase):
         self.assertEqual(self.server.sample("http_server_active_requests"), 0)
 
     def test_half_a_request_is_not_logged(self) -> None:
-        """Half a head is no request."""
+        """An incomplete head is no request."""
         client = self.server.connect()
         client.send(b"GET /pubkey HTTP/1.1\r\n")
         client.leave()
@@ -162,7 +162,7 @@ class AccountTests(ServerTestCase):
         self.assertEqual(self.server.sample("http_server_active_requests"), 0)
 
     def test_site_writes_no_log_of_its_own(self) -> None:
-        """Twisted's access log, which formats a line per request, stays off."""
+        """Twisted's access log, with a line for each request, is off."""
         self.server.site.startFactory()
         self.server.get("/pubkey")
         self.server.site.stopFactory()

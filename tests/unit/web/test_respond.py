@@ -20,7 +20,7 @@ class StatusTests(SynchronousTestCase):
         return server.get(f"/{DIGEST}.narinfo")
 
     def test_every_error_has_its_status(self) -> None:
-        """Clients learn from the status what they can do."""
+        """The status tells clients what they can do."""
         for error, status in (
             (errors.NotFound("m"), 404),
             (Absent("m", outcome=Outcome.MISS), 404),
@@ -41,19 +41,19 @@ class StatusTests(SynchronousTestCase):
             self.assertLess(len(response.body), 80)
 
     def test_every_error_class_is_in_table(self) -> None:
-        """No error of ours falls through to 500."""
+        """No error class of ours gives 500."""
         kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
         for kind in kinds:
             if kind is not errors.NcpsError and issubclass(kind, errors.NcpsError):
                 self.assertNotEqual(self.answer(kind("m")).status, 500, kind)
 
     def test_plain_base_error_is_500(self) -> None:
-        """An error of no kind is a bug, and logged as one."""
+        """An error without a class is a bug, and is logged."""
         self.assertEqual(self.answer(errors.NcpsError("m")).status, 500)
         self.assertEqual(len(self.flushLoggedErrors(errors.NcpsError)), 1)
 
     def test_retry_after_is_whole_seconds_within_bounds(self) -> None:
-        """Nix obeys Retry-After without a cap, so we set one, and a floor."""
+        """Nix obeys any Retry-After, so ncps limits it."""
         for wanted, told in ((None, "5"), (0.2, "1"), (2.1, "3"), (30, "30"), (86400, "60")):
             response = self.answer(errors.Unavailable("m", retry_after=wanted))
             self.assertEqual(response.headers["retry-after"], told)
@@ -61,7 +61,7 @@ class StatusTests(SynchronousTestCase):
         self.assertNotIn("retry-after", self.answer(errors.NotFound("m")).headers)
 
     def test_what_upstreams_said_is_told(self) -> None:
-        """A client that is refused because of upstreams reads which ones, on one line."""
+        """The answer names the upstreams that failed, on one line."""
         failures = {"cache.example.org": errors.Unavailable("status 401")}
         for left_out, status, text in (
             (

@@ -1,4 +1,4 @@
-"""The path grammar: what is answered, what is not, and what never reaches the core."""
+"""The path grammar: which requests are answered, and which reach the core."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ class RoutesTests(SynchronousTestCase):
         self.cache = self.server.cache
 
     def test_routes_are_resource(self) -> None:
-        """Twisted can use the routes as the root of any site."""
+        """Twisted can use the routes as the root of a site."""
         self.assertTrue(verifyObject(IResource, self.server.site.resource))
 
     def test_every_fixed_path_answers_get_and_head(self) -> None:
-        """HEAD works wherever GET does, with the same headers."""
+        """HEAD works like GET, with the same headers."""
         for path in ("/", "/nix-cache-info", "/pubkey", "/healthz", "/readyz"):
             get, head = self.server.get(path), self.server.get(path, b"HEAD")
             self.assertEqual(get.status, 200)
@@ -100,13 +100,13 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(self.cache.asked, [])
 
     def test_head_sends_no_body(self) -> None:
-        """Not a byte follows the head of an answer to HEAD."""
+        """No byte follows the head of an answer to HEAD."""
         client = self.server.connect()
         client.ask("/pubkey", b"HEAD")
         self.assertTrue(client.value().endswith(b"\r\n\r\n"))
 
     def test_odd_paths_are_404_and_reach_nothing(self) -> None:
-        """Malformed names, traversals and tricks of encoding are plainly not here."""
+        """Malformed names, traversals and tricks of encoding are 404."""
         for path in ODD_PATHS:
             response = self.server.get(path)
             self.assertEqual((response.status, response.whole), (404, True), path)
@@ -114,7 +114,7 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(self.cache.asked, [])
 
     def test_nul_in_path_is_refused(self) -> None:
-        """A NUL byte is no part of any request."""
+        """A NUL byte is never part of a request."""
         client = self.server.connect()
         client.ask(f"/{DIGEST}.narinfo".encode() + b"\0")
         self.assertTrue(client.value().startswith(b"HTTP/1.1 400 "))
@@ -123,14 +123,14 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(self.cache.asked, [])
 
     def test_unknown_extension_is_400(self) -> None:
-        """A compression that nobody has is the client's mistake, not an absence."""
+        """An unknown compression is the client's mistake, not an absence."""
         for extension in ("gz", "XZ", "zstd", "bzip2", "0", ""):
             response = self.server.get(f"/nar/{NAME}.nar.{extension}")
             self.assertEqual(response.status, 400, extension)
         self.assertEqual(self.cache.asked, [])
 
     def test_every_form_of_nar_name_reaches_core(self) -> None:
-        """Both spellings of the hash and every extension are understood."""
+        """Both spellings of the hash and every extension are valid."""
         for name in (NAME, HEX):
             for extension in ("", "xz", "bz2", "zst", "br", "lz4", "lzip"):
                 self.cache.asked.clear()
@@ -139,7 +139,7 @@ class RoutesTests(SynchronousTestCase):
                 self.assertEqual(self.cache.asked, [NarKey(name, extension)])
 
     def test_names_of_other_servers_are_asked_for(self) -> None:
-        """By the store path that they begin with; the answer is that of the NAR's own name."""
+        """The store path in the name finds the NAR's own name."""
         key = NarKey(NAME, "")
         self.cache.add_nar(key, b"abc", size=3)
         for name in (f"{DIGEST}-{NAME}.nar", f"{DIGEST}_{HEX}.nar.xz", f"{DIGEST}.nar"):
@@ -156,14 +156,14 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(self.server.logged[-1].route, "/nar/{file}")
 
     def test_absolute_form_is_understood(self) -> None:
-        """A request as sent to a proxy names the same path."""
+        """A target as in a request to a proxy names the same path."""
         self.cache.narinfos[DIGEST] = served_narinfo(text=b"x\n", outcome=Outcome.HIT)
         response = self.server.get(f"http://cache.example:8501/{DIGEST}.narinfo")
         self.assertEqual(response.status, 200)
         self.assertEqual(self.server.get("http://cache.example").status, 404)
 
     def test_wrong_verbs_are_405_with_allow(self) -> None:
-        """A verb that is off is refused with those that are on."""
+        """The answer names the verbs that the path has."""
         for path in ("/", "/nix-cache-info", f"/{DIGEST}.narinfo", f"/nar/{NAME}.nar.xz"):
             for method in (b"PUT", b"DELETE", b"POST", b"PATCH", b"get", b"B'OGUS"):
                 response = self.server.get(path, method)
@@ -172,7 +172,7 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(self.cache.asked, [])
 
     def test_uploads_beside_upload_are_told_where_they_go(self) -> None:
-        """It is what a user of `nix copy` gets wrong first; what is no upload is told nothing."""
+        """Users of `nix copy` often forget /upload."""
         for path in (f"/{'0' * 32}.narinfo", f"/nar/{'0' * 52}.nar.xz"):
             response = self.server.get(path, b"PUT")
             self.assertEqual(405, response.status)
@@ -181,7 +181,7 @@ class RoutesTests(SynchronousTestCase):
             self.assertNotIn(b"/upload", self.server.get(path, method).body)
 
     def test_options_says_which_methods_there_are(self) -> None:
-        """204 without a body, for every path that is one, and for the server as a whole."""
+        """204 without a body, for every path and for the whole server."""
         for path in ("/", "/readyz", f"/{DIGEST}.narinfo", f"/nar/{NAME}.nar.xz", "*"):
             client = self.server.connect()
             for _ in range(2):  # on one connection, so that a stray body would be seen
@@ -196,7 +196,7 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(self.cache.asked, [])
 
     def test_wrong_verb_on_unknown_path_is_404(self) -> None:
-        """A path that does not exist has no verbs."""
+        """An unknown path has no verbs."""
         self.assertEqual(self.server.get("/upload/x", b"PUT").status, 404)
 
     @given(
@@ -211,7 +211,7 @@ class RoutesTests(SynchronousTestCase):
     )
     @example(f"/{DIGEST}.narinfo".encode())
     def test_any_path_is_answered_and_only_valid_ones_reach_core(self, path: bytes) -> None:
-        """No sequence of bytes upsets the server, and only real names reach the cache."""
+        """No bytes break the server."""
         self.cache.asked.clear()
         client = self.server.connect()
         client.ask(path)
@@ -223,7 +223,7 @@ class RoutesTests(SynchronousTestCase):
 
 
 class LoopTests(SynchronousTestCase):
-    """An upstream that is this very cache."""
+    """An upstream that leads back to this cache."""
 
     def setUp(self) -> None:
         self.server = Server()
@@ -245,7 +245,7 @@ class LoopTests(SynchronousTestCase):
         return self.server.get(f"/{DIGEST}.narinfo", via=via)
 
     def test_the_core_knows_through_whom_a_question_has_come(self) -> None:
-        """It decides what to do about it; a request of another kind has nothing of it."""
+        """The core gets the trail; other requests have none."""
         self.ask("1.1 proxy, 1.1 ncps-4567")
         self.ask("1.1 ncps-0123, 1.1 ncps-4567")
         self.server.get(f"/{DIGEST}.narinfo")
@@ -253,26 +253,26 @@ class LoopTests(SynchronousTestCase):
         self.assertEqual([Trail(names[1:]), Trail(names, True), NO_TRAIL], self.trails)
 
     def test_so_it_does_for_the_names_of_other_servers(self) -> None:
-        """They are looked up by the narinfo of their path."""
+        """Their paths' narinfos are looked up with the trail."""
         self.server.get(f"/nar/{DIGEST}.nar", via="1.1 ncps-0123, 1.1 ncps-4567")
         self.assertEqual([Trail(("ncps-0123", "ncps-4567"), True)], self.trails)
 
     def test_absence_in_a_ring_says_so(self) -> None:
-        """The client reads that no upstream was asked."""
+        """The answer says that no upstream was asked."""
         self.server.cache.narinfos[DIGEST] = Absent("round", outcome=Outcome.RING)
         response = self.ask("1.1 ncps-0123")
         self.assertEqual((404, "ring"), (response.status, response.headers["x-cache"]))
         self.assertEqual("no-store", response.headers["cache-control"])
 
     def test_a_loop_without_end_is_cut(self) -> None:
-        """A request that has come through very many caches goes to no upstream."""
+        """A request through very many caches goes to no upstream."""
         via = ", ".join(f"1.1 ncps-{number:012x}" for number in range(MAX_NAMES + 1))
         response = self.ask(via)
         self.assertEqual((404, "ring"), (response.status, response.headers["x-cache"]))
         self.assertEqual([], self.server.cache.asked)
 
     def test_an_upstream_that_is_this_very_cache_is_told_once(self) -> None:
-        """The log says so at the first request and not at each; a ring is nobody's mistake."""
+        """Only the first request is logged; a longer ring is not."""
         with capturedLogs() as seen:
             self.ask("1.1 ncps-0123, 1.1 ncps-4567")
             self.assertEqual([], seen)

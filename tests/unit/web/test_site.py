@@ -1,4 +1,4 @@
-"""Connections and requests: their limits, their accounting and their end."""
+"""Connections and requests: their limits, their records and their end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DrainTests(ServerTestCase):
         return Deferred.fromCoroutine(self.server.site.drain(30.0))
 
     def test_draining_nothing_is_done_at_once(self) -> None:
-        """A server without connections stops without waiting."""
+        """Without connections, a stop does not wait."""
         self.assertEqual(self.successResultOf(self.drain()), 0)
         self.assertEqual(self.server.timers, [])
 
@@ -35,7 +35,7 @@ class DrainTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_running_response_ends_and_connection_closes(self) -> None:
-        """A response that is under way is completed."""
+        """A running response is completed."""
         gate = self.cache.gate = Deferred()
         client = self.server.connect()
         client.ask(PATH)
@@ -48,7 +48,7 @@ class DrainTests(ServerTestCase):
         self.assertEqual(self.successResultOf(done), 0)
 
     def test_request_that_had_begun_is_answered_and_told_to_go(self) -> None:
-        """A request half sent when the drain began is answered with Connection: close."""
+        """A half-sent request is answered with Connection: close."""
         client = self.server.connect()
         client.send(b"GET /readyz HTTP/1.1\r\n")
         done = self.drain()
@@ -61,7 +61,7 @@ class DrainTests(ServerTestCase):
         self.successResultOf(done)
 
     def test_late_responses_are_cut(self) -> None:
-        """Nobody can hold up the end for longer than the deadline."""
+        """No client delays the end beyond the deadline."""
         self.cache.gate = Deferred()
         client = self.server.connect()
         client.ask(PATH)
@@ -74,7 +74,7 @@ class DrainTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_a_cut_ends_the_drain(self) -> None:
-        """Answers that are still running are cut at once, and counted."""
+        """Running answers are cut immediately, and counted."""
         self.cache.gate = Deferred()
         client = self.server.connect()
         client.ask(PATH)
@@ -85,7 +85,7 @@ class DrainTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_leaving_is_told_and_all_is_served(self) -> None:
-        """Before the drain `/readyz` alone says that clients should go elsewhere."""
+        """Before the drain, only `/readyz` tells clients to turn elsewhere."""
         self.server.site.is_leaving = True
         client = self.server.connect()
         client.ask("/readyz")
@@ -100,10 +100,10 @@ class DrainTests(ServerTestCase):
 
 
 class OutdatedTests(ServerTestCase):
-    """Connections whose client would not be let in any more."""
+    """Connections whose clients would no longer be accepted."""
 
     def test_they_end(self) -> None:
-        """An idle one closes, a busy one after its answer, and all others go on."""
+        """An idle one closes, a busy one after its answer; all others stay."""
         gate = self.cache.gate = Deferred()
         idle, busy, other = (self.server.connect() for _ in range(3))
         for client in (idle, busy):
@@ -122,7 +122,7 @@ class OutdatedTests(ServerTestCase):
 
 class ErrorTests(ServerTestCase):
     def test_unexpected_error_is_500_with_an_id(self) -> None:
-        """A bug of ours tells the client nothing but where to look."""
+        """The client gets only the number of the log line."""
         self.cache.narinfos[DIGEST] = ZeroDivisionError("secret")
         with capturedLogs() as events:
             response = self.server.get(PATH)
@@ -133,7 +133,7 @@ class ErrorTests(ServerTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_error_outside_of_coroutines_is_500(self) -> None:
-        """A page that raises at once harms only its own request."""
+        """A page that raises an error affects only its own request."""
 
         def render(request: Any) -> int:
             raise ZeroDivisionError
@@ -145,7 +145,7 @@ class ErrorTests(ServerTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_cut_response_is_logged_with_its_reason(self) -> None:
-        """The operator learns why a client saw a broken connection."""
+        """The log says why a connection was cut."""
         self.cache.add_nar(KEY, b"abc", Unavailable("upstream reset"), size=6)
         client = self.server.connect()
         with capturedLogs() as events:

@@ -1,4 +1,4 @@
-"""The user of a request as a trusted proxy names it."""
+"""The user of a request, as a trusted proxy names it."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ class UserTests(SynchronousTestCase):
         return self.users.user(Headers({NAME: list(values)}), "192.0.2.1", is_trusted)
 
     def test_a_trusted_proxy_is_believed(self) -> None:
-        """Its name may have any letters."""
+        """A name may have any letters."""
         self.assertEqual("alice", self.user(b" alice "))
         self.assertEqual("jörg", self.user("jörg".encode()))
         self.assertEqual("", self.user(b""))
         self.assertEqual("", self.users.user(Headers({}), "192.0.2.1", True))
 
     def test_others_are_not(self) -> None:
-        """As if the header were not there."""
+        """Their header is ignored."""
         self.assertEqual("", self.user(b"alice", is_trusted=False))
         self.assertEqual("", self.user(b"alice", b"bob", is_trusted=False))
 
     def test_several_users_are_none(self) -> None:
-        """A proxy that adds to what the client has sent must not make the client's word count."""
+        """A proxy may have added its name to the client's own header."""
         for values in ((b"alice", b"bob"), (b"alice", b"alice"), (b"alice, bob",), (b"a\x01",)):
             self.assertRaises(Malformed, self.user, *values)
         self.assertRaises(Malformed, self.user, b"\xff")
         self.assertRaises(Malformed, self.user, b"x" * (LONGEST + 1))
 
     def test_without_the_setting_nobody_is_named(self) -> None:
-        """Arbitrary headers of clients and proxies."""
+        """Headers of clients and proxies are ignored."""
         users = ProxiedUsers(Clock())
         self.assertEqual("", users.user(Headers({NAME: [b"alice"]}), "192.0.2.1", True))
 
     def test_only_a_few_lines_are_written(self) -> None:
-        """One for each address, and for a number of addresses."""
+        """One line for each address, up to a number of addresses."""
         for number in range(MAX_QUIET + 10):
             for _ in range(2):
                 self.users.user(Headers({NAME: [b"x"]}), f"10.0.0.{number}", False)

@@ -1,4 +1,4 @@
-"""A real NcpsSite without sockets: clients are in-memory transports, time is a Clock."""
+"""A real NcpsSite without sockets: clients are transports in memory, time is a Clock."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ PEER = IPv4Address("TCP", "192.0.2.1", 4711)
 
 @frozen(kw_only=True)
 class Response:
-    """One response as a client reads it.
+    """One response, as a client reads it.
 
-    :param whole: whether it ended as its own framing says it must.
+    :param whole: whether it is complete by its own framing.
     """
 
     status: int
@@ -61,7 +61,7 @@ class Response:
 
 
 def parse_response(data: bytes, *, head_only: bool = False) -> tuple[Response, bytes]:
-    """Read one response from the front of `data`; return it and what follows."""
+    """Read one response from the front of `data`; return it and the rest."""
     head, _, rest = data.partition(b"\r\n\r\n")
     status_line, *lines = head.decode("ascii").split("\r\n")
     status = int(status_line.split(" ")[1])
@@ -93,9 +93,9 @@ def parse_response(data: bytes, *, head_only: bool = False) -> tuple[Response, b
 
 
 class Client(StringTransport):
-    """A client's end of one connection.
+    """The client's end of one connection.
 
-    :ivar takes: how many bytes of a head and a file it takes at once; None for all.
+    :ivar takes: bytes of a head and a file that it takes in one call; None for all.
     """
 
     SEND_LIMIT = 128 * 1024  # as Twisted's sockets have it
@@ -116,13 +116,13 @@ class Client(StringTransport):
         self.protocol.dataReceived(data)
 
     def write(self, data: bytes) -> None:
-        """Take bytes from the server; a slow client has enough after each write."""
+        """Take bytes from the server; a slow client pauses after each write."""
         super().write(data)
         if self.is_slow and self.producer is not None:
             self.producer.pauseProducing()
 
     def send_with_file(self, head: bytes, file: SteadyFile, size: int) -> int | None:
-        """Take as much of a head and a file as `takes` says."""
+        """Take a part of a head and a file, as `takes` says."""
         buffer = memoryview(bytearray(size))
         count = file.read_into(buffer, 0)
         if not count:
@@ -136,7 +136,7 @@ class Client(StringTransport):
         self.write(b"".join(data))
 
     def leave(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         if not self.lost:
             self.lost = True
             if self.producer is not None:
@@ -162,7 +162,7 @@ class Client(StringTransport):
         self.send(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def response(self, *, head_only: bool = False) -> Response:
-        """Take the next response from what the server has sent."""
+        """Return the next response of the server."""
         response, rest = parse_response(self.value(), head_only=head_only)
         self.clear()
         self.io.write(rest)
@@ -170,7 +170,7 @@ class Client(StringTransport):
 
 
 class Server:
-    """The web layer over a stub core."""
+    """The web layer over a fake core."""
 
     def __init__(
         self,
@@ -210,13 +210,13 @@ class Server:
 
     @property
     def logged(self) -> list[Access]:
-        """The requests that the access log has got until now."""
+        """Return the requests that the access log has got."""
         self.site.ledger.settle()
         return self._logged
 
     @property
     def timers(self) -> list[IDelayedCall]:
-        """The timers that run, except that of the ledger."""
+        """Return the running timers, except that of the ledger."""
         self.site.ledger.settle()
         return list(self.clock.getDelayedCalls())
 
@@ -227,7 +227,7 @@ class Server:
         return Client(protocol)
 
     def get(self, path: str | bytes, method: bytes = b"GET", **headers: str) -> Response:
-        """Ask on a connection of its own, and leave."""
+        """Send GET on a new connection, and close it."""
         client = self.connect()
         client.ask(path, method, b"HTTP/1.1", **headers)
         response = client.response(head_only=method == b"HEAD")
@@ -235,7 +235,7 @@ class Server:
         return response
 
     def reached(self, limit: str) -> float | None:
-        """How often a limit was reached."""
+        """Return the count of a limit."""
         return self.sample("ncps_limit_reached_total", limit=limit)
 
     def sample(self, name: str, **labels: str) -> float | None:
@@ -255,7 +255,7 @@ def routes_for(
     guard: RouteGuard | None = None,
     removals: RemovalAnswers | None = None,
 ) -> Routes:
-    """Assemble the routes as the service does."""
+    """Make the routes as the service does."""
     own_nars = HotNarPages(cache, metrics, HotNars(0) if hot_nars is None else hot_nars)
     stored = uploads or StubUploads()
     taking = UploadPages(stored)

@@ -31,7 +31,7 @@ class ComplaintTests(SynchronousTestCase):
         logger.handle(record)
 
     def test_a_library_that_others_use_is_silent_in_our_threads_only(self) -> None:
-        """Complaints of the store in S3 go to the log as ever."""
+        """Lines about the store in S3 are still logged."""
         self.complain(f"{THREADS}traces")
         self.complain("store-1")
         self.assertEqual(["store-1"], self.passed)

@@ -1,4 +1,4 @@
-"""Where each signal goes."""
+"""The destination of each signal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ways(environ: dict[str, str] | None = None, **settings: Any) -> list[tuple[s
 
 class WayTests(SynchronousTestCase):
     def test_our_settings_win(self) -> None:
-        """Over the variables of OpenTelemetry, and for all signals."""
+        """They override the variables of OpenTelemetry, for all signals."""
         grpc = ways(EVERYWHERE, grpc_url="http://c:4317")
         self.assertEqual([("grpc", "http://c:4317")] * 3, grpc)
         http = ways(EVERYWHERE, http_url="http://c:4318")
@@ -31,7 +31,7 @@ class WayTests(SynchronousTestCase):
         )
 
     def test_the_variables_name_a_collector(self) -> None:
-        """For all signals or for one, by gRPC unless they say HTTP."""
+        """For all signals or for one; gRPC is the default protocol."""
         self.assertEqual([("grpc", "")] * 3, ways(EVERYWHERE))
         protocol = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
         self.assertEqual([("http/protobuf", "")] * 3, ways(EVERYWHERE | protocol))
@@ -39,16 +39,16 @@ class WayTests(SynchronousTestCase):
         self.assertEqual([("grpc", ""), ("console", ""), ("none", "")], ways(one))
 
     def test_without_a_collector_there_is_standard_output(self) -> None:
-        """Logs are there already."""
+        """Logs are there already, so they are not sent."""
         self.assertEqual([("console", ""), ("console", ""), ("none", "")], ways())
 
     def test_a_signal_can_be_left_out(self) -> None:
-        """By the standard variable."""
+        """The standard variable turns it off."""
         found = ways({"OTEL_METRICS_EXPORTER": "none"}, grpc_url="http://c:4317")
         self.assertEqual(["grpc", "none", "grpc"], [protocol for protocol, _ in found])
 
     def test_wrong_variables_are_told(self) -> None:
-        """By their name, with what would be right."""
+        """The error names the variable and says what is right."""
         for name, value in (
             ("OTEL_TRACES_EXPORTER", "zipkin"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
@@ -57,7 +57,7 @@ class WayTests(SynchronousTestCase):
             self.assertRegex(str(error), f"^{name} should be ")
 
     def test_wrong_headers_are_told_without_their_value(self) -> None:
-        """The library would leave them out, and log the value."""
+        """The library would ignore them, and log their values."""
         name = "OTEL_EXPORTER_OTLP_HEADERS"
         self.patch(os, "environ", EVERYWHERE | {name: "authorization Bearer hunter2"})
         for protocol in (GRPC, HTTP):
@@ -67,7 +67,7 @@ class WayTests(SynchronousTestCase):
             self.assertNotIn("hunter2", str(error))
 
     def test_certificates_that_cannot_be_read_are_told(self) -> None:
-        """The library would speak TLS with others than those that are wanted."""
+        """The library would use other certificates."""
         for name in ("OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY"):
             self.patch(os, "environ", {name: "/nonexistent/ca.pem"})
             way = Way(protocol=GRPC, url="https://c:1")

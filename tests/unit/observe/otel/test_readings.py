@@ -1,4 +1,4 @@
-"""Metrics as OpenTelemetry has them."""
+"""Metrics in OpenTelemetry's form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ReadingTests(SynchronousTestCase):
         return point
 
     def test_a_counter_is_a_sum_under_its_own_name(self) -> None:
-        """The names are those of the Go program."""
+        """The names are those of `/metrics`."""
         self.metrics.nar_served("hit", "success", "up").inc(3)
         labels = {"result": "hit", "status": "success", "upstream_hostname": "up"}
         point = self.points("ncps_nar_served_total", Sum, **labels)
@@ -39,11 +39,11 @@ class ReadingTests(SynchronousTestCase):
         self.assertTrue(self.read()["ncps_nar_served_total"].data.is_monotonic)  # type: ignore[union-attr]
 
     def test_a_gauge_is_a_gauge(self) -> None:
-        """Also where its name ends like that of a counter."""
+        """Even if its name ends like that of a counter."""
         self.assertEqual(1, self.points("ncps_upstream_count_total", Gauge).value)
 
     def test_a_histogram_has_buckets_that_do_not_add_up(self) -> None:
-        """HTTP's has the names and labels of the conventions."""
+        """The one of HTTP has the names and labels of the conventions."""
         for seconds in (0.0005, 0.003, 400):
             self.metrics.request_seconds("/nar/{file}", "GET", "200").observe(seconds)
         labels = {"http.route": "/nar/{file}", "http.request.method": "GET"}
@@ -56,6 +56,6 @@ class ReadingTests(SynchronousTestCase):
         self.assertAlmostEqual(400.0035, point.sum)
 
     def test_every_metric_is_there(self) -> None:
-        """As at `/metrics`, two under names of OpenTelemetry."""
+        """The names are those of `/metrics`, except two of OpenTelemetry."""
         ours = {family.name for family in self.metrics.registry.collect() if family.samples}
         self.assertEqual(len(ours), len(self.read()))

@@ -1,4 +1,4 @@
-"""Events of the log as OpenTelemetry has them."""
+"""Log events in OpenTelemetry's form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RecordTests(SynchronousTestCase):
         return [item() for item in found]
 
     def test_an_event_has_the_trace_of_its_moment(self) -> None:
-        """Its level, time and fields, too; secrets are left out."""
+        """The record has level, time and fields, but no secrets."""
         root = MemorySpan("root")
         with Step(root, ends=False):
             (line,) = self.tap(log_namespace="ncps.x", status=503, password="hunter2")
@@ -34,12 +34,12 @@ class RecordTests(SynchronousTestCase):
         self.assertNotIn("hunter2", line)
 
     def test_an_event_without_a_trace_has_none(self) -> None:
-        """Not that of the thread which sends it."""
+        """It does not get the trace of the thread that sends it."""
         record = record_of({"time": "2026-01-01T00:00:00.000Z", "message": "x"})
         self.assertEqual((0, 0), (record.trace_id, record.span_id))
 
     def test_a_name_that_is_no_utf8_costs_no_batch(self) -> None:
-        """Bytes that cannot be encoded are written out, or a whole batch would be lost."""
+        """Such bytes are escaped; otherwise a whole batch is lost."""
         (line,) = self.tap(
             log_namespace="ncps.x", log_format="{name}", name="a\udcff", path="\udcff"
         )
@@ -48,7 +48,7 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual("\\udcff", dict(record.attributes or {})["url.path"])
 
     def test_what_the_exporter_says_is_not_sent(self) -> None:
-        """A collector that is away is not told so again and again."""
+        """Otherwise it would send lines about a collector that is away."""
         for name in ("ncps.observe.otel", "opentelemetry.exporter", "grpc._channel"):
             self.assertEqual([], self.tap(log_namespace=name))
 

@@ -1,4 +1,4 @@
-"""Spans on OpenTelemetry's SDK."""
+"""Spans of OpenTelemetry's SDK."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SdkTests(SynchronousTestCase):
         )
 
     def test_steps_are_parts_of_their_root(self) -> None:
-        """With their facts, events and links."""
+        """With their attributes, events and links."""
         tracer = self.tracer()
         root, other = tracer.begin("root", "server", {"a": 1}), tracer.begin("other")
         with Step(root), span("step", {"b": "x"}, "client") as step:
@@ -53,7 +53,7 @@ class SdkTests(SynchronousTestCase):
         self.assertEqual(("root", {"a": 1}), (outer.name, dict(outer.attributes or {})))
 
     def test_an_absence_is_no_error(self) -> None:
-        """Nor is a caller that left; all else is."""
+        """A caller that left is no error either; all others are."""
         statuses = []
         for error in (NotFound("no"), CancelledError(), Corrupt("wrong"), KeyError("x")):
             step = self.tracer().begin("a")
@@ -65,14 +65,14 @@ class SdkTests(SynchronousTestCase):
         self.assertEqual([True, True, False, False], statuses)
 
     def test_an_error_about_a_name_that_is_no_utf8_can_be_sent(self) -> None:
-        """Else all spans that go with it would be lost."""
+        """Otherwise all spans of its batch would be lost."""
         step = self.tracer().begin("a")
         step.fail(Corrupt("name \udcff"))
         step.end()
         self.assertEqual("name \\udcff", self.ended[-1].status.description)
 
     def test_the_trace_of_a_caller_goes_on(self) -> None:
-        """Its ids come from the header, and go out with our span's id."""
+        """Its id comes from the header, which goes on with our span's id."""
         for ratio, flags in ((0.0, "01"), (1.0, "00")):
             caller = TraceHeaders((f"00-{TRACE}-{SPAN}-{flags}",), ("a=b",))
             step = self.tracer(ratio).begin("a", caller=caller)
@@ -82,7 +82,7 @@ class SdkTests(SynchronousTestCase):
             self.assertEqual("a=b", sent["tracestate"])
 
     def test_hostile_headers_begin_a_trace_of_our_own(self) -> None:
-        """Wrong headers of any kind: none is an error, and none is believed."""
+        """No wrong header is an error, and none is used."""
         zero = "0" * 32
         for parent in (
             ("",),
@@ -102,7 +102,7 @@ class SdkTests(SynchronousTestCase):
         self.assertEqual(0, self.failures)
 
     def test_a_hostile_state_is_left_out(self) -> None:
-        """The trace goes on without it."""
+        """The trace continues without it."""
         for state in (("x" * 65536,), tuple(f"k{n}=v" for n in range(500)), ("=;,\\0" * 99,)):
             step = self.tracer().begin("a", caller=TraceHeaders((PARENT,), state))
             self.assertEqual(TRACE, step.trace_id)
@@ -123,7 +123,7 @@ class SdkTests(SynchronousTestCase):
         self.assertEqual(1, self.failures)
 
     def test_an_outbox_that_fails_stops_nothing(self) -> None:
-        """An error at the end of a span is counted, and goes no further."""
+        """An error at the end of a span is counted, and not raised."""
 
         def put(_: ReadableSpan) -> None:
             raise RuntimeError("broken")

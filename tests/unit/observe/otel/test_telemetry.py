@@ -13,7 +13,7 @@ from ncps.settings.schema.telemetry import OpenTelemetrySettings
 
 class VariableTests(SynchronousTestCase):
     def test_metrics_are_not_read_all_the_time(self) -> None:
-        """Each reading costs time of the thread that answers requests."""
+        """Each reading takes time of the reactor's thread."""
         subject = Subject(facts={}, ratio=1.0, level="info")
         for value in ("0", "99", "-1", "often"):
             variables = {"OTEL_METRIC_EXPORT_INTERVAL": value}

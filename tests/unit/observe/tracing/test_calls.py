@@ -26,7 +26,7 @@ class CalledTests(SynchronousTestCase):
         self.root = MemorySpan("root")
 
     def test_a_call_is_a_span_that_names_its_subject(self) -> None:
-        """A NAR by its file, a narinfo by its hash, and no row of the catalog."""
+        """A NAR by its file, a narinfo by its hash, but no row of the catalog."""
         catalog = called(MemoryCatalog(), "catalog", {"db.system.name": "sqlite"})
         with Step(self.root):
             for call in (catalog.nar(KEY), catalog.narinfo("x" * 32), catalog.totals()):
@@ -38,7 +38,7 @@ class CalledTests(SynchronousTestCase):
         self.assertEqual({"db.system.name": "sqlite"}, third.facts)
 
     def test_a_lease_that_is_held_is_a_span_too(self) -> None:
-        """The span is the wait, and not the time for which the lease is held."""
+        """The span is the wait, not the time for which the lease is held."""
         leases = CalledLeases(MemoryLeases())
 
         async def work() -> None:
@@ -53,7 +53,7 @@ class CalledTests(SynchronousTestCase):
 
 
 class _OneBody(ScriptedUpstream):
-    """Sends three bytes, and then an error, if there is one."""
+    """Sends three bytes, and then an error if there is one."""
 
     def __init__(self, error: Exception | None = None, refusal: Exception | None = None) -> None:
         super().__init__("up")
@@ -92,7 +92,7 @@ class CalledUpstreamTests(SynchronousTestCase):
         return root.children[0]
 
     def test_the_span_of_a_nar_ends_with_its_body(self) -> None:
-        """It tells how many bytes came, and that it was a resume."""
+        """It has the number of bytes, and says that it was a resume."""
         step = self.read(_OneBody(), offset=7)
         facts = {"ncps.upstream": "up", "ncps.offset": 7, "ncps.is_resume": True, "ncps.bytes": 3}
         self.assertEqual((facts, [], True), (step.facts, step.errors, step.has_ended))

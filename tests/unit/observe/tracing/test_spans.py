@@ -1,4 +1,4 @@
-"""How the current span follows the work."""
+"""The ways in which the current span follows the work."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class ContextTests(SynchronousTestCase):
         self.root = MemorySpan("root")
 
     def test_nothing_is_recorded_without_a_root(self) -> None:
-        """Where traces are off, each step is the same object, and no span begins."""
+        """Without traces, each step is the same object, and no span begins."""
         with span("a") as step:
             self.assertIs(NO_SPAN, step)
             self.assertIs(NO_SPAN, current())
         self.assertIs(span("a"), span("b"))
 
     def test_a_coroutine_keeps_its_span_through_its_awaits(self) -> None:
-        """Two that take turns each see their own, and leave nothing behind."""
+        """Two coroutines that alternate each see their own span."""
         seen: dict[str, list[Span]] = {"a": [], "b": []}
 
         async def work(name: str) -> None:
@@ -63,7 +63,7 @@ class ContextTests(SynchronousTestCase):
         self.assertIs(self.root, self.successResultOf(done))
 
     def test_a_task_has_the_span_of_its_beginning(self) -> None:
-        """A job that goes on after its request belongs to the trace of that request."""
+        """A job that outlives its request belongs to its trace."""
         seen: list[Span] = []
 
         async def job() -> None:
@@ -76,7 +76,7 @@ class ContextTests(SynchronousTestCase):
         self.assertEqual([self.root], seen)
 
     def test_a_timer_has_none(self) -> None:
-        """The reactor calls timers outside of all work."""
+        """The reactor calls timers without a span."""
         seen: list[Span] = []
         with Step(self.root):
             self.clock.callLater(1, lambda: seen.append(current()))
@@ -84,7 +84,7 @@ class ContextTests(SynchronousTestCase):
         self.assertEqual([NO_SPAN], seen)
 
     def test_shared_work_has_the_span_of_the_first(self) -> None:
-        """The one that joins goes on with its own."""
+        """The second request keeps its own span."""
         flights: SingleFlight[str, Span] = SingleFlight(Tasks(self.clock), "test")
 
         async def job() -> Span:
@@ -104,7 +104,7 @@ class ContextTests(SynchronousTestCase):
         self.assertEqual([(self.root, self.root), (self.root, other)], found)
 
     def test_a_late_attempt_of_a_race_has_the_span_of_the_race(self) -> None:
-        """Also if a timer has it enter, and if attempts enter within each other."""
+        """Also if a timer, or another attempt, starts it."""
         seen: list[tuple[str, Span]] = []
 
         async def attempt(name: str) -> str:
@@ -122,7 +122,7 @@ class ContextTests(SynchronousTestCase):
         self.clock.advance(9)
 
     def test_an_async_generator_has_the_span_of_its_reader(self) -> None:
-        """So a span that it begins must not be the current one across a `yield`."""
+        """So its span must not be the current one across a `yield`."""
         seen: list[Span] = []
 
         async def numbers() -> AsyncIterator[int]:
@@ -153,7 +153,7 @@ class ContextTests(SynchronousTestCase):
         self.assertEqual(([error], True), (self.root.errors, self.root.has_ended))
 
     def test_the_end_in_another_context_does_no_harm(self) -> None:
-        """A coroutine that is garbage ends where the collector runs."""
+        """A garbage collection may end a coroutine in any context."""
         step = Step(self.root)
         copy_context().run(step.__enter__)
         step.__exit__(None, None, None)

@@ -20,7 +20,7 @@ OIDC = {"auth-oidc-issuer": ISSUER_URL, "auth-oidc-audience": "ncps"}
 
 
 def trouble(kind: Kind, text: str) -> str:
-    """Return what is wrong with a text; empty if nothing is."""
+    """Return the error of a text; empty if it is valid."""
     try:
         kind.parse(text)
     except ValueError as error:
@@ -30,7 +30,7 @@ def trouble(kind: Kind, text: str) -> str:
 
 class RuleTests(FileCase):
     def test_a_rule_in_one_line(self) -> None:
-        """Scopes, conditions with alternatives, and an expression for paths."""
+        """A rule has scopes, conditions with alternatives, and an expression for paths."""
         found = OIDC_RULE.parse("scope=read,write; repository=o/r ; ref=a,b*;path=[a-z]{1,3}=x")
         expected = AuthRule(
             scopes=("read", "write"),
@@ -42,7 +42,7 @@ class RuleTests(FileCase):
         self.assertEqual(expected, OIDC_RULE.parse(OIDC_RULE.show(found)))
 
     def test_a_claim_may_be_called_like_a_part_of_a_rule(self) -> None:
-        """`claim.` stands before it."""
+        """The prefix `claim.` marks such a claim."""
         found = OIDC_RULE.parse("scope=read; claim.scope=x; claim.path=y")
         assert isinstance(found, AuthRule)
         self.assertEqual((("scope", ("x",)), ("path", ("y",))), found.conditions)
@@ -50,7 +50,7 @@ class RuleTests(FileCase):
         self.assertEqual(found, OIDC_RULE.parse(OIDC_RULE.show(found)))
 
     def test_wrong_rules_say_what_would_be_right(self) -> None:
-        """Nothing is guessed in a rule about rights."""
+        """No part of a rule about rights is guessed."""
         for text, expected in (
             ("", "name a scope"),
             ("scope=read", "name a condition"),
@@ -70,7 +70,7 @@ class RuleTests(FileCase):
         self.assertIn("cn, dns, uri, email", trouble(TLS_RULE, "scope=read; sub=x"))
 
     def test_rules_in_a_file(self) -> None:
-        """As tables, with lists, numbers and booleans, or as texts."""
+        """Rules are tables, with lists, numbers and booleans, or texts."""
         settings = self.load_file(
             f"""
             auth:
@@ -100,7 +100,7 @@ class RuleTests(FileCase):
         self.assertEqual(("read",), second.scopes)
 
     def test_wrong_tables_are_refused(self) -> None:
-        """A table cannot say more than a text."""
+        """A table can hold only what a text can hold."""
         for table in (
             {"scope": "read", "sub": {"x": "y"}},
             {"scope": "read", "sub": ["a,b"]},
@@ -116,7 +116,7 @@ class RuleTests(FileCase):
                 OIDC_RULE.from_table(table)
 
     def test_rules_hold_commas_also_in_flags_and_variables(self) -> None:
-        """A flag is one rule; in a variable a line is one."""
+        """A flag is one rule; a variable has one rule on each line."""
         texts = ["scope=read,write; ref=a,b", "scope=read; sub=*"]
         by_flag = load_with({**OIDC, "auth-oidc-rule": texts}).auth.oidc.rules
         by_variable = load_with(OIDC, AUTH_OIDC_RULES="\n".join(texts)).auth.oidc.rules
@@ -126,19 +126,19 @@ class RuleTests(FileCase):
 
 class IssuerTests(SynchronousTestCase):
     def test_issuers(self) -> None:
-        """To the letter, also with a path and a slash at its end."""
+        """The URL of an issuer is kept exactly, also its path and a slash at its end."""
         for url in (ISSUER_URL, f"{ISSUER_URL}/", "https://x.example:8443/realms/ci"):
             self.assertEqual(IssuerSetting(url=url), ISSUER.parse(url))
 
     def test_only_this_machine_speaks_without_encryption(self) -> None:
-        """Anybody on the way could put keys of their own in."""
+        """Over http, others could replace the keys on the way."""
         for url in ("http://127.0.0.1:80", "http://[::1]:1", "http://localhost/x"):
             self.assertEqual("", trouble(ISSUER, url))
         for url in ("http://x.example", "http://127.0.0.1.example", "http://10.0.0.1"):
             self.assertIn("https://", trouble(ISSUER, url))
 
     def test_wrong_issuers(self) -> None:
-        """No credentials, parameters, or other schemes."""
+        """Credentials, parameters and other schemes are refused."""
         for url in (
             "",
             "x",
@@ -155,44 +155,44 @@ class IssuerTests(SynchronousTestCase):
             self.assertNotEqual("", trouble(ISSUER, url), url)
 
     def test_headers_that_mean_something_else_are_refused(self) -> None:
-        """Nobody is called by what clients send for other reasons."""
+        """A user's name is never read from a header with another meaning."""
         self.assertEqual("x-forwarded-user", HEADER.parse("X-Forwarded-User"))
         for name in ("Authorization", "Via", "X-Forwarded-For", "Host", "If-Range", "a b", "x:"):
             self.assertNotEqual("", trouble(HEADER, name), name)
 
 
 class TogetherTests(SynchronousTestCase):
-    """The settings of a source of clients need each other."""
+    """The settings of one source of clients depend on each other."""
 
     def problem(self, flags: dict[str, str | list[str]]) -> str:
         return "\n".join(problems_of(flags))
 
     def test_nothing_is_no_problem(self) -> None:
-        """Nobody has to have any of it."""
+        """All these settings are optional."""
         self.assertEqual("", self.problem({}))
 
     def test_issuers_need_audiences_and_rules(self) -> None:
-        """Else tokens for any other service would count, or none at all."""
+        """Without an audience, tokens for other services count; without a rule, none does."""
         self.assertIn("needs auth-oidc-audience", self.problem({"auth-oidc-issuer": ISSUER_URL}))
         self.assertIn("needs auth-oidc-rule", self.problem({**OIDC}))
         self.assertIn("needs auth-oidc-issuer", self.problem({"auth-oidc-audience": "x"}))
         self.assertIn("needs auth-oidc-issuer", self.problem({"auth-oidc-rule": "scope=read; a=b"}))
 
     def test_a_rule_is_not_for_all_the_world(self) -> None:
-        """Everybody can have a token of GitHub, for any audience."""
+        """Everybody can get a token of GitHub for any audience."""
         for text in (f"scope=read; iss={ISSUER_URL}", "scope=read; aud=ncps"):
             found = self.problem({**OIDC, "auth-oidc-rule": text})
             self.assertIn("auth-oidc-rule 1 should name a claim", found)
         self.assertEqual("", self.problem({**OIDC, "auth-oidc-rule": "scope=read; sub=*"}))
 
     def test_paths_are_expressions_that_end(self) -> None:
-        """One that is none, or that may take years, is an error at the start."""
+        """An invalid expression, or one that may take years, is an error at the start."""
         for path in ("(", "(a+)+b"):
             found = self.problem({**OIDC, "auth-oidc-rule": f"scope=read; sub=x; path={path}"})
             self.assertIn("auth-oidc-rule 1: path: the pattern", found)
 
     def test_with_several_issuers_a_rule_names_its_own(self) -> None:
-        """Else an issuer could write the claims of another one."""
+        """Otherwise one issuer could write the claims of another one."""
         two: dict[str, str | list[str]] = {
             "auth-oidc-issuer": [ISSUER_URL, "https://other.example"],
             "auth-oidc-audience": "ncps",
@@ -204,12 +204,12 @@ class TogetherTests(SynchronousTestCase):
         self.assertIn("not https://*", self.problem({**two, "auth-oidc-rule": wrong}))
 
     def test_certificates_need_an_authority(self) -> None:
-        """Without one no client shows any."""
+        """Without an authority, no client shows a certificate."""
         found = self.problem({"auth-tls-rule": "scope=write; cn=ci"})
         self.assertIn("needs server-tls-client-ca-file", found)
 
     def test_proxies_are_named(self) -> None:
-        """A header that anybody could write is worth nothing."""
+        """Without trusted proxies, every client could write the header."""
         header: dict[str, str | list[str]] = {"auth-proxy-header": "X-User"}
         self.assertIn("needs server-trusted-proxies", self.problem(header))
         header["server-trusted-proxies"] = "10.0.0.1"
@@ -220,7 +220,7 @@ class TogetherTests(SynchronousTestCase):
         self.assertIn("needs auth-proxy-header", self.problem(header))
 
     def test_issuers_are_asked_through_the_proxy_of_upstreams(self) -> None:
-        """A machine that reaches the internet through a proxy reaches them as well."""
+        """If upstreams need a proxy, issuers do, too."""
         rules = {**OIDC, "auth-oidc-rule": "scope=read; sub=x"}
         (issuer,) = load_with({**rules, "cache-upstream-proxy": "http://p:3128"}).auth.oidc.issuers
         assert issuer.proxies.https is not None

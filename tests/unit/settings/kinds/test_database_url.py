@@ -23,7 +23,7 @@ def shown(url: DatabaseURL) -> str:
 
 class FileTests(SynchronousTestCase):
     def test_sqlite_in_all_spellings(self) -> None:
-        """Existing SQLite URLs work."""
+        """Existing URLs of SQLite work."""
         for text in ("sqlite:/a/b.db", "sqlite:///a/b.db", "sqlite3:/a/b.db", "SQLite:/a/b.db"):
             url = parse_database_url(text)
             self.assertEqual((url.dialect, url.path), ("sqlite", Path("/a/b.db")))
@@ -32,7 +32,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(parse_database_url("sqlite:b.db").path, Path.cwd() / "b.db")
 
     def test_nonsense_is_refused(self) -> None:
-        """A URL of SQLite must name a file, and any URL a known database."""
+        """A URL of SQLite must name a file, and every URL a known database."""
         for text in (
             "",
             "sqlite",
@@ -50,14 +50,14 @@ class FileTests(SynchronousTestCase):
                 parse_database_url(text)
 
     def test_a_slip_of_the_pen_is_seen(self) -> None:
-        """A nearly right name is answered with the right one."""
+        """For a mistyped name, the error suggests the right one."""
         with self.assertRaisesRegex(ValueError, "did you mean postgresql:"):
             parse_database_url("postgresq://u@h/d")
 
 
 class ServerTests(SynchronousTestCase):
     def test_everything_in_a_url(self) -> None:
-        """User, password, host, port and database are taken apart and decoded."""
+        """User, password, host, port and database are separated and decoded."""
         for scheme, dialect in (
             ("postgresql", "postgresql"),
             ("postgres", "postgresql"),
@@ -80,7 +80,7 @@ class ServerTests(SynchronousTestCase):
             self.assertFalse(url.is_file)
 
     def test_what_is_left_out_is_usual(self) -> None:
-        """The port is MySQL's, the host this machine; libpq knows what it does without."""
+        """Defaults are MySQL's port and this machine; libpq has its own defaults."""
         for text, host, port in (
             ("postgres:///d", "", 0),
             ("mysql:///d", "localhost", 3306),
@@ -92,7 +92,7 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(parse_database_url(shown(url)), url)
 
     def test_sockets_in_all_spellings(self) -> None:
-        """As paths of their own schemes, and as parameters of the others."""
+        """Sockets are paths after schemes of their own, or parameters."""
         for text, socket in (
             ("postgres+unix:///run/postgresql/d", "/run/postgresql"),
             ("postgres+unix://u@/run/postgresql/d", "/run/postgresql"),
@@ -110,7 +110,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(parse_database_url(shown(url)), url)
 
     def test_options_of_tls(self) -> None:
-        """By the names that the engines know, in any case, and as the Go program had them."""
+        """The names are those of the engines, in any case, and those of the Go program."""
         for text, options in (
             (
                 "postgres://u@h/d?sslmode=verify-full&sslrootcert=/etc/ca.pem",
@@ -130,7 +130,7 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(parse_database_url(shown(url)), url)
 
     def test_parameters_of_libpq(self) -> None:
-        """User and place may stand in the query; the driver gets the parameters that it knows."""
+        """The query may name user and place; the driver gets the parameters that it knows."""
         url = parse_database_url(
             "postgresql:///d?host=db.example&user=me&port=7000&password=hunter2&passfile=/p"
             "&require_auth=scram-sha-256&options=-c%20jit%3Doff&sslpassword=hunter2"
@@ -149,7 +149,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(parse_database_url("postgresql://%2Frun%2Fpg/d").socket, "/run/pg")
 
     def test_several_hosts_of_postgresql(self) -> None:
-        """Each with its port, or all with one."""
+        """Each host has a port, or all hosts share one."""
         for text, places in (
             ("postgresql://u@h1:1,h2,[::1]:3/d", (("h1", 1), ("h2", 0), ("::1", 3))),
             ("postgresql://u@h1,h2/d?port=7", (("h1", 7), ("h2", 7))),
@@ -160,7 +160,7 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(parse_database_url(shown(url)), url)
 
     def test_what_would_undo_our_own_is_noted(self) -> None:
-        """As is the time to connect, which a setting says."""
+        """A note also names a connect timeout that a setting overrides."""
         url = parse_database_url(
             "postgresql://u@h/d?statement_timeout=1&timezone=Europe/Berlin&connect_timeout=10"
         )
@@ -172,7 +172,7 @@ class ServerTests(SynchronousTestCase):
         self.assertIsNone(parse_database_url("postgres://h/d?connect_timeout=0").connect_timeout_s)
 
     def test_time_to_connect_is_that_of_the_setting(self) -> None:
-        """The URL's holds where no setting says it."""
+        """The connect timeout of the URL counts if no setting gives one."""
         url = "postgresql://u@h/d?connect_timeout=10&lock_timeout=1"
         found = load_with({"cache-database-url": url})
         self.assertEqual(found.cache.database.connect_timeout_s, 10.0)
@@ -182,14 +182,14 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(len(found.warnings), 2)
 
     def test_passwords_are_never_shown(self) -> None:
-        """Neither in the settings as shown, nor in what a debugger or a message would say."""
+        """No password is in the shown settings, in a `repr`, or in a message."""
         url = parse_database_url(f"postgresql://u:{IN_URL}@h/d?sslmode=require")
         for text in (shown(url), str(url), repr(url)):
             self.assertNotIn(SECRET, text)
             self.assertNotIn(IN_URL, text)
 
     def test_wrong_urls_are_explained(self) -> None:
-        """Each says what is wrong, and none repeats the password."""
+        """Each message says what is wrong, without the password."""
         for text, reason in (
             ("postgresql://u:hunter2@h", "one database"),
             ("postgresql://u:hunter2@h/", "one database"),
@@ -228,7 +228,7 @@ class ServerTests(SynchronousTestCase):
 
     @given(st.text(alphabet="postgremysql+unix:/@[]?=&#%1.", max_size=40) | st.text())
     def test_any_text_is_read_or_refused(self, text: str) -> None:
-        """No text breaks the parser, and what is read can be shown and read again."""
+        """No text breaks the parser; a valid one can be shown and read again."""
         for prefix in ("", "postgres://", "mysql:"):
             with contextlib.suppress(ValueError):
                 url = parse_database_url(prefix + text)

@@ -14,14 +14,14 @@ class HoursTests(SynchronousTestCase):
         return [hour for hour in range(24) if hours.has(hour)]
 
     def test_spans(self) -> None:
-        """A span has its first hour and not its end, also over midnight."""
+        """A span includes its first hour and excludes its end, also over midnight."""
         self.assertEqual([1, 2], self.within("1-3"))
         self.assertEqual([0, 1, 22, 23], self.within("22-2"))
         self.assertEqual([22, 23], self.within("22-24"))
         self.assertEqual([0], self.within("24-1"))
 
     def test_all_hours(self) -> None:
-        """Nothing, and a span that ends where it begins, are all hours."""
+        """An empty text, and a span that ends where it begins, mean all hours."""
         for text in ("", "0-24", "7-7"):
             self.assertEqual(list(range(24)), self.within(text), text)
 

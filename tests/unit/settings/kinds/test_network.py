@@ -18,7 +18,7 @@ from tests.unit.settings.around import load_with
 
 class AddressTests(SynchronousTestCase):
     def test_host_and_port_become_an_endpoint(self) -> None:
-        """Addresses of existing configurations work, :PORT on every interface."""
+        """Addresses of existing configurations work; :PORT means every interface."""
         for text, endpoint in {
             ":8501": r"tcp:8501:interface=\:\:",
             "127.0.0.1:80": "tcp:80:interface=127.0.0.1",
@@ -29,7 +29,7 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(parse_address(text), endpoint)
 
     def test_endpoints_of_twisted_are_taken_as_they_are(self) -> None:
-        """Unix and systemd sockets can be listened on."""
+        """ncps can listen on UNIX sockets and sockets of systemd."""
         for text in (
             "tcp:8501:interface=127.0.0.1",
             "tcp:port=8501",
@@ -40,7 +40,7 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(parse_address(text), text)
 
     def test_schemes_say_which_addresses_speak_tls(self) -> None:
-        """A URL names host and port, with TLS or without; so does an endpoint of systemd."""
+        """A URL, or an endpoint of systemd, says whether TLS is used."""
         for text, expected in (
             ("http://a:1", "tcp:1:interface=a"),
             ("https://:8443", r"https+tcp:8443:interface=\:\:"),
@@ -51,7 +51,7 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(expected, parse_address(text))
 
     def test_mistakes_are_found_before_listening(self) -> None:
-        """A wrong address is an error at start that shows a right one."""
+        """A wrong address is an error at the start, with a right one."""
         for text in (
             "",
             "8501",
@@ -84,7 +84,7 @@ class AddressTests(SynchronousTestCase):
                 parse_address(text)
 
     def test_messages_are_ours(self) -> None:
-        """A wrong endpoint is told with right ones, and without the words of Python."""
+        """The error of a wrong endpoint shows right ones, and no words of Python."""
         for text, reason in (
             ("tcp:http", "is not a usable endpoint: it should be an address such as :8501"),
             ("tcp:1:interfce=::1", "is not a usable endpoint"),
@@ -106,7 +106,7 @@ class AddressTests(SynchronousTestCase):
 
 class ProxyTests(SynchronousTestCase):
     def test_addresses_networks_and_sockets(self) -> None:
-        """Each has one spelling."""
+        """Each is stored in one spelling."""
         for text, network in (
             ("192.0.2.7", "192.0.2.7"),
             ("192.0.2.7/32", "192.0.2.7"),
@@ -117,7 +117,7 @@ class ProxyTests(SynchronousTestCase):
             self.assertEqual(parse_trusted_proxy(text), network)
 
     def test_mistakes_are_explained(self) -> None:
-        """An address with a mask is a network that was not thought through."""
+        """An address with a mask suggests the network that was probably meant."""
         with self.assertRaisesRegex(ValueError, r"did you mean 10\.0\.0\.0/8\?"):
             parse_trusted_proxy("10.0.0.7/8")
         for text in ("", "nginx", "10.0.0.0/33", "::/129", "192.0.2.7:80", "UNIX"):
@@ -127,7 +127,7 @@ class ProxyTests(SynchronousTestCase):
 
 class UpstreamTests(SynchronousTestCase):
     def test_parameters_are_taken_off(self) -> None:
-        """Parameters hold for one upstream and are not sent to it."""
+        """Parameters are for one upstream and are not sent to it."""
         upstream = parse_upstream(
             "https://Cache.example.org:443/sub/?priority=10&dialer-timeout=1s"
             "&response-header-timeout=2s&idle-timeout=500ms"
@@ -147,7 +147,7 @@ class UpstreamTests(SynchronousTestCase):
         self.assertEqual(show_upstream(parse_upstream("http://a:8080/")), "http://a:8080")
 
     def test_parameters_of_nix_are_passed_over(self) -> None:
-        """Each parameter that people copy from nix.conf earns one warning."""
+        """Each parameter that people copy from nix.conf causes one warning."""
         url = "https://a?priority=39&want-mass-query=true&trusted=1&trusted=1"
         upstream = parse_upstream(url)
         self.assertEqual((upstream.url, upstream.priority), ("https://a", 39))
@@ -169,7 +169,7 @@ class UpstreamTests(SynchronousTestCase):
         self.assertNotIn("cret", repr(upstream) + show_upstream(upstream))
 
     def test_wrong_urls_are_refused(self) -> None:
-        """A wrong upstream URL is an error at start."""
+        """A wrong URL of an upstream is an error at the start."""
         for text, reason in {
             "": "http://",
             "cache.nixos.org": "http://",
@@ -198,7 +198,7 @@ class UpstreamTests(SynchronousTestCase):
                 parse_upstream(text)
 
     def test_a_file_may_use_a_table(self) -> None:
-        """The long form in a file says the same as parameters."""
+        """The long form in a file means the same as the parameters."""
         upstream = upstream_from_table({"url": "http://a", "priority": 7, "idle-timeout": "1m"})
         self.assertEqual((upstream.priority, upstream.idle_timeout_s), (7, 60.0))
         for table, reason in (
@@ -214,7 +214,7 @@ class UpstreamTests(SynchronousTestCase):
 
     @given(st.text() | st.text().map("http://".__add__))
     def test_any_text_is_read_or_refused(self, text: str) -> None:
-        """No text breaks the parser, and what it takes has no query left."""
+        """No text breaks the parser, and no query is left in a URL."""
         try:
             upstream = parse_upstream(text)
         except ValueError:

@@ -21,7 +21,7 @@ URL = "http://me:hunt%40er2@proxy.example:3128"
 
 
 def chosen(settings: Settings) -> dict[str, str]:
-    """Where each upstream is asked: a proxy, or directly."""
+    """Return the proxy for each upstream, or that it is asked directly."""
     found = {}
     for upstream in settings.cache.upstream.upstreams:
         scheme, _, host = upstream.url.partition("://")
@@ -39,7 +39,7 @@ def chosen_with(*upstreams: str, flag: str = "", **environ: str) -> list[str]:
 
 class ParseTests(SynchronousTestCase):
     def test_urls(self) -> None:
-        """With and without scheme, port and credentials; shown without the latter."""
+        """Scheme, port and credentials may be missing; credentials are not shown."""
         for text, host, port, shown in (
             ("proxy", "proxy", 80, "http://proxy:80"),
             ("proxy:3128", "proxy", 3128, "http://proxy:3128"),
@@ -59,7 +59,7 @@ class ParseTests(SynchronousTestCase):
         self.assertIsNone(parse_proxy(""))
 
     def test_what_is_no_proxy(self) -> None:
-        """A start-up error that says what would be right, and repeats no password."""
+        """The error at the start says what is right, and repeats no password."""
         for text in (
             *("ftp://proxy:1", "http://", "http://proxy:0", "http://proxy:x", "http://a b"),
             *("http://proxy/path", "http://proxy?x", "socks5://me:hunter2@proxy:1080"),
@@ -75,7 +75,7 @@ class ParseTests(SynchronousTestCase):
 
 class EnvironmentTests(SynchronousTestCase):
     def test_variables(self) -> None:
-        """By scheme, lower case before upper case, `all_proxy` for what the others leave."""
+        """Each scheme has a variable, lower case first; `all_proxy` is for the rest."""
         self.assertEqual(["", ""], chosen_with())
         for names in (("http_proxy", "https_proxy"), ("HTTP_PROXY", "HTTPS_PROXY")):
             environ = dict(zip(names, ("a:1", "http://b:2"), strict=True))
@@ -85,7 +85,7 @@ class EnvironmentTests(SynchronousTestCase):
         self.assertEqual(["", ""], chosen_with(http_proxy="", all_proxy=""))
 
     def test_exceptions(self) -> None:
-        """`no_proxy`, with commas or blanks, and this machine."""
+        """`no_proxy`, with commas or blanks, and this machine are exceptions."""
         found = chosen_with(
             *("http://a.lan", "http://10.0.0.1", "http://b.example", "http://127.0.0.1"),
             all_proxy="p:1",
@@ -95,7 +95,7 @@ class EnvironmentTests(SynchronousTestCase):
         self.assertEqual(["", ""], chosen_with(all_proxy="p:1", NO_PROXY="*"))
 
     def test_variable_that_cannot_be_followed(self) -> None:
-        """It is an error, but a warning for the one that the Go program does not know."""
+        """A wrong variable is an error; `all_proxy` causes only a warning."""
         (problem,) = problems_of(http_proxy="socks5://me:hunter2@p:1")
         self.assertIn("environment http_proxy is a SOCKS proxy", problem)
         self.assertIn("cache-upstream-proxy", problem)
@@ -108,7 +108,7 @@ class EnvironmentTests(SynchronousTestCase):
         self.assertEqual((), problems_of({"cache-upstream-proxy": "none"}, http_proxy="socks5://p"))
 
     def test_authorities(self) -> None:
-        """A file of certificates that is none is told at the start, where there is https."""
+        """A wrong file of certificates causes a warning if an upstream uses https."""
         for name in ("SSL_CERT_FILE", "NIX_SSL_CERT_FILE"):
             (warning,) = load_with({}, **{name: "/no-cert-file.crt"}).warnings
             self.assertIn(f"environment {name}: /no-cert-file.crt cannot be read", warning)
@@ -118,14 +118,14 @@ class EnvironmentTests(SynchronousTestCase):
 
 class SettingTests(SynchronousTestCase):
     def test_setting_goes_before_the_environment(self) -> None:
-        """But for the exceptions; `none` is for no proxy at all."""
+        """It overrides all but the exceptions; `none` means no proxy."""
         self.assertEqual(["p:1", "p:1"], chosen_with(flag="p:1", http_proxy="a:2"))
         self.assertEqual(["", ""], chosen_with(flag="none", all_proxy="a:2"))
         self.assertEqual(["", ""], chosen_with(flag="p:1", no_proxy="example"))
         self.assertEqual(["p:1", "p:1"], chosen_with(CACHE_UPSTREAM_PROXY="p:1"))
 
     def test_one_upstream(self) -> None:
-        """The proxy of its own URL wins over everything."""
+        """The proxy in its own URL overrides all others."""
         upstreams = (f"{HTTP}?proxy=http://own:3&priority=7", f"{HTTPS}?proxy=none", "http://b")
         found = chosen_with(*upstreams, flag="p:1", no_proxy="cache.example")
         self.assertEqual(["own:3", "", "p:1"], found)
@@ -135,7 +135,7 @@ class SettingTests(SynchronousTestCase):
         self.assertIn("this machine is never asked through a proxy", problem)
 
     def test_table_of_a_file(self) -> None:
-        """The long form has it, too."""
+        """The long form can name the proxy, too."""
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "config.json"
             upstream = {"url": HTTP, "proxy": "http://own:3"}
@@ -144,7 +144,7 @@ class SettingTests(SynchronousTestCase):
         self.assertEqual({HTTP: "own:3"}, chosen(settings))
 
     def test_credentials(self) -> None:
-        """They reach the proxy and workers, and nothing that is shown."""
+        """The proxy and the workers get them; nothing shows them."""
         settings = load_with({"cache-upstream-proxy": URL})
         self.assertNotIn("hunt", repr(settings))
         shown = {key: value for key, value, _ in effective(settings)}
@@ -156,7 +156,7 @@ class SettingTests(SynchronousTestCase):
         self.assertFalse(proxy.is_secured)
 
     def test_value_in_a_file(self) -> None:
-        """It may hold a password, so it can stand in a file of its own."""
+        """The URL may hold a password, so a file of its own can hold the URL."""
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "proxy"
             path.write_text(f"{URL}\n")
@@ -164,7 +164,7 @@ class SettingTests(SynchronousTestCase):
         self.assertEqual({"https://cache.nixos.org": "proxy.example:3128"}, chosen(settings))
 
     def test_proxy_over_tls(self) -> None:
-        """The scheme says so."""
+        """The scheme https means TLS to the proxy."""
         setting = ProxiesSetting(http=ProxyURL(scheme="https", host="p", port=1))
         proxy = proxies_of(setting).http
         assert proxy is not None

@@ -22,7 +22,7 @@ _KEYS = {
 
 class KindTests(SynchronousTestCase):
     def test_buckets_have_names_that_every_server_takes(self) -> None:
-        """No URL, no ARN, no capitals."""
+        """A URL, an ARN and capital letters are refused."""
         for text in ("", "nix", "my.bucket-1", "a" * 63):
             self.assertEqual(parse_bucket(text), text)
         for text in ("ab", "a" * 64, "Nix", "s3://nix", "a_b", "-ab", "ab.", "a..b", "a/b"):
@@ -51,7 +51,7 @@ class KindTests(SynchronousTestCase):
                 parse_endpoint(text)
 
     def test_a_prefix_is_made_of_plain_words(self) -> None:
-        """Slashes at its ends do not count."""
+        """Slashes at its ends are removed."""
         for text in ("", "/", "//"):
             self.assertEqual(parse_prefix(text), "")
         self.assertEqual(parse_prefix("/caches/nix-1/"), "caches/nix-1")
@@ -60,7 +60,7 @@ class KindTests(SynchronousTestCase):
                 parse_prefix(text)
 
     def test_regions_and_classes_are_words(self) -> None:
-        """A class whose objects cannot be read at once is refused."""
+        """A class whose objects cannot be read immediately is refused."""
         self.assertEqual(parse_region("eu-central-1"), "eu-central-1")
         self.assertEqual(parse_storage_class("STANDARD_IA"), "STANDARD_IA")
         self.assertEqual((parse_region(""), parse_storage_class("")), ("", ""))
@@ -73,14 +73,14 @@ class KindTests(SynchronousTestCase):
 
 class DecisionTests(SynchronousTestCase):
     def test_a_directory_is_the_default(self) -> None:
-        """Without a bucket all is as ever."""
+        """Without a bucket, nothing changes."""
         found = load_with()
         self.assertEqual(found.cache.storage.local, Path("/state/storage"))
         self.assertEqual(found.cache.storage.s3.bucket, "")
         self.assertIs(found.cache.temp_path, None)
 
     def test_a_bucket_takes_the_place_of_the_directory(self) -> None:
-        """Unfinished downloads then lie in the state directory, unless they have a place."""
+        """Unfinished downloads go to the state directory by default."""
         found = load_with(_BUCKET | _KEYS)
         self.assertIs(found.cache.storage.local, None)
         self.assertEqual(found.cache.temp_path, Path("/state/spool"))
@@ -88,18 +88,18 @@ class DecisionTests(SynchronousTestCase):
         self.assertEqual(found.cache.temp_path, Path("/fast"))
 
     def test_both_are_one_too_many(self) -> None:
-        """With a directory and a bucket the message asks which one is meant."""
+        """With a directory and a bucket, the message asks which one is meant."""
         for local in ({"cache-storage-local": "/x"}, {"cache-data-path": "/x"}):
             (problem,) = problems_of(_BUCKET | _KEYS | local)
             self.assertIn("cache-storage-local and cache-storage-s3-bucket", problem)
 
     def test_neither_is_one_too_few(self) -> None:
-        """An empty directory is none."""
+        """An empty text is not a directory."""
         (problem,) = problems_of({"cache-storage-local": ""})
         self.assertIn("cache-storage-local", problem)
 
     def test_settings_of_a_bucket_need_one(self) -> None:
-        """A forgotten bucket is told, once; templates that leave everything empty are fine."""
+        """A missing bucket is reported once; a template may leave all empty."""
         for name, value in (("endpoint", "http://h"), ("prefix", "a"), ("redirect", "true")):
             (problem,) = problems_of({f"cache-storage-s3-{name}": value})
             self.assertIn(f"cache-storage-s3-{name}", problem)
@@ -108,12 +108,12 @@ class DecisionTests(SynchronousTestCase):
             self.assertEqual(problems_of({f"cache-storage-s3-{name}": value}), ())
 
     def test_a_bucket_that_is_malformed_is_the_only_problem(self) -> None:
-        """Problems that follow from it are not listed."""
+        """No problem that follows from it is reported."""
         problems = problems_of({"cache-storage-s3-bucket": "s3://x"} | _KEYS)
         self.assertEqual(len(problems), 1)
 
     def test_credentials_come_in_pairs(self) -> None:
-        """Half of them is a mistake, none is AWS's own chain, a token belongs to keys."""
+        """One half is an error, none means AWS's own search, a session token needs both."""
         self.assertEqual(problems_of(_BUCKET), ())
         for name in _KEYS:
             (problem,) = problems_of(_BUCKET | {name: "x"})
@@ -122,7 +122,7 @@ class DecisionTests(SynchronousTestCase):
         self.assertIn("access-key-id", problem)
 
     def test_a_secret_may_lie_in_a_file(self) -> None:
-        """Like every other secret."""
+        """A file may hold the secret, as for all secrets."""
         path = Path(self.mktemp())
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("hunter2\n")
@@ -135,7 +135,7 @@ class DecisionTests(SynchronousTestCase):
         self.assertNotIn("hunter2", repr(found))
 
     def test_a_key_of_kms_needs_kms(self) -> None:
-        """The key would be ignored otherwise."""
+        """Without KMS, the server would ignore the key."""
         key = {"cache-storage-s3-kms-key-id": "arn"}
         (problem,) = problems_of(_BUCKET | key)
         self.assertIn("server-side-encryption", problem)

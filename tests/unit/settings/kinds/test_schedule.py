@@ -11,7 +11,7 @@ from tests.unit.settings.around import load_with, problems_of
 
 class ScheduleTests(SynchronousTestCase):
     def test_what_the_go_program_reads(self) -> None:
-        """Cron, its words, intervals, and a time zone in front."""
+        """Cron, its words, intervals, and a time zone in front are valid."""
         for text, cron, every_s, zone in (
             ("0 2 * * *", "0 2 * * *", 0.0, ""),
             ("  0 2 * * *", "0 2 * * *", 0.0, ""),
@@ -28,7 +28,7 @@ class ScheduleTests(SynchronousTestCase):
         self.assertFalse(parse_schedule(""))
 
     def test_what_is_no_schedule(self) -> None:
-        """Everything else is refused, with what would be right."""
+        """All other texts are refused, with a hint at what is right."""
         for text in (
             "0 2 * *",
             "0 0 2 * * *",
@@ -44,7 +44,7 @@ class ScheduleTests(SynchronousTestCase):
                 parse_schedule(text)
 
     def test_what_is_no_cron(self) -> None:
-        """Wrong fields, too few or many of them, and dates that never come are told."""
+        """Wrong fields, a wrong number of fields, and dates that never come are errors."""
         for text in ("", "* * * *", "0 0 2 * * *", "61 * * * *", "x * * * *", "0 0 30 2 *"):
             with self.assertRaises(Malformed):
                 check_cron(text)
@@ -52,7 +52,7 @@ class ScheduleTests(SynchronousTestCase):
             check_cron(text)
 
     def test_time_zones(self) -> None:
-        """Local and what the machine knows; no paths, and no directories of zones."""
+        """Local and the zones of the machine are valid; paths and directories are not."""
         self.assertEqual(
             [parse_zone(zone) for zone in ("", "Local", "UTC")], ["Local", "Local", "UTC"]
         )
@@ -63,13 +63,13 @@ class ScheduleTests(SynchronousTestCase):
 
 class SizeTests(SynchronousTestCase):
     def test_nothing_is_removed_by_default(self) -> None:
-        """Without the setting, and with 0, the store may have any size."""
+        """Without the setting, and with 0, the store has no maximum size."""
         for flags in ({}, {"cache-max-size": ""}, {"cache-max-size": "0"}):
             self.assertEqual(load_with(flags).cache.max_size_bytes, 0)
         self.assertEqual(load_with({"cache-max-size": "10G"}).cache.max_size_bytes, 10 * 2**30)
 
     def test_a_schedule_needs_a_size(self) -> None:
-        """A schedule without a size to keep to is an error that names both."""
+        """A schedule without a maximum size is an error that names both settings."""
         for flags in ({}, {"cache-max-size": "0"}):
             [problem] = problems_of({"cache-lru-schedule": "@daily", **flags})
             self.assertIn("cache-lru-schedule", problem)
@@ -93,14 +93,14 @@ class SizeTests(SynchronousTestCase):
 
 class QuarantineTests(SynchronousTestCase):
     def test_it_is_bounded_by_default(self) -> None:
-        """In count, bytes and age."""
+        """The defaults limit count, bytes and age."""
         found = load_with({}).cache.quarantine
         self.assertEqual(
             (found.max_count, found.max_size_bytes, found.max_age_s), (100, 2**30, 30 * 86400.0)
         )
 
     def test_each_bound_can_be_set(self) -> None:
-        """As other numbers, sizes and durations; 0 of each is allowed."""
+        """Each limit accepts usual numbers, sizes and durations, and 0."""
         for count, size, age, expected in (
             ("7", "10M", "1h30m", (7, 10 * 2**20, 5400.0)),
             ("0", "0", "0", (0, 0, 0.0)),
@@ -114,7 +114,7 @@ class QuarantineTests(SynchronousTestCase):
             self.assertEqual((found.max_count, found.max_size_bytes, found.max_age_s), expected)
 
     def test_nonsense_is_refused(self) -> None:
-        """With the name of the setting; so is a count that no memory would bear."""
+        """The error names the setting; so does one for a count that is too large."""
         for flag, value in (
             ("cache-quarantine-max-count", "-1"),
             ("cache-quarantine-max-count", "100001"),

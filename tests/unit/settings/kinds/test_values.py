@@ -37,7 +37,7 @@ class DurationTests(SynchronousTestCase):
                 values.parse_duration(text)
 
     def test_endless_durations_are_refused(self) -> None:
-        """A duration that no clock could count is refused."""
+        """A duration that is too long for a clock is refused."""
         with self.assertRaisesRegex(ValueError, "292 years"):
             values.parse_duration("99999999999h")
 
@@ -49,7 +49,7 @@ class DurationTests(SynchronousTestCase):
         )
     )
     def test_parts_add_up(self, parts: list[tuple[int, str]]) -> None:
-        """Several parts mean their sum."""
+        """The value of several parts is their sum."""
         text = "".join(f"{count}{unit}" for count, unit in parts)
         total = sum(count * _UNITS[unit] for count, unit in parts)
         self.assertLess(abs(values.parse_duration(text) - total), 1e-6 + total * 1e-12)
@@ -69,7 +69,7 @@ class DurationTests(SynchronousTestCase):
             self.assertNotIn(f" {text} " if len(text) > 3 else "\0", str(error))
 
     def test_a_bound_is_part_of_the_message(self) -> None:
-        """A duration that is too short is told what the shortest is."""
+        """The error for a short duration names the shortest one."""
         with self.assertRaisesRegex(ValueError, "at least 1s"):
             values.duration(at_least_s=1).parse("900ms")
 
@@ -106,7 +106,7 @@ class SizeTests(SynchronousTestCase):
 
 class PlainTests(SynchronousTestCase):
     def test_booleans(self) -> None:
-        """True, false, 1 and 0 are booleans, anything else is not."""
+        """True, false, 1 and 0 are booleans; other texts are not."""
         for text in ("true", "TRUE", "True", "1", "t"):
             self.assertIs(values.parse_boolean(text), True)
         for text in ("false", "False", "0", "f"):
@@ -117,7 +117,7 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual(values.show_boolean(False), "false")
 
     def test_a_word_beside_booleans(self) -> None:
-        """All spellings of a boolean remain, so that a setting can get a third value."""
+        """All spellings of booleans still work if a setting gets a third value."""
         kind = values.boolean_or("auto")
         for text, value in (("auto", "auto"), ("true", "true"), ("0", "false"), ("T", "true")):
             self.assertEqual(value, kind.parse(text))
@@ -125,7 +125,7 @@ class PlainTests(SynchronousTestCase):
             kind.parse("perhaps")
 
     def test_whole_numbers_have_bounds(self) -> None:
-        """A number out of bounds is told the bounds."""
+        """The error for a number out of bounds names the bounds."""
         kind = values.integer(at_least=1, at_most=9)
         self.assertEqual(kind.parse("7"), 7)
         with self.assertRaisesRegex(ValueError, "between 1 and 9"):
@@ -150,12 +150,12 @@ class PlainTests(SynchronousTestCase):
 
     @given(st.text())
     def test_any_machine_name_becomes_a_host_name(self, name: str) -> None:
-        """A machine with an odd name starts without settings."""
+        """ncps starts on a machine with an unusual name."""
         host = values.hostname_of_machine(name)
         self.assertEqual(values.parse_hostname(host), host)
 
     def test_paths_become_absolute(self) -> None:
-        """Paths hold when the daemon changes its directory."""
+        """Paths stay right if the daemon changes its directory."""
         self.assertEqual(values.parse_path("/a/b"), Path("/a/b"))
         self.assertEqual(values.parse_path("a"), Path.cwd() / "a")
         self.assertEqual(values.parse_path("~/a"), Path.home() / "a")
@@ -166,7 +166,7 @@ class PlainTests(SynchronousTestCase):
                 values.parse_path(text)
 
     def test_public_keys_have_a_name_and_32_bytes(self) -> None:
-        """A mistyped key is found at start, not when the first signature fails."""
+        """A mistyped key is an error at the start, before any signature is checked."""
         good = "a-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
         self.assertEqual(values.parse_public_key(good), good)
         self.assertEqual(values.parse_public_key(good[:-1]), good)
@@ -175,7 +175,7 @@ class PlainTests(SynchronousTestCase):
                 values.parse_public_key(text)
 
     def test_a_word_near_a_choice_is_suggested(self) -> None:
-        """A mistyped log level is told the nearest one."""
+        """The error for a mistyped log level suggests the nearest one."""
         kind = values.choice(("info", "warn"))
         self.assertEqual(kind.parse("warn"), "warn")
         with self.assertRaisesRegex(ValueError, r"one of info, warn: did you mean warn\?"):

@@ -1,4 +1,4 @@
-"""Settings of several instances: what does not go together is told at the start."""
+"""Settings of several instances: contradictions are errors at the start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ClusterTests(SynchronousTestCase):
         return list(caught.exception.problems)
 
     def test_instances_know_each_other_by_a_secret(self) -> None:
-        """An address alone lets nobody in, so it is refused."""
+        """An address without a secret is useless, so it is refused."""
         (problem,) = self.problems(**ADDRESS, **DATABASE)
         self.assertIn("needs cluster-secret", problem)
         problems = self.problems(**ADDRESS, **DATABASE, **{"cluster-secret": ["short"]})
@@ -29,7 +29,7 @@ class ClusterTests(SynchronousTestCase):
         self.assertNotIn("sixteen", repr(found))
 
     def test_one_machine_has_no_peers(self) -> None:
-        """SQLite is for one machine: several with a file each would not be one cache."""
+        """With SQLite, several machines would have separate databases."""
         (problem,) = self.problems(**ADDRESS, **SECRET)
         self.assertIn("SQLite", problem)
         self.assertIn("PostgreSQL or MySQL", problem)

@@ -1,4 +1,4 @@
-"""Tests of the settings of who may read."""
+"""Tests of the settings of reads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.unit.settings.around import load_with, problems_of
 
 class AccessSettingsTests(SynchronousTestCase):
     def test_closed_metrics_need_closed_reads(self) -> None:
-        """Else anybody could read them in spite of the setting."""
+        """With open reads, everybody could read the metrics in spite of the setting."""
         (problem,) = problems_of({"auth-metrics": "token"})
         self.assertIn("auth-metrics has no effect", problem)
         for closing in ({"auth-reads": "token"}, {"cache-get-token": "hush"}):
             self.assertEqual("token", load_with({"auth-metrics": "token", **closing}).auth.metrics)
 
     def test_an_empty_file_closes_nothing_and_is_refused(self) -> None:
-        """A secret that was not put in its place must not open reads to everybody."""
+        """An empty secret must not open reads to everybody."""
         path = Path(self.mktemp())
         for text in ("", "\n", " \r\n"):
             path.write_text(text)

@@ -12,7 +12,7 @@ DATABASE = {"cache-database-url": "postgresql://ncps@db/ncps"}
 
 class AddressTests(SynchronousTestCase):
     def test_addresses(self) -> None:
-        """Names and both kinds of IP addresses, with a port or with the usual one."""
+        """Names and both kinds of IP addresses are valid, with a port or without."""
         for text, host, port, shown in (
             ("redis", "redis", 6379, "redis:6379"),
             ("redis.example.org:7000", "redis.example.org", 7000, "redis.example.org:7000"),
@@ -25,14 +25,14 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(parse_redis_address(shown), found)
 
     def test_what_is_no_address(self) -> None:
-        """A start-up error that says what would be right."""
+        """The error at the start says what is right."""
         for text in ("a:0", "a:65536", "a:b", "::1", "a b", "a:1:2", "unix:/x"):
             (problem,) = problems_of({"cache-redis-addrs": text})
             self.assertIn("should be HOST, HOST:PORT", problem)
             self.assertIn("a PORT from 1 to 65535", problem)
 
     def test_a_url(self) -> None:
-        """The parts of a URL have settings of their own; its password is not repeated."""
+        """The parts of a URL have settings of their own; the error does not repeat its password."""
         (problem,) = problems_of({"cache-redis-addrs": "rediss://me:hunter2@redis:1/2"})
         self.assertIn("settings of their own", problem)
         self.assertNotIn("hunter2", problem)
@@ -40,13 +40,13 @@ class AddressTests(SynchronousTestCase):
 
 class LockSettingsTests(SynchronousTestCase):
     def test_defaults(self) -> None:
-        """One process needs nothing; a dead holder blocks others for seconds, not for minutes."""
+        """One process needs no settings; a dead holder blocks others for seconds only."""
         cache = load_with().cache
         self.assertEqual((cache.lock.backend, cache.redis.addrs), ("local", ()))
         self.assertEqual((cache.lock.download_lock_ttl_s, cache.lock.lru_lock_ttl_s), (15.0, 15.0))
 
     def test_long_times_are_cut(self) -> None:
-        """The minutes that existing configurations write would block others for as long."""
+        """The minutes in existing configurations would block others for minutes."""
         redis = {"cache-redis-addrs": "redis", "cache-lock-backend": "redis", **DATABASE}
         long = {"cache-lock-download-ttl": "5m0s", "cache-lock-lru-ttl": "30m"}
         found = load_with({**redis, **long})
@@ -61,11 +61,11 @@ class LockSettingsTests(SynchronousTestCase):
         self.assertEqual((found.cache.lock.download_lock_ttl_s, found.warnings), (30.0, ()))
 
     def test_long_times_without_others(self) -> None:
-        """Locks on one machine are free when their holder dies: nothing is said of their times."""
+        """Locks on one machine are free when their holder dies, so no warning comes."""
         self.assertEqual(load_with({"cache-lock-download-ttl": "5m"}).warnings, ())
 
     def test_long_times_for_a_slow_redis(self) -> None:
-        """The bound leaves room for answers as slow as they may be."""
+        """The longest time leaves room for slow answers of Redis."""
         redis = {"cache-redis-addrs": "redis", "cache-lock-backend": "redis", **DATABASE}
         for ttl in ("1m", "5m"):
             more = {"cache-redis-timeout": "20s", "cache-lock-download-ttl": ttl}
@@ -73,7 +73,7 @@ class LockSettingsTests(SynchronousTestCase):
             self.assertEqual(found.cache.lock.download_lock_ttl_s, 60.0)
 
     def test_an_address_is_enough(self) -> None:
-        """As in the Go program the address of a Redis means that it is used, with a warning."""
+        """As in the Go program, an address means that Redis is used, with a warning."""
         for more in ({}, {"cache-lock-backend": "local"}):
             found = load_with({"cache-redis-addrs": "redis", **DATABASE, **more})
             self.assertEqual(found.cache.lock.backend, "redis")
@@ -82,7 +82,7 @@ class LockSettingsTests(SynchronousTestCase):
         self.assertEqual(found.warnings, ())
 
     def test_redis_beside_sqlite(self) -> None:
-        """It looks like several machines, each with a database of its own: that is warned of."""
+        """This suggests several machines, each with its own database, so it causes a warning."""
         (warning,) = load_with(
             {"cache-redis-addrs": "redis", "cache-lock-backend": "redis"}
         ).warnings
@@ -90,7 +90,7 @@ class LockSettingsTests(SynchronousTestCase):
             self.assertIn(word, warning)
 
     def test_secrets_do_not_show(self) -> None:
-        """Neither password is in the settings as they print themselves."""
+        """The `repr` of the settings shows neither password."""
         found = load_with(
             {"cache-redis-password": "hunter2", "cache-redis-sentinel-password": "hunter2"}
         )
@@ -98,7 +98,7 @@ class LockSettingsTests(SynchronousTestCase):
         self.assertNotIn("hunter2", repr(found))
 
     def test_what_does_not_fit(self) -> None:
-        """Each mistake is one start-up error, named by its setting."""
+        """Each mistake is one error at the start that names its setting."""
         redis = {"cache-redis-addrs": "redis", "cache-lock-backend": "redis"}
         for flags, expected in (
             ({"cache-lock-backend": "redis"}, "cache-redis-addrs: cache-lock-backend redis needs"),
@@ -122,7 +122,7 @@ class LockSettingsTests(SynchronousTestCase):
             self.assertIn(expected, problems[0])
 
     def test_postgresql(self) -> None:
-        """The database of the catalog keeps the locks, too; Redis is then of no use."""
+        """The database of the catalog also keeps the locks; addresses of Redis have no effect."""
         found = load_with(
             {
                 "cache-lock-backend": "postgresql",
@@ -134,7 +134,7 @@ class LockSettingsTests(SynchronousTestCase):
         self.assertEqual(len(found.warnings), 1)
 
     def test_several_servers(self) -> None:
-        """A majority of them keeps the locks; an even number earns a warning."""
+        """A majority of them keeps the locks; an even number causes a warning."""
         redis = {"cache-lock-backend": "redis", **DATABASE}
         found = load_with({**redis, "cache-redis-addrs": "a,b,[2001:db8::1]:7000"})
         self.assertEqual(["a", "b", "2001:db8::1"], [a.host for a in found.cache.redis.addrs])
@@ -145,7 +145,7 @@ class LockSettingsTests(SynchronousTestCase):
             self.assertIn("give an odd number", warning)
 
     def test_sentinels(self) -> None:
-        """Several addresses are those of Sentinels, if the server's name is given."""
+        """With the server's name, several addresses are those of Sentinels."""
         found = load_with(
             {
                 "cache-redis-addrs": "a:26379,b:26379",

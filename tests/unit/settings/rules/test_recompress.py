@@ -1,4 +1,4 @@
-"""Recompression: where it is on by itself, and how a file names it."""
+"""Recompression: its default for a store, and its forms in a file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _BUCKET = {
 
 class AutoTests(FileCase):
     def test_a_directory_of_any_size(self) -> None:
-        """A store in a directory that nothing is removed from to make room gets files in zstd."""
+        """A store in a directory without a maximum size gets files in zstd."""
         self.assertEqual("zstd", load_with().cache.recompress.to)
 
     def test_a_store_that_makes_room(self) -> None:
-        """Others do not by themselves, since the new files may have to be made a second time."""
+        """Other stores do not, since evicted new files would have to be made again."""
         for flags in ({"cache-max-size": "10G"}, _BUCKET):
             self.assertEqual("off", load_with(flags).cache.recompress.to)
             for word in ("zstd", "off"):
@@ -26,14 +26,14 @@ class AutoTests(FileCase):
                 self.assertEqual(word, told.to)
 
     def test_off(self) -> None:
-        """A word that is given holds; a branch that nobody has loaded does nothing."""
+        """A given word overrides the default; a branch without a load does nothing."""
         self.assertEqual("off", load_with(CACHE_RECOMPRESS="off").cache.recompress.to)
         self.assertEqual("off", RecompressSettings().to)
 
 
 class FileTests(FileCase):
     def test_a_word_in_place_of_the_table(self) -> None:
-        """A file gives the word alone, also the one that YAML reads as false, or a table."""
+        """A file gives a word, even one that YAML reads as false, or a table."""
         for text in (
             "cache:\n  recompress: off\n",
             "cache:\n  recompress:\n    to: off\n    level: 12\n",
@@ -44,7 +44,7 @@ class FileTests(FileCase):
         self.assertEqual((), told.warnings)
 
     def test_mistakes(self) -> None:
-        """A wrong word is told as one, an unknown key of the table as one."""
+        """A wrong word and an unknown key of the table are errors."""
         self.assertEqual(
             ("key cache.recompress: 'zst' should be one of auto, zstd, off: did you mean zstd?",),
             self.problems_of_file("cache:\n  recompress: zst\n"),

@@ -1,4 +1,4 @@
-"""Settings of TLS: files and addresses go together."""
+"""Settings of TLS: certificate files and https:// addresses need each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADDRESSES = {"server-addr": [":8501", "https://:8443"]}
 
 class TlsRuleTests(SynchronousTestCase):
     def test_an_address_needs_a_certificate_and_its_key(self) -> None:
-        """All missing settings are named."""
+        """The error names all missing settings."""
         for flags, says in (
             (ADDRESSES, "https:// needs server-tls-cert-file and server-tls-key-file, too"),
             ({**ADDRESSES, **CERT}, "server-tls-cert-file needs server-tls-key-file, too"),
@@ -25,12 +25,12 @@ class TlsRuleTests(SynchronousTestCase):
             self.assertIn(says, problem)
 
     def test_a_certificate_needs_an_address(self) -> None:
-        """One that nobody would see is a mistake."""
+        """A certificate that no address uses is an error."""
         (problem,) = problems_of({**CERT, **KEY})
         self.assertIn("write one like https://:8443", problem)
 
     def test_both_together(self) -> None:
-        """With and without authorities for clients."""
+        """The settings are valid with and without authorities for clients."""
         for more in ({}, CLIENTS):
             found = load_with({**ADDRESSES, **CERT, **KEY, **more}).server
             self.assertEqual("/c", str(found.tls.cert_file))

@@ -16,12 +16,12 @@ KEY = NarKey("0" * 52, "xz")
 
 class ConnectionTests(ServerTestCase):
     def test_connections_offer_the_kernel_whole_chunks(self) -> None:
-        """A chunk of a NAR goes out in one call where the socket has room."""
+        """A chunk of a NAR is sent in one call if the socket has room."""
         client = self.server.connect()
         self.assertGreaterEqual(client.SEND_LIMIT, READ_SIZE)
 
     def test_a_head_is_one_piece(self) -> None:
-        """The transport looks at each piece that it is given."""
+        """The transport does work for each piece."""
         client = self.server.connect()
         pieces: list[bytes] = []
         self.patch(client, "write", pieces.append)
@@ -36,7 +36,7 @@ class ConnectionTests(ServerTestCase):
 
 class DeadlineTests(ServerTestCase):
     def test_half_a_request_and_silence_is_timed_out(self) -> None:
-        """A client that begins a request and falls silent is told and cut off."""
+        """A client that stops in the middle of a head gets 408 and is cut off."""
         client = self.server.connect()
         client.send(b"GET /pubkey HT")
         self.clock.advance(9.9)
@@ -49,7 +49,7 @@ class DeadlineTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_trickling_head_is_timed_out(self) -> None:
-        """A byte now and then does not keep an unfinished request alive."""
+        """Single bytes do not keep an unfinished request alive."""
         client = self.server.connect()
         for byte in b"GET /pubkey HTTP/1.1\r\nX: " + b"a" * 100:
             client.send(bytes([byte]))
@@ -59,7 +59,7 @@ class DeadlineTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_request_byte_by_byte_in_time_is_answered(self) -> None:
-        """A slow but honest client is served, and the deadline is off afterwards."""
+        """A slow client is served, and the deadline then stops."""
         client = self.server.connect()
         for byte in b"GET /pubkey HTTP/1.1\r\nHost: x\r\n\r\n":
             client.send(bytes([byte]))
@@ -71,7 +71,7 @@ class DeadlineTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_deadline_starts_with_each_request(self) -> None:
-        """The second request of a connection has the whole time again."""
+        """The second request of a connection has the full time again."""
         client = self.server.connect()
         client.send(b"GET /pubkey HTTP/1.1\r\n")
         self.clock.advance(9)
@@ -85,7 +85,7 @@ class DeadlineTests(ServerTestCase):
         client.leave()
 
     def test_deadline_does_not_run_while_answering(self) -> None:
-        """The time the cache takes is not the client's, nor is what it sends ahead."""
+        """Neither the time of an answer counts nor bytes that come early."""
         gate = self.cache.gate = Deferred()
         client = self.server.connect()
         client.ask(PATH)
@@ -101,7 +101,7 @@ class DeadlineTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_idle_connection_outlives_nix_and_is_closed_then(self) -> None:
-        """Nix may come back after 90 seconds; nobody stays for ever."""
+        """Nix may reuse it after 90 seconds; later it is closed."""
         client = self.server.connect()
         client.ask("/pubkey")
         self.clock.advance(95)
@@ -114,7 +114,7 @@ class DeadlineTests(ServerTestCase):
         client.leave()
 
     def test_connection_without_a_byte_is_closed(self) -> None:
-        """Somebody who connects and says nothing is not kept."""
+        """A client that sends nothing is not kept."""
         client = self.server.connect()
         self.clock.advance(120)
         self.assertTrue(client.disconnecting)
@@ -122,7 +122,7 @@ class DeadlineTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_idle_time_does_not_cut_response_still_being_read(self) -> None:
-        """A slow client that still takes the last response is not idle."""
+        """A slow client that is still reading is not idle."""
         client = self.server.connect()
         client.ask("/pubkey")
         client.dataBuffer = bytes(300 * 1024)  # type: ignore[attr-defined]
@@ -137,7 +137,7 @@ class DeadlineTests(ServerTestCase):
         client.leave()
 
     def test_response_taken_by_the_byte_is_cut(self) -> None:
-        """Taking a byte now and then does not keep a connection for ever."""
+        """A client that reads single bytes does not keep its connection."""
         client = self.server.connect()
         client.ask("/pubkey")
         client.dataBuffer = bytes(1000)  # type: ignore[attr-defined]
@@ -149,7 +149,7 @@ class DeadlineTests(ServerTestCase):
         client.leave()
 
     def test_each_response_has_its_own_time(self) -> None:
-        """The unsent rest of an earlier response does not count for the next one."""
+        """Unsent bytes of an earlier response do not count for the next one."""
         client = self.server.connect()
         for left in (1000, 2000):
             client.ask("/pubkey")
@@ -161,7 +161,7 @@ class DeadlineTests(ServerTestCase):
 
 class LimitTests(ServerTestCase):
     def test_too_many_connections_are_refused(self) -> None:
-        """Connections beyond the limit are closed at once, and counted."""
+        """Further connections are closed immediately, and counted."""
         clients = [self.server.connect() for _ in range(5)]
         self.assertIsNone(self.server.site.buildProtocol(PEER))
         self.assertEqual(self.server.sample("ncps_http_connections"), 5)
@@ -172,7 +172,7 @@ class LimitTests(ServerTestCase):
         self.server.connect()
 
     def test_too_many_headers_are_refused(self) -> None:
-        """A thousand headers are more than anybody needs; the client is told, once."""
+        """A client with a thousand headers is refused, once."""
         for split in (False, True):
             client = self.server.connect()
             head = b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 1000 + b"\r\n"
@@ -188,7 +188,7 @@ class LimitTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_too_large_head_is_refused(self) -> None:
-        """Few headers that are long add up, wherever they are cut."""
+        """A few long headers are too large together, in any pieces."""
         for split in (False, True):
             client = self.server.connect()
             head = b"GET / HTTP/1.1\r\n" + (b"X-A: " + b"b" * 1000 + b"\r\n") * 20
@@ -200,7 +200,7 @@ class LimitTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_size_and_number_of_headers_are_settings(self) -> None:
-        """An operator can allow more and less than the defaults."""
+        """An operator can change the defaults."""
         for limits, field, status in (
             (ServerSettings(max_header_size_bytes=40_000), b"X: " + b"a" * 30_000, 200),
             (ServerSettings(max_header_size_bytes=100), b"X: " + b"a" * 100, 431),
@@ -213,7 +213,7 @@ class LimitTests(ServerTestCase):
             client.leave()
 
     def test_requests_beyond_the_limit_are_told_to_come_back(self) -> None:
-        """A flood of requests is turned away with 503 and Retry-After, and ends with the flood."""
+        """Further requests get 503 with Retry-After until others end."""
         self.server = Server(ServerSettings(max_requests=2))
         gate = self.server.cache.gate = Deferred()
         clients = [self.server.connect() for _ in range(4)]
@@ -234,7 +234,7 @@ class LimitTests(ServerTestCase):
         self.assertEqual(self.server.site.answering, 0)
 
     def test_one_address_cannot_have_all_connections(self) -> None:
-        """One address is bounded, others still get in, and what was closed is free again."""
+        """One address has a limit, and others are served."""
         self.server = Server(ServerSettings(max_connections=5, max_connections_per_address=2))
         clients = [self.server.connect() for _ in range(2)]
         self.assertIsNone(self.server.site.buildProtocol(PEER))
@@ -246,7 +246,7 @@ class LimitTests(ServerTestCase):
         self.server.connect()
 
     def test_too_long_line_is_refused(self) -> None:
-        """A request line without end is not collected."""
+        """An endless request line is not collected."""
         client = self.server.connect()
         for _ in range(3):
             client.send(b"a" * 8000)
@@ -258,7 +258,7 @@ class LimitTests(ServerTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_garbage_is_400(self) -> None:
-        """Bytes that are no HTTP get 400, without a traceback."""
+        """Bytes that are not HTTP get 400, without a traceback."""
         for data in (b"\x16\x03\x01\x02\r\n\r\n", b"GET /\r\n\r\n", b"GET / HTTP/3.0\r\n\r\n"):
             client = self.server.connect()
             client.send(data)
@@ -266,14 +266,14 @@ class LimitTests(ServerTestCase):
             client.leave()
 
     def test_pipelined_requests_are_answered_in_order(self) -> None:
-        """Requests sent in one go are answered one after another."""
+        """Requests in one piece are answered in their order."""
         client = self.server.connect()
         client.send(b"GET /pubkey HTTP/1.1\r\n\r\nGET /x HTTP/1.1\r\n\r\n" * 2)
         self.assertEqual(self.statuses(client), [200, 404, 200, 404])
         client.leave()
 
     def test_pipelined_requests_wait_for_slow_answer(self) -> None:
-        """An answer that takes its time is not overtaken."""
+        """No answer overtakes a slow one."""
         gate = self.cache.gate = Deferred()
         client = self.server.connect()
         client.ask(PATH)

@@ -10,7 +10,7 @@ from ncps.web.fast.tls import certificate_of
 
 class CertificateOfTests(SynchronousTestCase):
     def test_names(self) -> None:
-        """Its common name, and the alternative names with their kinds."""
+        """The common name, and the alternative names with their kinds."""
         found = certificate_of(
             {
                 "subject": ((("organizationName", "x"),), (("commonName", "ci"),)),
@@ -21,12 +21,12 @@ class CertificateOfTests(SynchronousTestCase):
         self.assertEqual(expected, found)
 
     def test_two_common_names_are_none(self) -> None:
-        """Nobody can say which of them was vouched for."""
+        """It is unclear which of them the authority means."""
         subject = ((("commonName", "ci"),), (("commonName", "admin"),))
         found = certificate_of({"subject": subject})
         self.assertEqual(ClientCertificate(), found)
 
     def test_no_certificate(self) -> None:
-        """Python says so in two ways."""
+        """Python has two values for this."""
         self.assertIsNone(certificate_of(None))
         self.assertIsNone(certificate_of({}))

@@ -1,4 +1,4 @@
-"""The short cuts of a connection: the same bytes in, the same bytes out, on either road."""
+"""The short cuts of a connection: the same requests get the same bytes on both ways."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ RESTS = (
 
 @cache
 def heads_of(rests: tuple[bytes, ...]) -> KnownHeads:
-    """The heads that a server knows after all of these."""
+    """Return the known heads of a server after these requests."""
     server = Server(LIMITS)
     for rest in rests:
         client = server.connect()
@@ -77,16 +77,16 @@ def heads_of(rests: tuple[bytes, ...]) -> KnownHeads:
     return server.site.heads
 
 
-def without_road(metrics: bytes) -> bytes:
-    """Metrics but for the one that says which road answers have taken."""
+def without_short_answers(metrics: bytes) -> bytes:
+    """Return the metrics without the one that counts short cuts."""
     lines = metrics.splitlines()
     return b"\n".join(line for line in lines if not line.startswith(b"ncps_short_answers_total{"))
 
 
-class Road:
-    """A server and one client, with short cuts or without, and everything that can be seen.
+class Way:
+    """A server and one client, with short cuts or without, and everything that can be observed.
 
-    :param rests: of heads that the server with short cuts knows; the first one fills its memory.
+    :param rests: heads that a server with short cuts knows, as bytes after the target.
     :param credentials: decides who may read.
     """
 
@@ -129,13 +129,13 @@ class Road:
         )
 
     def store(self, key: NarKey) -> None:
-        """Have the NAR stored."""
+        """Make the NAR stored."""
         data = key.file_name.encode() * 10
         nar = self.server.cache.add_nar(key, data, size=len(data))
         nar.reopen = lambda: None if self.is_away else MemoryFile(data)
 
     def change_nar(self, key: NarKey | None) -> None:
-        """The state of a NAR has changed, or that of all may have."""
+        """Report that the state of one NAR, or of all, may have changed."""
         self.server.cache.nar_changed(key)
 
     def lose_nar(self, key: NarKey) -> None:
@@ -143,7 +143,7 @@ class Road:
         self.server.cache.nar_changed(key)
 
     def send(self, data: bytes) -> None:
-        """Let bytes arrive; on a connection of their own if the last one has come to its end."""
+        """Let bytes arrive, on a new connection if the last one has ended."""
         if self.client.disconnecting or self.client.disconnected:
             self.told.append((self.client.value(), self.client.disconnected))
             self.client.leave()
@@ -160,7 +160,7 @@ class Road:
         self.server.cache.forget(digest)
 
     def go_away(self) -> None:
-        """All upstreams are away: what is not stored may not be shown."""
+        """Let all upstreams be away: narinfos that are not stored may not be shown."""
         self.is_away = True
         for digest in DIGESTS:
             self.server.cache.narinfos[digest] = Unavailable("all upstreams are away")
@@ -180,7 +180,7 @@ class Road:
             self.client.disconnected,
             logged,
             sorted({*map(str, core.asked), *map(str, core.used)}),
-            without_road(generate_latest(self.server.metrics.registry)),
+            without_short_answers(generate_latest(self.server.metrics.registry)),
             [call.getTime() for call in self.server.timers],
         )
 
@@ -214,7 +214,7 @@ MESSAGES = st.one_of(
 
 @st.composite
 def segments(draw: st.DrawFn) -> list[bytes]:
-    """Requests, cut wherever it pleases the network: mostly between them, or nowhere."""
+    """Return requests in pieces, cut mostly between requests, or nowhere."""
     messages = draw(st.lists(MESSAGES, min_size=1, max_size=4))
     stream = b"".join(messages)
     ends = {sum(map(len, messages[:n])) for n in range(1, len(messages))}
@@ -223,64 +223,64 @@ def segments(draw: st.DrawFn) -> list[bytes]:
     return [stream[a:b] for a, b in pairwise(sorted({0, len(stream), *cuts}))]
 
 
-Deed = Callable[[Road], object]
+Action = Callable[[Way], object]
 
 
-def _send(pieces: Sequence[bytes]) -> Deed:
-    def deed(road: Road) -> None:
+def _send(pieces: Sequence[bytes]) -> Action:
+    def action(way: Way) -> None:
         for piece in pieces:
-            road.send(piece)
+            way.send(piece)
 
-    return deed
-
-
-def _take(count: int | None) -> Deed:
-    """Have the client take so many bytes of each file at once."""
-
-    def deed(road: Road) -> None:
-        road.takes = count
-
-    return deed
+    return action
 
 
-def _change(digest: str, note: str) -> Deed:
-    return lambda road: road.change(digest, note)
+def _take(count: int | None) -> Action:
+    """Let the client take `count` bytes of each file in one call."""
+
+    def action(way: Way) -> None:
+        way.takes = count
+
+    return action
 
 
-DEEDS: st.SearchStrategy[Deed] = st.one_of(
+def _change(digest: str, note: str) -> Action:
+    return lambda way: way.change(digest, note)
+
+
+DEEDS: st.SearchStrategy[Action] = st.one_of(
     PLAIN.map(lambda data: _send([data])),
     segments().map(_send),
     segments().map(_send),
     st.builds(_change, st.sampled_from(DIGESTS), st.sampled_from("ab")),
-    st.sampled_from(DIGESTS).map(lambda digest: lambda road: road.lose(digest)),
-    st.just(Road.go_away),
-    st.sampled_from([*NARS, None]).map(lambda key: lambda road: road.change_nar(key)),
-    st.sampled_from(NARS).map(lambda key: lambda road: road.lose_nar(key)),
-    st.sampled_from(NARS).map(lambda key: lambda road: road.store(key)),
+    st.sampled_from(DIGESTS).map(lambda digest: lambda way: way.lose(digest)),
+    st.just(Way.go_away),
+    st.sampled_from([*NARS, None]).map(lambda key: lambda way: way.change_nar(key)),
+    st.sampled_from(NARS).map(lambda key: lambda way: way.lose_nar(key)),
+    st.sampled_from(NARS).map(lambda key: lambda way: way.store(key)),
     st.sampled_from([0, 1, 50, 300, 400, 500, 800, None]).map(_take),
-    st.sampled_from([0.1, 9.0, 70.0]).map(lambda s: lambda road: road.advance(s)),
+    st.sampled_from([0.1, 9.0, 70.0]).map(lambda s: lambda way: way.advance(s)),
 )
 
 
 class SameAnswersTests(SynchronousTestCase):
     @given(st.lists(DEEDS, min_size=1, max_size=8))
     @settings(deadline=None, max_examples=100)
-    def test_short_cuts_change_nothing_that_can_be_seen(self, deeds: list[Deed]) -> None:
-        """Answers, log, metrics, times of use and deadlines are those of the ordinary road."""
-        roads = [Road(is_short=False), Road(is_short=True)]
-        for road in roads:
-            for deed in deeds:
-                deed(road)
-        for ordinary, short in zip(*(road.seen() for road in roads), strict=True):
-            self.assertEqual(ordinary, short)
-        for road in roads:
-            road.client.leave()
+    def test_short_cuts_change_nothing_that_can_be_seen(self, actions: list[Action]) -> None:
+        """Answers, log, metrics, times of use and deadlines are the same."""
+        ways = [Way(is_short=False), Way(is_short=True)]
+        for way in ways:
+            for action in actions:
+                action(way)
+        for usual, short in zip(*(way.seen() for way in ways), strict=True):
+            self.assertEqual(usual, short)
+        for way in ways:
+            way.client.leave()
 
 
 class ShortCutCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.road = Road(is_short=True)
-        self.server, self.client = self.road.server, self.road.client
+        self.way = Way(is_short=True)
+        self.server, self.client = self.way.server, self.way.client
         self.asked = len(self.server.cache.asked)
 
     def is_taken(self, data: bytes, client: Client | None = None) -> bool:
@@ -292,7 +292,7 @@ class ShortCutCase(SynchronousTestCase):
 
 class ShortCutTests(ShortCutCase):
     def test_plain_request_for_a_hot_narinfo_is_not_passed_on(self) -> None:
-        """A narinfo that was shown before costs no question to the cache."""
+        """The cache is not asked for a narinfo that was shown before."""
         self.assertTrue(self.is_taken(head(DIGESTS[0])))
         response = self.client.response()
         self.assertEqual(response.status, 200)
@@ -310,8 +310,8 @@ class ShortCutTests(ShortCutCase):
         self.server.clock.advance(0.25)
         self.assertEqual(used, [DIGESTS[0]])
 
-    def test_what_asks_for_more_takes_the_ordinary_road(self) -> None:
-        """Ranges, conditions and proxies are for the pages to deal with."""
+    def test_what_asks_for_more_takes_the_usual_way(self) -> None:
+        """The pages handle ranges, conditions and proxies."""
         for line in (b"Range: bytes=0-", b"If-Match: *", b"Via: 1.1 p"):
             rest = REST[:-2] + line + b"\r\n\r\n"
             for _ in range(2):
@@ -319,15 +319,15 @@ class ShortCutTests(ShortCutCase):
         self.assertFalse(self.is_taken(b"HEAD" + head(DIGESTS[0])[3:]))
 
     def test_what_was_changed_or_may_not_be_shown_is_asked_for(self) -> None:
-        """Nothing is shown from here that the cache would not show now."""
+        """An answer is sent only if the cache would give the same."""
         self.server.cache.forget(DIGESTS[0])
         self.assertFalse(self.is_taken(head(DIGESTS[0])))
         self.assertTrue(self.is_taken(head(DIGESTS[0])))
-        self.road.is_away = True
+        self.way.is_away = True
         self.assertFalse(self.is_taken(head(DIGESTS[0])))
 
     def test_what_is_of_one_connection_alone_is_not_repeated(self) -> None:
-        """A client that closes its connection does not close those of others."""
+        """A client that closes its connection closes no other one."""
         self.server.cache.forget(DIGESTS[0])
         other = self.server.connect()
         other.ask(f"/{DIGESTS[0]}.narinfo", connection="close")
@@ -336,7 +336,7 @@ class ShortCutTests(ShortCutCase):
         self.assertNotIn("connection", self.client.response().headers)
 
     def test_busy_server_takes_no_short_cuts(self) -> None:
-        """The bound on requests under way holds for hot narinfos as well."""
+        """The limit of running requests holds for hot narinfos as well."""
         self.server = Server(ServerSettings(max_requests=1))
         core = self.server.cache
         core.narinfos[DIGESTS[0]] = served_narinfo(
@@ -355,7 +355,7 @@ class ShortCutTests(ShortCutCase):
         self.assertTrue(self.is_taken(head(DIGESTS[0]), client))
 
     def test_draining_server_takes_no_short_cuts(self) -> None:
-        """A server that stops tells its clients to go elsewhere."""
+        """A server that stops tells its clients to close."""
         self.client.send(head(DIGESTS[0])[:-2])
         draining = Deferred.fromCoroutine(self.server.site.drain(30.0))
         self.client.send(b"\r\n")
@@ -365,7 +365,7 @@ class ShortCutTests(ShortCutCase):
         self.assertEqual(len(self.server.hot), 0)
 
     def test_hot_answers_keep_a_connection_open_and_silence_closes_it(self) -> None:
-        """The time for silence begins anew with each answer."""
+        """The idle timeout begins again with each answer."""
         for _ in range(3):
             self.server.clock.advance(100)
             self.client.send(head(DIGESTS[0]))
@@ -375,7 +375,7 @@ class ShortCutTests(ShortCutCase):
         self.assertTrue(self.client.disconnecting)
 
     def test_client_that_takes_nothing_is_not_idle_at_once(self) -> None:
-        """The unsent rest of a hot answer does not count for the next one."""
+        """Unsent bytes of a hot answer do not count for the next one."""
         for left in (1000, 2000):
             self.client.send(head(DIGESTS[0]))
             self.client.dataBuffer = bytes(left)  # type: ignore[attr-defined]
@@ -383,7 +383,7 @@ class ShortCutTests(ShortCutCase):
             self.assertFalse(self.client.disconnecting)
 
     def test_each_short_cut_is_counted(self) -> None:
-        """The metric says how many answers took it."""
+        """The metric has the number of answers by a short cut."""
         taken = []
         for _ in range(2):
             self.client.send(head(DIGESTS[0]))

@@ -1,4 +1,4 @@
-"""Closed reads: no short cut answers a client that the ordinary road would not answer."""
+"""Closed reads: no short cut answers a client that the usual way would refuse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ncps.errors import Unavailable
 from ncps.observe.metrics import Metrics
 from ncps.web.access import CredentialGuard
 from tests.fakes.credentials import StubCredentials
-from tests.unit.web.fast.test_channel import DIGESTS, NARS, REST, Deed, Road, head, nar_head
+from tests.unit.web.fast.test_channel import DIGESTS, NARS, REST, Action, Way, head, nar_head
 
 
 def bearer(token: str) -> bytes:
@@ -42,7 +42,7 @@ RESTS = (
 )
 
 
-class Doorman(StubCredentials):
+class KnownTokens(StubCredentials):
     """Knows the tokens of these tests."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Doorman(StubCredentials):
         }
 
     def renew(self) -> None:
-        """Know all by heart that can be known."""
+        """Make all tokens known without a question."""
         self.known = {
             "right": Principal(name="reader", scopes=frozenset({Scope.READ})),
             "writer": Principal(name="writer", scopes=frozenset({Scope.WRITE})),
@@ -66,17 +66,17 @@ class Doorman(StubCredentials):
         }
 
     def revoke(self) -> None:
-        """Let the right token be right no more."""
+        """Make the right token invalid."""
         self.known.pop("right", None)
 
 
-class ClosedRoad(Road):
-    """A road for clients with tokens alone."""
+class ClosedWay(Way):
+    """A server for clients with tokens only."""
 
     def __init__(self, *, is_short: bool, reads_are_open: bool = False) -> None:
-        self.doorman = Doorman()
+        self.tokens = KnownTokens()
         self.metrics: Metrics | None = None
-        guard = Guard([self.doorman], AccessRules(reads_are_open=reads_are_open), count=self._count)
+        guard = Guard([self.tokens], AccessRules(reads_are_open=reads_are_open), count=self._count)
         super().__init__(is_short=is_short, rests=RESTS, credentials=CredentialGuard(guard))
         self.metrics = self.server.metrics
 
@@ -91,108 +91,106 @@ REQUESTS = st.one_of(
 )
 
 
-def _send(data: bytes) -> Deed:
-    return lambda road: road.send(data)
+def _send(data: bytes) -> Action:
+    return lambda way: way.send(data)
 
 
-def _each(act: Callable[[Doorman], object]) -> Deed:
-    def deed(road: Road) -> None:
-        assert isinstance(road, ClosedRoad)
-        act(road.doorman)
+def _each(act: Callable[[KnownTokens], object]) -> Action:
+    def action(way: Way) -> None:
+        assert isinstance(way, ClosedWay)
+        act(way.tokens)
 
-    return deed
+    return action
 
 
-DEEDS: st.SearchStrategy[Deed] = st.one_of(
+DEEDS: st.SearchStrategy[Action] = st.one_of(
     REQUESTS.map(_send),
     REQUESTS.map(_send),
     st.lists(REQUESTS, min_size=2, max_size=3).map(b"".join).map(_send),
-    st.sampled_from([_each(Doorman.revoke), _each(Doorman.renew)]),
-    st.sampled_from(DIGESTS).map(lambda digest: lambda road: road.change(digest, "a")),
+    st.sampled_from([_each(KnownTokens.revoke), _each(KnownTokens.renew)]),
+    st.sampled_from(DIGESTS).map(lambda digest: lambda way: way.change(digest, "a")),
 )
 
 
 class ClosedReadsTests(SynchronousTestCase):
-    def same(self, deeds: Sequence[Deed], *, reads_are_open: bool) -> None:
-        roads = [
-            ClosedRoad(is_short=short, reads_are_open=reads_are_open) for short in (False, True)
-        ]
-        for road in roads:
-            for deed in deeds:
-                deed(road)
-        for ordinary, short in zip(*(road.seen() for road in roads), strict=True):
-            self.assertEqual(ordinary, short)
-        for road in roads:
-            road.client.leave()
+    def same(self, actions: Sequence[Action], *, reads_are_open: bool) -> None:
+        ways = [ClosedWay(is_short=short, reads_are_open=reads_are_open) for short in (False, True)]
+        for way in ways:
+            for action in actions:
+                action(way)
+        for usual, short in zip(*(way.seen() for way in ways), strict=True):
+            self.assertEqual(usual, short)
+        for way in ways:
+            way.client.leave()
 
     @given(st.lists(DEEDS, min_size=1, max_size=8))
     @settings(deadline=None, max_examples=60)
-    def test_short_cuts_change_nothing_where_reads_are_closed(self, deeds: list[Deed]) -> None:
-        """Right, wrong, expired, revoked, unknown, missing and senseless tokens, on both roads."""
-        self.same(deeds, reads_are_open=False)
+    def test_short_cuts_change_nothing_where_reads_are_closed(self, actions: list[Action]) -> None:
+        """Tokens of every kind get the same answers on both ways."""
+        self.same(actions, reads_are_open=False)
 
     @given(st.lists(DEEDS, min_size=1, max_size=8))
     @settings(deadline=None, max_examples=20)
-    def test_short_cuts_change_nothing_where_reads_are_open(self, deeds: list[Deed]) -> None:
-        """Credentials that nobody has to look at change nothing either."""
-        self.same(deeds, reads_are_open=True)
+    def test_short_cuts_change_nothing_where_reads_are_open(self, actions: list[Action]) -> None:
+        """Credentials that need no check change nothing."""
+        self.same(actions, reads_are_open=True)
 
-    def status(self, road: ClosedRoad, rest: bytes) -> int:
-        road.client.send(head(DIGESTS[0], rest))
-        return road.client.response().status
+    def status(self, way: ClosedWay, rest: bytes) -> int:
+        way.client.send(head(DIGESTS[0], rest))
+        return way.client.response().status
 
     def test_each_token_gets_its_status(self) -> None:
-        """On the short road, after the same narinfo was given to a client with a right token."""
-        road = ClosedRoad(is_short=True)
+        """Even right after the same narinfo was sent to a client with a right token."""
+        way = ClosedWay(is_short=True)
         for form in (bearer, basic):
             for token, status in zip(  # "some" may read other paths alone
                 _TOKENS, (200, 403, 403, 200, 401, 401, 503, 401), strict=True
             ):
-                self.assertEqual(status, self.status(road, form(token)), token)
-        self.assertEqual(401, self.status(road, REST))
-        road.doorman.revoke()
-        self.assertEqual(401, self.status(road, bearer("right")))
+                self.assertEqual(status, self.status(way, form(token)), token)
+        self.assertEqual(401, self.status(way, REST))
+        way.tokens.revoke()
+        self.assertEqual(401, self.status(way, bearer("right")))
 
     def test_each_token_gets_its_status_for_a_file(self) -> None:
-        """As for a narinfo, also right after the short road has sent the file to another client."""
-        road = ClosedRoad(is_short=True)
+        """The same holds for a file, even right after it was sent to another client."""
+        way = ClosedWay(is_short=True)
 
         def status(rest: bytes) -> int:
-            road.client.send(nar_head(NARS[0], bearer("right")))
-            self.assertEqual(200, road.client.response().status)
-            self.assertTrue(road.server.logged[-1].is_hot)
-            road.client.send(nar_head(NARS[0], rest))
-            return road.client.response().status
+            way.client.send(nar_head(NARS[0], bearer("right")))
+            self.assertEqual(200, way.client.response().status)
+            self.assertTrue(way.server.logged[-1].is_hot)
+            way.client.send(nar_head(NARS[0], rest))
+            return way.client.response().status
 
-        road.client.send(nar_head(NARS[0], bearer("right")))
-        self.assertEqual(200, road.client.response().status)
+        way.client.send(nar_head(NARS[0], bearer("right")))
+        self.assertEqual(200, way.client.response().status)
         for form in (bearer, basic):
             for token, expected in zip(  # the name of a file is the leave of "some" to read it
                 _TOKENS, (200, 403, 200, 200, 401, 401, 503, 401), strict=True
             ):
                 self.assertEqual(expected, status(form(token)), token)
         self.assertEqual(401, status(REST))
-        road.doorman.revoke()
+        way.tokens.revoke()
         for rest in (bearer("right"), REST):
-            road.client.send(nar_head(NARS[0], rest))
-            self.assertEqual(401, road.client.response().status)
-            self.assertFalse(road.server.logged[-1].is_hot)
+            way.client.send(nar_head(NARS[0], rest))
+            self.assertEqual(401, way.client.response().status)
+            self.assertFalse(way.server.logged[-1].is_hot)
 
     def test_a_right_token_takes_the_short_cut(self) -> None:
-        """Closed reads are as quick as open ones; the log has the name of the token."""
-        road = ClosedRoad(is_short=True)
-        self.assertEqual(200, self.status(road, bearer("right")))
-        access = road.server.logged[-1]
+        """Closed reads are as fast as open ones; the log has the token's name."""
+        way = ClosedWay(is_short=True)
+        self.assertEqual(200, self.status(way, bearer("right")))
+        access = way.server.logged[-1]
         self.assertEqual((True, "reader"), (access.is_hot, access.user))
-        self.assertEqual(401, self.status(road, REST))
-        self.assertFalse(road.server.logged[-1].is_hot)
+        self.assertEqual(401, self.status(way, REST))
+        self.assertFalse(way.server.logged[-1].is_hot)
 
     def test_answers_are_not_for_shared_proxies(self) -> None:
-        """A proxy in front may not give one client's answer to another."""
+        """A proxy must not give one client's answer to another."""
         for is_short in (False, True):
-            road = ClosedRoad(is_short=is_short)
-            road.client.send(head(DIGESTS[0], bearer("right")))
-            self.assertEqual("private, max-age=60", road.client.response().headers["cache-control"])
-        road = ClosedRoad(is_short=True, reads_are_open=True)
-        road.client.send(head(DIGESTS[0], bearer("right")))
-        self.assertEqual("public, max-age=60", road.client.response().headers["cache-control"])
+            way = ClosedWay(is_short=is_short)
+            way.client.send(head(DIGESTS[0], bearer("right")))
+            self.assertEqual("private, max-age=60", way.client.response().headers["cache-control"])
+        way = ClosedWay(is_short=True, reads_are_open=True)
+        way.client.send(head(DIGESTS[0], bearer("right")))
+        self.assertEqual("public, max-age=60", way.client.response().headers["cache-control"])

@@ -1,4 +1,4 @@
-"""Heads that are remembered: the answer is the same, byte for byte, as if they were parsed."""
+"""Remembered heads: the answers are the same bytes as with a parsed head."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SameAnswersTests(SynchronousTestCase):
     @given(st.lists(HEADS, min_size=1, max_size=6))
     @settings(deadline=None)
     def test_any_requests_are_answered_as_without_memory(self, heads: list[bytes]) -> None:
-        """Requests that a client repeats get the same answers with known heads as without."""
+        """Repeated requests get the same answers with known heads."""
         answers = []
         for is_forgetful in (True, False):
             server = _server(is_forgetful=is_forgetful)
@@ -78,7 +78,7 @@ class SameAnswersTests(SynchronousTestCase):
 
 class KnownHeadsTests(SynchronousTestCase):
     def test_repeated_head_is_not_parsed_again(self) -> None:
-        """The second request of a client costs no parsing, for any path."""
+        """The second request of a client is not parsed, for any path."""
         server = _server(is_forgetful=False)
         client = server.connect()
         client.send(b"GET /pubkey" + REST)
@@ -90,7 +90,7 @@ class KnownHeadsTests(SynchronousTestCase):
         self.assertEqual(parsed, [])
 
     def test_headers_are_those_of_the_first_time(self) -> None:
-        """Conditions in a known head are obeyed again."""
+        """Conditions in a known head apply again."""
         server = _server(is_forgetful=False)
         client = server.connect()
         rest = REST[:-2] + b"If-None-Match: *\r\n\r\n"
@@ -99,7 +99,7 @@ class KnownHeadsTests(SynchronousTestCase):
             self.assertEqual(client.response().status, 304)
 
     def test_known_head_with_a_longer_path_still_has_the_limit_of_heads(self) -> None:
-        """A head above the limit is refused, also when all but its path is known."""
+        """A long path can make a known head too large."""
         server = Server(ServerSettings(max_header_size_bytes=1000))
         client = server.connect()
         client.send(b"GET /pubkey" + REST)
@@ -108,7 +108,7 @@ class KnownHeadsTests(SynchronousTestCase):
         self.assertIn(client.response().status, {414, 431})
 
     def test_head_that_concerns_more_than_itself_is_never_known(self) -> None:
-        """A head that closes the connection or brings a body is always parsed."""
+        """A head about the connection or a body is always parsed."""
         known = KnownHeads()
         for line in (b"Connection: close", b"content-length : 0", b"EXPECT: x", b"Cookie: a=b"):
             head = head_of(b"GET / HTTP/1.1\r\nHost: h\r\n" + line + b"\r\n\r\n")
@@ -117,7 +117,7 @@ class KnownHeadsTests(SynchronousTestCase):
             self.assertIsNone(known.find(head.rest))
 
     def test_what_is_not_one_whole_head_is_not_looked_at(self) -> None:
-        """Pieces of heads, other verbs and odd targets take the ordinary road."""
+        """Pieces, other verbs and odd targets take the usual way."""
         for data in (
             b"GET /" + REST[:-1],
             b"HEAD /" + REST,
@@ -128,7 +128,7 @@ class KnownHeadsTests(SynchronousTestCase):
             self.assertIsNone(head_of(data))
 
     def test_two_heads_at_once_are_never_known(self) -> None:
-        """Pipelined requests do not become one."""
+        """Two pipelined requests do not count as one."""
         known = KnownHeads()
         head = head_of(b"GET /a" + REST + b"GET /b" + REST)
         assert head is not None
@@ -136,7 +136,7 @@ class KnownHeadsTests(SynchronousTestCase):
         self.assertIsNone(known.find(head.rest))
 
     def test_memory_is_bounded(self) -> None:
-        """A client that never sends the same head twice fills no memory."""
+        """A client whose heads all differ fills no memory."""
         known = KnownHeads()
         for number in range(3000):
             head = head_of(b"GET / HTTP/1.1\r\nX: %d\r\n\r\n" % number)

@@ -1,4 +1,4 @@
-"""Narinfos whose answer lies ready: bounded, and dropped when told."""
+"""Narinfos whose answers are ready: bounded, and dropped on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def answer(digest: str) -> HotNarInfo:
 
 class HotNarInfosTests(SynchronousTestCase):
     def test_found_by_the_first_bytes_of_a_request(self) -> None:
-        """Method and target, to the byte."""
+        """Exact method and target."""
         hot = HotNarInfos(10_000)
         one = answer("0" * 32)
         hot.put(one)
@@ -31,7 +31,7 @@ class HotNarInfosTests(SynchronousTestCase):
             self.assertIsNone(hot.find(other % (b"0" * 32)))
 
     def test_bounded_in_bytes_oldest_first(self) -> None:
-        """However many narinfos there are, the memory is what was allowed."""
+        """The memory has a limit for any number of narinfos."""
         hot = HotNarInfos(10_000)
         for number in range(1000):
             hot.put(answer(f"{number:032d}"))
@@ -44,7 +44,7 @@ class HotNarInfosTests(SynchronousTestCase):
         self.assertEqual(len(hot), 1)
 
     def test_replaced_is_not_counted_twice(self) -> None:
-        """A narinfo that is put again and again takes no more room."""
+        """A narinfo that is put repeatedly takes no more memory."""
         hot = HotNarInfos(2_000)
         hot.put(answer("1" * 32))
         for _ in range(100):
@@ -52,7 +52,7 @@ class HotNarInfosTests(SynchronousTestCase):
         self.assertEqual(len(hot), 2)
 
     def test_nothing_is_held_when_switched_off_or_closed(self) -> None:
-        """Without memory for it, and while stopping, the page answers everything."""
+        """Without memory, and during a stop, the page answers."""
         hot = HotNarInfos(0)
         hot.put(answer("0" * 32))
         self.assertEqual(len(hot), 0)

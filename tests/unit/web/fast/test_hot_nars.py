@@ -1,4 +1,4 @@
-"""Stored NARs whose answer lies ready: bounded, and dropped when told."""
+"""Stored NARs whose answers are ready: bounded, and dropped on request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def answer(of: NarKey) -> HotNar:
 
 class HotNarsTests(SynchronousTestCase):
     def test_found_by_the_first_bytes_of_a_request(self) -> None:
-        """Method and target, to the byte."""
+        """Exact method and target."""
         hot = HotNars(10_000)
         one = answer(key(1))
         hot.put(one)
@@ -36,7 +36,7 @@ class HotNarsTests(SynchronousTestCase):
             self.assertIsNone(hot.find(other % 1))
 
     def test_bounded_in_bytes_oldest_first(self) -> None:
-        """However many NARs there are, the memory is what was allowed."""
+        """The memory has a limit for any number of NARs."""
         hot = HotNars(20_000)
         for number in range(1000):
             hot.put(answer(key(number)))
@@ -44,7 +44,7 @@ class HotNarsTests(SynchronousTestCase):
         self.assertIsNotNone(hot.find(b"GET /nar/%052d.nar.xz" % 999))
 
     def test_dropped_when_told(self) -> None:
-        """One NAR, or all of them."""
+        """One NAR, or all NARs."""
         hot = HotNars(20_000)
         for number in range(3):
             hot.put(answer(key(number)))
@@ -55,7 +55,7 @@ class HotNarsTests(SynchronousTestCase):
         self.assertEqual(0, len(hot))
 
     def test_nothing_is_held_when_switched_off_or_closed(self) -> None:
-        """Without memory for it, and while stopping, the page answers everything."""
+        """Without memory, and during a stop, the page answers."""
         hot = HotNars(0)
         hot.put(answer(key(1)))
         self.assertEqual(0, len(hot))

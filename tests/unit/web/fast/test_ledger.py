@@ -1,4 +1,4 @@
-"""The ledger: nothing is lost, nothing is counted twice, nothing waits for long."""
+"""The ledger: no record is lost, counted twice or kept long."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LedgerTests(SynchronousTestCase):
         )
 
     def test_written_together_after_a_while(self) -> None:
-        """Requests that end within a quarter of a second go into the log together."""
+        """Requests within a quarter of a second are logged together."""
         self.ledger.add(access("/a"))
         self.clock.advance(DELAY_S / 2)
         self.ledger.add(access("/b"))
@@ -44,7 +44,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_many_do_not_wait(self) -> None:
-        """Under load batches are of bounded size, and the memory with them."""
+        """Under load, batches and memory are bounded."""
         for _ in range(MOST + 1):
             self.ledger.add(access())
         self.assertEqual([len(batch) for batch in self.batches], [MOST])
@@ -52,7 +52,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual([len(batch) for batch in self.batches], [MOST, 1])
 
     def test_a_scrape_misses_nothing(self) -> None:
-        """A scrape counts what ended just before it, and counts it once."""
+        """A scrape counts requests that ended just before it, once."""
         one = access()
         for _ in range(3):
             self.ledger.add(one)
@@ -64,14 +64,14 @@ class LedgerTests(SynchronousTestCase):
         )
 
     def test_only_hot_ones_are_told_of(self) -> None:
-        """The page counts what it answered itself."""
+        """The page itself counts its own answers."""
         self.ledger.add(access("/a"))
         self.ledger.add(access("/b")._replace(is_hot=True))
         self.ledger.settle()
         self.assertEqual(self.repeated, ["/b"])
 
     def test_probes_are_counted_and_not_logged(self) -> None:
-        """Health checks do not drown the log."""
+        """Health checks do not fill the log."""
         probe = access()._replace(route="/healthz")
         self.ledger.add(probe)
         self.ledger.settle()

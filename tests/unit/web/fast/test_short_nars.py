@@ -1,4 +1,4 @@
-"""The short cut of stored NARs: what takes it, what does not, and how it goes on half-way."""
+"""The short cut of stored NARs: which requests take it, and how they go on half-way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.web.fast.test_channel import NARS, ShortCutCase, nar_head
 
 class ShortNarTests(ShortCutCase):
     def test_plain_request_for_a_hot_nar_is_not_passed_on(self) -> None:
-        """A NAR that was sent before costs no question to the cache; its use is told."""
+        """The cache is not asked again; the use is reported."""
         self.assertTrue(self.is_taken(nar_head(NARS[0])))
         response = self.client.response()
         self.assertEqual((200, True), (response.status, response.whole))
@@ -25,16 +25,16 @@ class ShortNarTests(ShortCutCase):
         self.assertEqual(1, self.server.sample("ncps_short_answers_total", route="/nar/{file}"))
 
     def test_nar_that_has_changed_is_asked_for(self) -> None:
-        """One that was evicted, set aside or replaced is not sent from here."""
+        """An evicted, damaged or replaced NAR is not sent by the short cut."""
         for changed in (NARS[0], None):
             self.server.cache.nar_changed(changed)
             self.assertFalse(self.is_taken(nar_head(NARS[0])))
             self.assertTrue(self.is_taken(nar_head(NARS[0])))
-        self.road.is_away = True  # the file cannot be opened
+        self.way.is_away = True  # the file cannot be opened
         self.assertFalse(self.is_taken(nar_head(NARS[0])))
 
     def test_nar_that_may_not_be_sent_again_is_asked_for(self) -> None:
-        """Only the core says which answers may be given again."""
+        """The core decides which answers may be sent again."""
         nar = self.server.cache.nars[NARS[0]]
         assert isinstance(nar, StubNar)
         nar.reopen = None
@@ -43,7 +43,7 @@ class ShortNarTests(ShortCutCase):
             self.assertFalse(self.is_taken(nar_head(NARS[0])))
 
     def test_client_that_leaves_in_the_middle_of_a_file(self) -> None:
-        """The log has what was sent, and that it was not all."""
+        """The log has the bytes that were sent, and "not complete"."""
         nar = self.server.cache.nars[NARS[0]]
         assert isinstance(nar, StubNar)
         gate: Deferred[None] = Deferred()
@@ -57,7 +57,7 @@ class ShortNarTests(ShortCutCase):
         self.assertEqual(0, self.server.site.answering)
 
     def test_rest_that_turns_out_wrong_cuts_the_connection(self) -> None:
-        """The core is told; the client sees that the answer is not whole."""
+        """The core learns it; the client sees an incomplete answer."""
         nar = self.server.cache.nars[NARS[0]]
         assert isinstance(nar, StubNar)
         nar._pieces = [Corrupt("wrong")]
@@ -68,7 +68,7 @@ class ShortNarTests(ShortCutCase):
         self.assertEqual(["wrong"], nar.complaints)
 
     def test_hot_nar_and_a_busy_or_draining_server(self) -> None:
-        """The bounds hold, and clients of a server that stops are told to go elsewhere."""
+        """Limits hold, and a server that stops tells clients to close."""
         self.server.site.answering = self.server.site.limits.max_requests
         self.assertTrue(self.is_taken(nar_head(NARS[0])))
         self.assertEqual(503, self.client.response().status)
@@ -79,7 +79,7 @@ class ShortNarTests(ShortCutCase):
         self.successResultOf(draining)
 
     def test_reads_that_are_closed_or_opened(self) -> None:
-        """Answers that were made under the former rules are not given again."""
+        """Answers made under the former rules are not sent again."""
         self.assertTrue(self.is_taken(nar_head(NARS[0])))
         self.server.site.read_by(None)
         self.assertEqual(0, len(self.server.hot_nars))
@@ -91,7 +91,7 @@ class ShortNarTests(ShortCutCase):
         self.assertEqual(0, len(self.server.hot_nars))
 
     def test_answer_to_a_misled_client_is_not_for_others(self) -> None:
-        """A client that has wrong bytes is told that there are no parts; no other client is."""
+        """Only this client gets `Accept-Ranges: none`."""
         self.server.cache.nar_changed(NARS[0])
         other = self.server.connect()
         self.server.site.misled.add(other.getPeer().host, NARS[0].file_name, 500, 500)
@@ -103,7 +103,7 @@ class ShortNarTests(ShortCutCase):
             self.assertEqual("bytes", self.client.response().headers["accept-ranges"])
 
     def test_rest_is_a_part_of_the_span_of_its_request(self) -> None:
-        """A trace shows what a client waits for, also where the connection has begun the answer."""
+        """A trace shows the rest of an answer that a short cut began."""
         tracer = self.server.site.tracer = MemoryTracer()
         nar = self.server.cache.nars[NARS[0]]
         assert isinstance(nar, StubNar)

@@ -1,4 +1,4 @@
-"""NARs over HTTP whose bodies go wrong, and clients that leave or stand still."""
+"""NARs over HTTP whose bodies fail, and clients that leave or stop reading."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ETAG = f'"{KEY.file_name}"'
 
 
 class BrokenNarTests(SynchronousTestCase):
-    """Nothing that cannot be completed may look complete."""
+    """An incomplete answer must never look complete."""
 
     def setUp(self) -> None:
         self.server = Server(ServerSettings(write_stall_timeout_s=60.0))
@@ -44,35 +44,35 @@ class BrokenNarTests(SynchronousTestCase):
         return response, nar
 
     def test_error_after_first_byte_aborts_with_length(self) -> None:
-        """A body that breaks is seen to break."""
+        """The client sees that the body is cut."""
         response, _ = self.cut(b"abc", Unavailable("upstream reset"), size=6)
         self.assertEqual(response.body, b"abc")
 
     def test_error_after_first_byte_aborts_chunked(self) -> None:
-        """A body of unknown length that breaks gets no terminator."""
+        """A body of unknown length gets no last chunk."""
         response, _ = self.cut(b"abc", Corrupt("wrong hash"), size=None)
         self.assertEqual(response.body, b"abc")
 
     def test_unexpected_error_after_first_byte_aborts(self) -> None:
-        """Our own bugs are not sent as NARs either."""
+        """An unexpected error cuts the body, too."""
         self.cut(b"abc", ZeroDivisionError("boom"), size=6)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_error_after_last_byte_aborts(self) -> None:
-        """A verdict that comes after the last byte still keeps the response from completing."""
+        """An error after the last byte still cuts the response."""
         response, _ = self.cut(b"abc", b"def", Corrupt("wrong hash"), size=6)
         self.assertEqual(response.body, b"abc")
 
     def test_short_body_aborts(self) -> None:
-        """A body shorter than announced is not ended politely."""
+        """A body that is too short does not end normally."""
         self.cut(b"abc", size=6)
 
     def test_long_body_aborts(self) -> None:
-        """A body longer than announced is not cut to fit."""
+        """A body that is too long is not cut to its length."""
         self.cut(b"abc", b"def", b"g", size=6)
 
     def test_error_before_first_byte_is_an_answer(self) -> None:
-        """As long as nothing was sent, a failure has a status."""
+        """Before the first byte, an error has a status."""
         for error, status in (
             (Unavailable("reset"), 503),
             (Unavailable("slow", timed_out=True), 504),
@@ -87,7 +87,7 @@ class BrokenNarTests(SynchronousTestCase):
             self.assertNotIn("etag", response.headers)
 
     def test_stored_bytes_that_are_bad_come_from_elsewhere(self) -> None:
-        """As long as nothing was sent a stored NAR that cannot be read is opened once more."""
+        """Before the first byte, an unreadable NAR is opened once more."""
         bad = StubNar(KEY, [Corrupt("Input/output error")], size=6)
         bad.may_go_better = True
         good = StubNar(KEY, [b"abcdef"], size=6, outcome=Outcome.MISS)
@@ -106,19 +106,19 @@ class BrokenNarTests(SynchronousTestCase):
         self.assertEqual([1, 1], [each.closed for each in opened])
 
     def test_stored_bytes_that_are_bad_again_and_again(self) -> None:
-        """Nobody is kept waiting by a NAR that is bad wherever it comes from."""
+        """If every source is bad, the client gets an error soon."""
         nar = self.cache.add_nar(KEY, Corrupt("Input/output error"), size=6)
         nar.may_go_better = True
         self.assertEqual(502, self.server.get(PATH).status)
         self.assertEqual((2, 2), (len(nar.complaints), nar.closed))
 
     def test_stored_bytes_that_are_bad_in_the_middle(self) -> None:
-        """After the first byte it is only told to the core: the client has to come again."""
+        """After the first byte only the core learns it; the client must retry."""
         _, nar = self.cut(b"abc", Corrupt("Input/output error"), size=6)
         self.assertEqual(["Input/output error"], nar.complaints)
 
     def test_error_of_known_size_is_an_answer(self) -> None:
-        """A download that fails while its size is awaited is told as such."""
+        """If a download fails while its size is awaited, the client gets a status."""
 
         def fail() -> int:
             raise Unavailable("reset", retry_after=7)
@@ -129,7 +129,7 @@ class BrokenNarTests(SynchronousTestCase):
         self.assertEqual(nar.closed, 1)
 
     def test_client_leaving_while_nar_is_opened_cancels(self) -> None:
-        """Work that only this client wanted stops when it leaves."""
+        """Work for this client only is cancelled."""
         cancelled: list[object] = []
         self.cache.gate = Deferred(cancelled.append)
         client = self.server.connect()
@@ -139,7 +139,7 @@ class BrokenNarTests(SynchronousTestCase):
         self.assertEqual([access.is_complete for access in self.server.logged], [False])
 
     def test_client_leaving_during_body_closes_it(self) -> None:
-        """A reader that leaves lets go of the NAR at once."""
+        """The NAR is closed immediately."""
         never: Deferred[None] = Deferred()
         nar = self.cache.add_nar(KEY, b"abc", never, size=6)
         client = self.server.connect()
@@ -150,7 +150,7 @@ class BrokenNarTests(SynchronousTestCase):
         self.assertEqual(self.server.timers, [])
 
     def test_client_that_reads_slowly_holds_body_back(self) -> None:
-        """Bytes are pulled at the pace of the client."""
+        """Bytes are read at the pace of the client."""
         nar = self.cache.add_nar(KEY, b"abc", b"def", b"ghi", size=9)
         client = self.server.connect()
         client.is_slow = True
@@ -163,7 +163,7 @@ class BrokenNarTests(SynchronousTestCase):
         self.assertEqual(nar.closed, 1)
 
     def test_client_that_reads_nothing_is_cut(self) -> None:
-        """A client that stands still does not hold a NAR open for ever."""
+        """A client that stops reading does not keep a NAR open."""
         nar = self.cache.add_nar(KEY, b"abc", b"def", size=6)
         client = self.server.connect()
         client.is_slow = True

@@ -1,4 +1,4 @@
-"""Questions about many paths over HTTP."""
+"""Queries about many paths over HTTP."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class QueryTests(BulkCase):
         return json.loads(response.body)
 
     def test_where_paths_are(self) -> None:
-        """Each path has an object with as many facts as are known."""
+        """Each path has an object with all known facts."""
         self.bulk.states[DIGEST] = PathState(
             DIGEST, Where.STORED, f"{DIGEST}-hello", "up.example", 2000, 1000
         )
@@ -63,12 +63,12 @@ class QueryTests(BulkCase):
         self.assertEqual([([DIGEST, OTHER], False)], self.bulk.asked)
 
     def test_upstreams_are_asked_if_wished(self) -> None:
-        """The client says so in the question."""
+        """The query says whether to ask upstreams."""
         self.ask({"hashes": [DIGEST], "upstreams": True})
         self.assertEqual([([DIGEST], True)], self.bulk.asked)
 
     def test_malformed_questions(self) -> None:
-        """The answer says what is wrong; nothing is asked."""
+        """The answer says what is wrong; the cache is not asked."""
         for body, part in (
             (b"", b"not JSON"),
             (b"{", b"not JSON"),
@@ -91,7 +91,7 @@ class QueryTests(BulkCase):
         self.assertEqual([], self.bulk.asked)
 
     def test_limits(self) -> None:
-        """A question has at most 10,000 hashes and 1 MiB."""
+        """A query has at most 10,000 hashes and 1 MiB."""
         self.ask({"hashes": [DIGEST] * MOST_HASHES})
         response = self.post(json.dumps({"hashes": [DIGEST] * (MOST_HASHES + 1)}).encode())
         self.assertEqual(413, response.status)
@@ -104,13 +104,13 @@ class QueryTests(BulkCase):
         client.leave()
 
     def test_errors(self) -> None:
-        """A catalog that is away is no absence; a client that comes too early is told when."""
+        """A catalog that is away is 503; too many queries get Retry-After."""
         for error in (Unavailable("away"), Busy("too many", retry_after=7)):
             self.bulk.failing = error
             self.assertEqual(503, self.post(b'{"hashes": []}').status)
 
     def test_it_is_asked_by_post_alone(self) -> None:
-        """Other methods learn which one there is."""
+        """The answer to other methods names POST."""
         response = self.server.get("/api/v1/query")
         self.assertEqual((405, "POST, OPTIONS"), (response.status, response.headers["allow"]))
 
@@ -123,7 +123,7 @@ class ClosureTests(BulkCase):
         return [json.loads(line) for line in response.body.splitlines()]
 
     def test_a_line_for_each_path_and_one_at_the_end(self) -> None:
-        """Missing paths are named; the last line counts."""
+        """Missing paths are named; the last line has the counts."""
         base = f"{DIGEST}-hello"
         here = ClosurePath(DIGEST, base, b"StorePath: x\n", Where.STORED)
         gone = ClosurePath(OTHER, f"{OTHER}-lib", b"", Where.ABSENT)
@@ -144,7 +144,7 @@ class ClosureTests(BulkCase):
         self.assertEqual((1, [([DIGEST], False)]), (closure.closed, self.bulk.asked))
 
     def test_fetching(self) -> None:
-        """`?fetch=1` has narinfos fetched; any other query is refused by name."""
+        """`?fetch=1` fetches narinfos; any other query string is an error."""
         for text, fetch in (("", False), ("?", False), ("?fetch=0", False), ("?fetch=1", True)):
             self.bulk.asked.clear()
             self.assertEqual(200, self.server.get(PATH + text).status)
@@ -156,7 +156,7 @@ class ClosureTests(BulkCase):
             self.assertNotIn(b"secret", response.body)
 
     def test_a_closure_that_is_not_here(self) -> None:
-        """The status says so before anything is sent."""
+        """The answer is a 404."""
         for error, status in (
             (Absent("no", outcome=Outcome.MISS), 404),
             (Unavailable("away"), 503),
@@ -166,7 +166,7 @@ class ClosureTests(BulkCase):
             self.assertEqual(status, self.server.get(PATH).status)
 
     def test_a_failure_in_the_middle_cuts_the_connection(self) -> None:
-        """No client takes a part for the whole."""
+        """No client mistakes a part for the whole."""
         path = ClosurePath(DIGEST, f"{DIGEST}-x", b"text\n", Where.STORED)
         closure = self.bulk.next_closure = StubClosure([[path], Unavailable("away")])
         client = self.server.connect()
@@ -176,7 +176,7 @@ class ClosureTests(BulkCase):
         self.assertEqual(1, closure.closed)
 
     def test_head(self) -> None:
-        """Only the path itself is looked for."""
+        """Only the path itself is searched."""
         closure = self.bulk.next_closure = StubClosure([Unavailable("not asked")])
         response = self.server.get(PATH, b"HEAD")
         self.assertEqual(
@@ -193,7 +193,7 @@ class ClosureTests(BulkCase):
         return client
 
     def test_a_slow_client_holds_one_batch(self) -> None:
-        """The next paths are read when the client has taken these."""
+        """Further paths are read when the client has taken these."""
         path = ClosurePath(DIGEST, f"{DIGEST}-x", b"text\n", Where.STORED)
         second: Deferred[None] = Deferred()
         client = self.open(StubClosure([[path], second, [path]]))
@@ -206,7 +206,7 @@ class ClosureTests(BulkCase):
         client.leave()
 
     def test_a_client_that_leaves_ends_it(self) -> None:
-        """The walk is closed, and nothing waits."""
+        """The search is closed, and nothing waits."""
         path = ClosurePath(DIGEST, f"{DIGEST}-x", b"text\n", Where.STORED)
         waiting: Deferred[None] = Deferred()
         closure = StubClosure([[path], waiting])

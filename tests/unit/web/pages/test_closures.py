@@ -1,4 +1,4 @@
-"""Pins and removals over HTTP: as the Go program answers them, and with more."""
+"""Pins and removals over HTTP, in the Go program's form and with details."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVERYTHING = Principal(name="ci", scopes=frozenset(Scope))
 
 
 class AllowingGuard:
-    """Lets one principal do what it has the scopes for."""
+    """Permits one principal its scopes."""
 
     def __init__(self) -> None:
         self.principal = EVERYTHING
@@ -73,7 +73,7 @@ class PinPagesTests(ClosurePagesCase):
         self.assertEqual(self.guard.asked, [Scope.PIN])
 
     def test_a_pin_with_wishes(self) -> None:
-        """In the query, in the body, or in both; the answer lists what is missing."""
+        """In the query string, the body, or both; the answer lists missing paths."""
         wish = PinWish(label="a b", expires_s=90 * 86400.0, fetch=True)
         for query, body in (
             ("?label=a%20b&expires=90d&fetch=1", ""),
@@ -88,12 +88,12 @@ class PinPagesTests(ClosurePagesCase):
             self.assertEqual((told["paths"], told["missing"]), (2, 1))
 
     def test_a_client_that_takes_json_gets_it(self) -> None:
-        """Also without a wish."""
+        """Also without wishes."""
         told = json.loads(self.pin(accept="application/json").body)
         self.assertEqual((told["hash"], told["expires"]), (DIGEST, None))
 
     def test_senseless_wishes(self) -> None:
-        """400, with a text that says what would be right."""
+        """400, with a text that says what is right."""
         for query, body in (
             ("?x=1", ""),
             ("?fetch=maybe", ""),
@@ -114,20 +114,20 @@ class PinPagesTests(ClosurePagesCase):
         self.assertEqual(self.verbs.asked, [])
 
     def test_errors(self) -> None:
-        """An absent narinfo is 404, a database that is away 503."""
+        """An absent narinfo is 404; a database that is away is 503."""
         for error, status in ((NotFound("x"), 404), (Unavailable("x"), 503)):
             self.verbs.failing = error
             self.assertEqual(self.pin().status, status)
 
     def test_a_blocked_path_is_refused(self) -> None:
-        """403 with a text for a client that writes; one that reads gets 404."""
+        """403 with a text for a write; 404 for a read."""
         self.verbs.failing = self.server.cache.narinfos[DIGEST] = Blocked("it is blocked here")
         answer = self.pin()
         self.assertEqual((answer.status, b"blocked" in answer.body), (403, True))
         self.assertEqual(self.server.get(f"/{DIGEST}.narinfo").status, 404)
 
     def test_unpinning_is_200_in_any_case(self) -> None:
-        """Also where there was no pin."""
+        """Also without a pin."""
         answer = self.ask(f"/pin/{DIGEST}.narinfo", "DELETE")
         self.assertEqual((answer.status, answer.body), (200, b""))
         self.assertEqual(self.guard.asked, [Scope.PIN])
@@ -139,7 +139,7 @@ class PinPagesTests(ClosurePagesCase):
         self.assertEqual(self.ask(f"/upload/pin/{DIGEST}.narinfo", "POST").status, 404)
 
     def test_the_list_is_that_of_the_go_program(self) -> None:
-        """A JSON array of roots, an empty one when there is none."""
+        """A JSON array of roots, empty without pins."""
         answer = self.ask("/pins", "GET")
         self.assertEqual((answer.status, answer.body), (200, b"[]\n"))
         self.assertEqual(answer.headers["content-type"], "application/json")
@@ -149,7 +149,7 @@ class PinPagesTests(ClosurePagesCase):
         self.assertEqual(self.guard.asked[-1], Scope.READ)
 
     def test_the_list_with_details(self) -> None:
-        """Label, end, and what was seen of the closure."""
+        """Label, end, and facts about the closure."""
         self.verbs.rows = [Pin(digest=DIGEST, label="é", created_at=AT, expires_at=AT, paths=3)]
         (told,) = json.loads(self.ask("/pins?details=1", "GET").body)
         self.assertEqual(
@@ -158,7 +158,7 @@ class PinPagesTests(ClosurePagesCase):
         )
 
     def test_a_token_for_other_paths(self) -> None:
-        """403; a path whose name is not known is for nobody with such a token."""
+        """403; a path without a known name is refused to such a token."""
         self.guard.principal = evolve(EVERYTHING, paths=re.compile(r".*-tool"))
         for base, status in ((f"{DIGEST}-tool", 200), (f"{DIGEST}-app", 403), (None, 403)):
             self.verbs.base = base
@@ -180,7 +180,7 @@ class RemovalPagesTests(ClosurePagesCase):
         self.assertEqual(set(self.guard.asked), {Scope.DELETE})
 
     def test_deletions_that_are_refused(self) -> None:
-        """Absent is 404; pinned is 409, and the text says by which root."""
+        """Absent is 404; pinned is 409, and the text names the root."""
         self.verbs.failing = NotFound("x")
         self.assertEqual(self.ask(f"/{DIGEST}.narinfo", "DELETE").status, 404)
         self.verbs.failing = Conflict("x is pinned by y")
@@ -194,7 +194,7 @@ class RemovalPagesTests(ClosurePagesCase):
         return self.ask("/api/v1/remove", "POST", json.dumps(wish))
 
     def test_removals(self) -> None:
-        """The wishes are passed on, each path once, and the report comes back."""
+        """All wishes are passed on, each path once, and the report is the answer."""
         answer = self.remove(hashes=[DIGEST, DIGEST], closure=True, never_again=True, dry_run=True)
         self.assertEqual(answer.status, 200, answer.body)
         expected = RemovalWish(digests=(DIGEST,), closure=True, never_again=True, dry_run=True)
@@ -212,7 +212,7 @@ class RemovalPagesTests(ClosurePagesCase):
         self.assertEqual(self.verbs.asked, [])
 
     def test_blocked_paths(self) -> None:
-        """They are listed, and let go of one by one."""
+        """They are listed, and unblocked one by one."""
         self.assertEqual(self.ask(f"/api/v1/blocked/{DIGEST}", "DELETE").status, 404)
         self.verbs.blocks = [Block(digest=DIGEST, name="x", blocked_at=AT, hashes=(KEY.as_hash(),))]
         (told,) = json.loads(self.ask("/api/v1/blocked", "GET").body)

@@ -66,14 +66,14 @@ class ReadingTests(ExtrasCase):
         self.assertTrue(all(body.is_closed for body in self.extras.bodies))
 
     def test_question_marks_belong_to_the_name_of_a_log(self) -> None:
-        """Nix 2.26 writes the name into the URL as it is; other clients quote it."""
+        """Nix 2.26 does not escape them; other clients do."""
         self.extras.texts[f"log {DRV}"] = b"text"
         quoted = f"{DIGEST}-a%2Bb%3Dc%3Fd.drv"
         for name in (DRV, quoted, quoted.lower()):
             self.assertEqual(200, self.server.get(f"/log/{name}").status)
 
     def test_absence_says_how_it_is_known(self) -> None:
-        """404 with the outcome; what nobody could tell is 503; a wrong name is 404."""
+        """404 with the outcome; an unknown state is 503; a wrong name is 404."""
         answer = self.server.get(f"/log/{DRV}")
         self.assertEqual((404, "negative"), (answer.status, answer.headers["x-cache"]))
         self.assertEqual("no-store", answer.headers["cache-control"])
@@ -83,7 +83,7 @@ class ReadingTests(ExtrasCase):
         self.assertEqual(404, self.server.get(f"/log/{DIGEST}-x").status)
 
     def test_other_paths_are_none(self) -> None:
-        """Short names, upper case, and what debuginfod does not have here: 404 at once."""
+        """Short names, upper case, and other paths of debuginfod are 404."""
         for path in (
             "/log/",
             "/log/x.drv",
@@ -99,14 +99,14 @@ class ReadingTests(ExtrasCase):
         self.assertEqual([], self.extras.local)
 
     def test_no_upstream_is_asked_below_upload(self) -> None:
-        """A client that looks whether to upload learns what is here."""
+        """A client that may upload learns what is stored here."""
         for path in (f"/log/{DRV}", f"/{DIGEST}.ls", f"/debuginfo/{BUILD_ID}"):
             self.server.get(f"/upload{path}")
             self.server.get(path)
         self.assertEqual([True, False] * 3, self.extras.local)
 
     def test_slow_client_is_not_sent_everything_at_once(self) -> None:
-        """Bytes wait in the store while a client reads nothing."""
+        """Bytes stay in the store while a client reads nothing."""
         self.extras.texts[f"log {DRV}"] = b"x" * 10_000_000
         client = self.server.connect()
         client.is_slow = True
@@ -127,7 +127,7 @@ class ReadingTests(ExtrasCase):
 
 class WritingTests(ExtrasCase):
     def test_log_is_taken(self) -> None:
-        """201 for a new one, 200 for the same again."""
+        """201 for a new one, 200 for the same one again."""
         for status in (201, 200):
             self.assertEqual(status, self.put(f"/upload/log/{DRV}", b"text").status)
         self.put(f"/upload/log/{DRV}", b"text", content_encoding="br")
@@ -136,13 +136,13 @@ class WritingTests(ExtrasCase):
         )
 
     def test_link_is_taken(self) -> None:
-        """By either name."""
+        """Both names work."""
         self.put(f"/upload/debuginfo/{BUILD_ID}.debug", b"{}")
         self.put(f"/upload/debuginfo/{BUILD_ID}", b"{}")
         self.assertEqual([(BUILD_ID, b"{}", "")] * 2, self.extras.added)
 
     def test_listing_is_taken_and_dropped(self) -> None:
-        """Of any size, since nothing of it is kept; what is none is refused."""
+        """Any size, since it is not kept; other text is refused."""
         long = LISTING.replace(b'"regular"', b'"directory","entries":{' + b" " * 300_000 + b"}")
         for text in (LISTING, long):
             self.assertEqual(200, self.put(f"/upload/{DIGEST}.ls", text).status)
@@ -169,7 +169,7 @@ class WritingTests(ExtrasCase):
             self.assertEqual(status, self.put(f"/upload/debuginfo/{BUILD_ID}", b"{}").status)
 
     def test_root_takes_the_same(self) -> None:
-        """For clients of a cache that takes uploads at its root (`only_below_upload`)."""
+        """For a cache that accepts uploads at its root (`only_below_upload`)."""
         self.assertEqual(201, self.put(f"/log/{DRV}", b"text").status)
         self.assertEqual(200, self.put(f"/debuginfo/{BUILD_ID}", b"{}").status)
         self.assertEqual(200, self.put(f"/{DIGEST}.ls", LISTING).status)
@@ -179,14 +179,14 @@ class ReadersTests(ExtrasCase):
     scopes = (Scope.READ,)
 
     def test_reader_may_not_write(self) -> None:
-        """Without the scope to write, nothing is read of the body and nothing kept."""
+        """Without the scope write, the body is not read or kept."""
         for path in (f"/upload/log/{DRV}", f"/upload/{DIGEST}.ls", f"/upload/debuginfo/{BUILD_ID}"):
             self.assertEqual(405, self.put(path, b"text").status)
         self.assertEqual([], self.extras.added)
 
 
 class ClientOfSomePaths:
-    """Lets one client in, who may do anything to some paths."""
+    """Permits one client everything for some paths."""
 
     def admit(
         self, request: NcpsRequest, scope: Scope, allowed: bytes, go_on: Callable[[], object]
@@ -203,7 +203,7 @@ class PathTests(ExtrasCase):
         self.server.site.resource = Routes(list(extras(pages)), guard=ClientOfSomePaths())
 
     def test_credentials_for_some_paths(self) -> None:
-        """They open logs of these paths, no listing of another one, and no links or symbols."""
+        """They permit logs of these paths, but no other listings, links or symbols."""
         other = f"{DIGEST}-b.drv"
         for name in (f"log {DRV}", f"log {other}", f"listing {DIGEST}"):
             self.extras.texts[name] = b"text"

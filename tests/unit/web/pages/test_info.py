@@ -27,7 +27,7 @@ class InfoTests(SynchronousTestCase):
         )
 
     def test_json_has_no_blanks(self) -> None:
-        """Scripts, and the tests of the NixOS module, search it for `"hostname":"..."`."""
+        """Scripts, and the tests of the NixOS module, search for `"hostname":"..."`."""
         expected = f'{{"hostname":"cache.example","publicKey":"{PUBLIC_KEY}","version":"'
         self.assertTrue(self.server.get("/").body.startswith(expected.encode()))
         self.assertEqual(
@@ -35,7 +35,7 @@ class InfoTests(SynchronousTestCase):
         )
 
     def test_json_is_escaped_as_go_does(self) -> None:
-        """Signs of HTML by number, other letters as they are."""
+        """Characters of HTML are escaped by number; other letters are not."""
         self.assertEqual(written("<\u00e9&\udc80>"), b'"\\u003c\xc3\xa9\\u0026\\ufffd\\u003e"\n')
 
     def test_cache_info_is_what_nix_reads(self) -> None:
@@ -49,13 +49,13 @@ class InfoTests(SynchronousTestCase):
         self.assertEqual(self.server.get("/pubkey").body, PUBLIC_KEY.encode())
 
     def test_heartbeat_is_a_dot(self) -> None:
-        """`/healthz` answers as it always has, and is not logged."""
+        """`/healthz` answers with a dot, and is not logged."""
         response = self.server.get("/healthz")
         self.assertEqual((response.status, response.body), (200, b"."))
         self.assertEqual(self.server.logged, [])
 
     def test_readiness_names_what_is_wrong(self) -> None:
-        """`/readyz` says whether and, if not, why not."""
+        """`/readyz` says whether it is ready, and if not, why."""
         response = self.server.get("/readyz")
         self.assertEqual(response.status, 200)
         self.assertEqual(json.loads(response.body), {"ready": True, "parts": {"database": "ok"}})
@@ -70,20 +70,20 @@ class InfoTests(SynchronousTestCase):
         )
 
     def test_readiness_says_how_old_it_is(self) -> None:
-        """A part that could not be checked in time has the age of its last check."""
+        """An unchecked part has the age of its last check."""
         self.server.cache.state = Readiness(parts={"storage": "ok"}, ages={"storage": 3.14159})
         body = json.loads(self.server.get("/readyz").body)
         self.assertEqual(body["ages"], {"storage": 3.1})
 
     def test_part_that_is_not_needed_does_not_matter(self) -> None:
-        """Upstreams that are away do not take the cache out of service."""
+        """The cache stays ready if upstreams are away."""
         self.server.cache.state = Readiness(
             parts={"database": "ok", "upstreams": "all down"}, needed=frozenset({"database"})
         )
         self.assertEqual(self.server.get("/readyz").status, 200)
 
     def test_needed_part_that_was_not_looked_at_is_not_ready(self) -> None:
-        """Silence about a needed part is no good news."""
+        """Without a check, a needed part is not ready."""
         self.server.cache.state = Readiness(parts={}, needed=frozenset({"database"}))
         self.assertEqual(self.server.get("/readyz").status, 503)
 
@@ -107,40 +107,40 @@ class MetricsPageTests(SynchronousTestCase):
         self.assertTrue(response.body.endswith(b"# EOF\n"))
 
     def test_nonsense_in_accept_gives_default(self) -> None:
-        """A header that makes no sense does no harm."""
+        """An invalid header gives the default format."""
         for accept in ("text/plain;version=x", "\xff", "application/openmetrics-text;version=."):
             response = self.server.get("/metrics", accept=accept)
             self.assertEqual(response.status, 200, accept)
 
 
 class WrittenTests(SynchronousTestCase):
-    """The rules by which the Go program writes JSON (`json.Encoder` of Go 1.26)."""
+    """The rules of JSON in the Go program (`json.Encoder` of Go 1.26)."""
 
     def check(self, value: object, expected: str) -> None:
         self.assertEqual(expected.encode() + b"\n", written(value))
 
     def test_a_list_is_never_null(self) -> None:
-        """No pins are an empty list, since the Go program makes one of that length."""
+        """Without pins the list is empty, as in the Go program."""
         self.check([], "[]")
 
     def test_no_spaces_and_one_newline(self) -> None:
-        """One line, which ends as a line does."""
+        """One line with a line end."""
         self.check(["a", "b"], '["a","b"]')
         self.check({"a": [1, None, True]}, '{"a":[1,null,true]}')
 
     def test_signs_of_html_and_of_scripts_are_escaped(self) -> None:
-        """Four digits in small letters; quotes and backslashes as JSON has them, a slash not."""
+        """Four lower-case digits; quotes and backslashes as in JSON, no slash."""
         self.check(["<>&"], '["\\u003c\\u003e\\u0026"]')
         self.check(["\u2028\u2029"], '["\\u2028\\u2029"]')
         self.check(["\"\\/'"], '["\\"\\\\/\'"]')
 
     def test_control_characters_are_escaped(self) -> None:
-        """Those with a letter of their own by it; DEL is none of them."""
+        """Some have a letter of their own; DEL is not escaped."""
         self.check(["\b\f\n\r\t"], '["\\b\\f\\n\\r\\t"]')
         self.check(["\0\x1f"], '["\\u0000\\u001f"]')
         self.check(["\x7f"], '["\x7f"]')
 
     def test_other_letters_are_written_as_they_are(self) -> None:
-        """In UTF-8, also those beyond 16 bits; what is no character is replaced by U+FFFD."""
+        """In UTF-8, also beyond 16 bits; surrogates become U+FFFD."""
         self.check(["é☃😀"], '["é☃😀"]')
         self.check(["a\ud800b"], '["a\\ufffdb"]')

@@ -1,4 +1,4 @@
-"""The pages by which workers ask each other."""
+"""The pages with which workers ask each other."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class InnerSiteTests(SynchronousTestCase):
         return response
 
     def test_figures_can_be_read_again(self) -> None:
-        """The figures of a worker are those of its registry."""
+        """The metrics of a worker are those of its registry."""
         self.metrics.downloads("failed").inc(3)
         found = Snapshot.read(self.get("/figures").body)
         self.assertEqual(Snapshot.of(self.metrics.registry), found)
 
     def test_nars_on_their_way_are_for_peers(self) -> None:
-        """The page that answers replicas answers siblings."""
+        """The same page answers replicas and siblings."""
         self.assertIn(NAR.encode(), self.get(f"/cluster/nar/{NAR}").body)
 
     def test_there_is_nothing_for_clients(self) -> None:
-        """narinfos, NARs and pages are not answered here."""
+        """Narinfos, NARs and pages for clients are not here."""
         for path in ("/", f"/{'a' * 32}.narinfo", f"/nar/{NAR}", "/metrics", "/figures/x"):
             self.assertEqual(404, self.get(path).status, path)

@@ -16,7 +16,7 @@ ETAG = f'"{KEY.file_name}"'
 
 
 def reference(data: bytes, header: str) -> tuple[int, bytes]:
-    """Say what a range of one of the three simple shapes must give, by slicing."""
+    """Return the result of a simple range by slicing."""
     first, _, last = header.removeprefix("bytes=").partition("-")
     if first and last and int(first) > int(last):
         return 200, data
@@ -40,7 +40,7 @@ class NarTests(SynchronousTestCase):
         )
 
     def test_nar_of_known_size_has_length_and_validators(self) -> None:
-        """A NAR comes with all that a client needs to resume it."""
+        """A client has all it needs to resume."""
         nar = self.cache.add_nar(KEY, b"abc", b"def", size=6)
         response = self.server.get(PATH)
         self.assertEqual(response.status, 200)
@@ -58,14 +58,14 @@ class NarTests(SynchronousTestCase):
         self.assertEqual(self.count("hit", "success"), 1)
 
     def test_nar_of_unknown_size_is_chunked(self) -> None:
-        """A NAR whose size nobody knows yet flows all the same."""
+        """A NAR of unknown size is sent without waiting."""
         self.cache.add_nar(KEY, b"abc", b"def")
         response = self.server.get(PATH)
         self.assertEqual(response.headers["transfer-encoding"], "chunked")
         self.assertEqual((response.body, response.whole), (b"abcdef", True))
 
     def test_nar_of_unknown_size_waits_for_it_on_http_1_0(self) -> None:
-        """A client of HTTP/1.0 cannot see a cut without a length, so it gets one."""
+        """HTTP/1.0 needs a length to show a cut."""
         self.cache.add_nar(KEY, b"abc", b"def")
         client = self.server.connect()
         client.ask(PATH, version=b"HTTP/1.0")
@@ -75,13 +75,13 @@ class NarTests(SynchronousTestCase):
         self.assertTrue(client.disconnecting)
 
     def test_empty_nar_ends(self) -> None:
-        """A file of no bytes is an answer, not a wait."""
+        """A file without bytes has an answer."""
         self.cache.add_nar(KEY, size=0)
         response = self.server.get(PATH)
         self.assertEqual((response.status, response.body, response.whole), (200, b"", True))
 
     def test_first_bytes_leave_before_last_arrive(self) -> None:
-        """A NAR that is being fetched reaches the client while it is arriving."""
+        """The client gets bytes while the NAR is arriving."""
         more: Deferred[None] = Deferred()
         self.cache.add_nar(KEY, b"abc", more, b"def", size=6)
         client = self.server.connect()
@@ -91,12 +91,12 @@ class NarTests(SynchronousTestCase):
         self.assertEqual(client.response().body, b"abcdef")
 
     def test_the_time_it_took_is_in_server_timing(self) -> None:
-        """The answer says how long it took."""
+        """The answer has its duration."""
         self.cache.add_nar(KEY, b"abc", size=3)
         self.assertEqual(self.server.get(PATH).headers["server-timing"], "total;dur=0.0")
 
     def test_nar_that_lies_elsewhere_is_a_redirect(self) -> None:
-        """GET is sent where the bytes are, whole or by range; HEAD is answered here as ever."""
+        """GET is redirected, also with a range; HEAD is answered here."""
         nar = self.cache.add_nar(KEY, b"abcdef", size=6)
         nar.elsewhere = "https://s3.example/nix/x?X-Amz-Signature=1"
         for response in (self.server.get(PATH), self.server.get(PATH, range="bytes=2-")):
@@ -114,7 +114,7 @@ class NarTests(SynchronousTestCase):
         self.assertEqual(self.count("hit", "success"), 2)
 
     def test_head_has_headers_of_get_and_no_body(self) -> None:
-        """HEAD tells what GET would send."""
+        """HEAD has the headers of GET."""
         nar = self.cache.add_nar(KEY, b"abcdef", size=6)
         get = self.server.get(PATH)
         head = self.server.get(PATH, b"HEAD", range="bytes=2-")
@@ -124,7 +124,7 @@ class NarTests(SynchronousTestCase):
         self.assertEqual(len(nar.bodies), 1)
 
     def test_head_of_unknown_size_has_no_length(self) -> None:
-        """HEAD does not download a NAR to count it, and does not guess."""
+        """HEAD does not download a NAR, and does not guess a length."""
         self.cache.add_nar(KEY, b"abcdef")
         client = self.server.connect()
         client.ask(PATH, b"HEAD")
@@ -134,13 +134,13 @@ class NarTests(SynchronousTestCase):
         self.assertNotIn("transfer-encoding", response.headers)
 
     def test_head_of_absent_nar_is_404(self) -> None:
-        """HEAD promises nothing that GET could not keep."""
+        """HEAD is 200 only if GET would be."""
         response = self.server.get(PATH, b"HEAD")
         self.assertEqual((response.status, response.body), (404, b""))
         self.assertEqual(response.headers["content-length"], "10")
 
     def test_absent_nar_is_404_without_validators(self) -> None:
-        """The tag of what is not there is not given out."""
+        """A 404 has no entity tag."""
         response = self.server.get(PATH)
         self.assertEqual(response.status, 404)
         self.assertEqual(response.headers["x-cache"], "miss")
@@ -160,14 +160,14 @@ class NarTests(SynchronousTestCase):
         self.assertEqual(response.headers["etag"], ETAG)
 
     def test_range_of_unknown_size_waits_for_it(self) -> None:
-        """Resuming works on a NAR whose size becomes known only with its end."""
+        """A client can resume a NAR whose size is known only at its end."""
         self.cache.add_nar(KEY, b"abc", b"def")
         response = self.server.get(PATH, range="bytes=4-")
         self.assertEqual((response.status, response.body), (206, b"ef"))
         self.assertEqual(response.headers["content-range"], "bytes 4-5/6")
 
     def test_range_outside_of_a_doubtful_size_waits_for_the_true_one(self) -> None:
-        """An upstream's word of a size refuses nobody who was cut where it says the end is."""
+        """A wrong size of an upstream gives no 416."""
         for start in (4, 5):
             self.cache.add_nar(KEY, b"abc", b"def", size=4)
             response = self.server.get(PATH, range=f"bytes={start}-")
@@ -175,7 +175,7 @@ class NarTests(SynchronousTestCase):
             self.assertEqual(response.headers["content-range"], f"bytes {start}-5/6")
 
     def test_range_outside_is_416(self) -> None:
-        """A range beyond the end is refused with the size."""
+        """A range after the end is refused with the size."""
         nar = self.cache.add_nar(KEY, b"abcdef", size=6)
         response = self.server.get(PATH, range="bytes=6-")
         self.assertEqual(response.status, 416)
@@ -184,7 +184,7 @@ class NarTests(SynchronousTestCase):
         self.assertEqual(nar.bodies, [])
 
     def test_ranges_not_obeyed_give_whole(self) -> None:
-        """Several ranges, other units and nonsense are ignored."""
+        """Several ranges, other units and bad syntax are ignored."""
         self.cache.add_nar(KEY, b"abcdef", size=6)
         for header in ("bytes=0-1,3-4", "lines=1-2", "bytes=x-", "bytes=5-2", "bytes=-"):
             response = self.server.get(PATH, range=header)
@@ -192,14 +192,14 @@ class NarTests(SynchronousTestCase):
             self.assertNotIn("content-range", response.headers)
 
     def test_if_range_decides_whether_range_counts(self) -> None:
-        """A range of something else is never mixed with what the client has."""
+        """Parts of different files are never mixed."""
         self.cache.add_nar(KEY, b"abcdef", size=6)
         for if_range, status in ((ETAG, 206), ('"other"', 200), (f"W/{ETAG}", 200)):
             response = self.server.get(PATH, range="bytes=2-3", if_range=if_range)
             self.assertEqual(response.status, status, if_range)
 
     def test_if_none_match_gives_304_while_nar_can_be_had(self) -> None:
-        """A proxy that has the bytes is told they are still good, without bytes."""
+        """A proxy learns that its bytes are valid."""
         nar = self.cache.add_nar(KEY, b"abcdef", size=6)
         for method in (b"GET", b"HEAD"):
             client = self.server.connect()
@@ -214,20 +214,20 @@ class NarTests(SynchronousTestCase):
         self.assertEqual(self.server.get(PATH, if_none_match=ETAG).status, 404)
 
     def test_none_extension_is_same_nar(self) -> None:
-        """`.nar.none` is another way to write `.nar`."""
+        """`.nar.none` means the same as `.nar`."""
         key = NarKey("1" * 64, "")
         self.cache.add_nar(key, b"abc", size=3)
         for path in (f"/nar/{'1' * 64}.nar", f"/nar/{'1' * 64}.nar.none"):
             self.assertEqual(self.server.get(path).headers["etag"], f'"{"1" * 64}.nar"')
 
     def test_query_string_is_ignored(self) -> None:
-        """A query string names nothing else."""
+        """A query string does not change the NAR."""
         self.cache.add_nar(KEY, b"abc", size=3)
         self.assertEqual(self.server.get(PATH + "?a=b&c").body, b"abc")
         self.assertEqual(self.cache.asked, [KEY])
 
     def test_accept_encoding_is_ignored(self) -> None:
-        """Bytes are sent as the name says, for any Accept-Encoding."""
+        """Bytes are sent in the compression of the name."""
         self.cache.add_nar(KEY, b"abc", size=3)
         response = self.server.get(PATH, accept_encoding="zstd, br, gzip")
         self.assertNotIn("content-encoding", response.headers)
@@ -246,7 +246,7 @@ class NarTests(SynchronousTestCase):
     def test_any_range_equals_slice(
         self, data: bytes, lengths: list[int], header: str, known: bool
     ) -> None:
-        """For any range and any pieces the client gets the slice."""
+        """For any range and any pieces, the client gets the slice."""
         pieces, rest = [], data
         for length in lengths:
             pieces.append(rest[:length])

@@ -1,4 +1,4 @@
-"""narinfos over HTTP."""
+"""Narinfos over HTTP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT = b"StorePath: /nix/store/x\n"
 
 
 class ClientOfSomePaths:
-    """Lets one client in, who may read some paths."""
+    """Permits one client to read some paths."""
 
     def admit(
         self, request: NcpsRequest, scope: Scope, allowed: bytes, go_on: Callable[[], object]
@@ -43,7 +43,7 @@ class NarInfoTests(SynchronousTestCase):
         )
 
     def test_narinfo_is_served_with_length_and_type(self) -> None:
-        """A narinfo comes whole, typed and with a word on where it came from."""
+        """A narinfo has its length, its type and the outcome."""
         self.serve()
         response = self.server.get(PATH)
         self.assertEqual((response.status, response.body), (200, TEXT))
@@ -54,7 +54,7 @@ class NarInfoTests(SynchronousTestCase):
         self.assertEqual(response.headers["cache-control"], "public, max-age=60")
 
     def test_outcomes_are_named_and_counted(self) -> None:
-        """Every way of coming by a narinfo is told and counted as a hit or a miss."""
+        """Every outcome is named, and counted as a hit or a miss."""
         for outcome in Outcome:
             self.serve(outcome)
             self.assertEqual(self.server.get(PATH).headers["x-cache"], outcome.value)
@@ -79,7 +79,7 @@ class NarInfoTests(SynchronousTestCase):
         self.assertEqual(self.cache.asked, [DIGEST, DIGEST])
 
     def test_a_question_by_get_may_lead_on(self) -> None:
-        """HEAD only looks, and a client that uploads has the references itself."""
+        """HEAD starts no prefetch, nor does a client that uploads."""
         self.serve()
         self.server.get(PATH, b"HEAD")
         self.assertEqual(self.cache.led_on, [])
@@ -87,20 +87,20 @@ class NarInfoTests(SynchronousTestCase):
         self.assertEqual(self.cache.led_on, [DIGEST])
 
     def test_a_client_of_some_paths_leads_to_no_others(self) -> None:
-        """It may not read the references, perhaps, nor even the path that it asks for."""
+        """It may not be permitted to read the references, or the path."""
         server = Server(guard=ClientOfSomePaths())
         server.cache.narinfos[DIGEST] = served_narinfo(text=TEXT, outcome=Outcome.MISS)
         self.assertEqual(server.get(PATH).status, 403)
         self.assertEqual(server.cache.led_on, [])
 
     def test_etag_is_what_is_held_with_the_text(self) -> None:
-        """It is not made anew for each request, nor kept beside what memory is bounded by."""
+        """It is not computed again for each request."""
         held = ServedNarInfo(text=TEXT, tag=b'"held"', outcome=Outcome.HIT)
         self.cache.narinfos[DIGEST] = held
         self.assertEqual(self.server.get(PATH).headers["etag"], '"held"')
 
     def test_etag_changes_with_text(self) -> None:
-        """A narinfo with another signature is another narinfo to a proxy."""
+        """A narinfo with another signature has another tag."""
         self.serve()
         first = self.server.get(PATH).headers["etag"]
         self.assertEqual(self.server.get(PATH).headers["etag"], first)
@@ -108,7 +108,7 @@ class NarInfoTests(SynchronousTestCase):
         self.assertNotEqual(self.server.get(PATH).headers["etag"], first)
 
     def test_if_none_match_gives_304(self) -> None:
-        """A proxy that has this very text gets no second copy."""
+        """A proxy that has the same text does not get it again."""
         self.serve()
         etag = self.server.get(PATH).headers["etag"]
         client = self.server.connect()
@@ -118,7 +118,7 @@ class NarInfoTests(SynchronousTestCase):
         self.assertEqual(self.server.get(PATH, if_none_match='"other"').status, 200)
 
     def test_absence_says_how_it_is_known(self) -> None:
-        """A 404 from memory is told from a fresh one."""
+        """A 404 from memory has another outcome than a new one."""
         for outcome in (Outcome.NEGATIVE, Outcome.MISS):
             self.cache.narinfos[DIGEST] = Absent("upstream said 404", outcome=outcome)
             response = self.server.get(PATH)
@@ -127,14 +127,14 @@ class NarInfoTests(SynchronousTestCase):
             self.assertEqual(response.body, b"not found\n")
 
     def test_unavailable_upstreams_are_no_absence(self) -> None:
-        """When nobody could be asked the client is told to come again."""
+        """If no upstream can be asked, the client gets Retry-After."""
         self.cache.narinfos[DIGEST] = Unavailable("secret.internal refused", retry_after=3)
         response = self.server.get(PATH)
         self.assertEqual((response.status, response.headers["retry-after"]), (503, "3"))
         self.assertNotIn(b"secret", response.body)
 
     def test_client_leaving_cancels(self) -> None:
-        """A request nobody waits for is cancelled, and logged as not complete."""
+        """The request is cancelled, and logged as not complete."""
         cancelled: list[object] = []
         self.cache.gate = Deferred(cancelled.append)
         client = self.server.connect()

@@ -1,4 +1,4 @@
-"""NARs on their way, for the other processes of the cache."""
+"""Arriving NARs, for the other processes of this cache."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def headers(
     worker: str = "",
     secret: str = SECRET,
 ) -> dict[str, str]:
-    """The headers of a peer's request."""
+    """Return the headers of a peer's request."""
     shown = ticket(path, method, offset=offset or "0", worker=worker, secret=secret)
     found = {"Authorization": shown.header()}
     if offset is not None:
@@ -62,7 +62,7 @@ class PeerTests(SynchronousTestCase):
         return nar
 
     def test_bytes_from_an_offset_on(self) -> None:
-        """A peer gets the rest of the file, told which file it is."""
+        """A peer gets the rest of the file, and its name."""
         nar = self.arrive(b"0123", b"456789", size=10)
         whole = self.server.get(PATH, b"GET", **headers())
         self.assertEqual((200, b"0123456789"), (whole.status, whole.body))
@@ -76,13 +76,13 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(2, nar.closed)
 
     def test_size_need_not_be_known(self) -> None:
-        """Where nobody knows the size yet, the rest comes all the same, and ends visibly."""
+        """Without a known size, the rest is sent, and its end is visible."""
         self.arrive(b"0123", b"456789")
         rest = self.server.get(PATH, b"GET", **headers(offset="8"))
         self.assertEqual((200, b"89", True), (rest.status, rest.body, rest.whole))
 
     def test_head_comes_at_once(self) -> None:
-        """A peer that waits for the next byte knows that it is being answered."""
+        """The head is sent before the next byte comes."""
         for size in (None, 4):
             gate: Deferred[None] = Deferred()
             self.arrive(gate, b"0123", size=size)
@@ -93,7 +93,7 @@ class PeerTests(SynchronousTestCase):
             client.leave()
 
     def test_failure_is_visible(self) -> None:
-        """A download that fails does not end politely."""
+        """A failed download does not end normally."""
         for size in (None, 10):
             self.arrive(b"0123", Unavailable("cut"), size=size)
             client = self.server.connect()
@@ -102,14 +102,14 @@ class PeerTests(SynchronousTestCase):
             self.assertTrue(client.lost)
 
     def test_head_names_the_file(self) -> None:
-        """HEAD says which file arrives, and takes no byte."""
+        """HEAD names the arriving file without reading bytes."""
         nar = self.arrive(b"0123", size=4)
         head = self.server.get(PATH, b"HEAD", **headers(method="HEAD"))
         self.assertEqual((200, "a file"), (head.status, head.headers["x-ncps-file"]))
         self.assertEqual(([], 1), (nar.bodies, nar.closed))
 
     def test_without_a_ticket_nothing_is_told(self) -> None:
-        """A request without a good one learns nothing, not even whether a NAR is arriving."""
+        """Without a valid ticket, a sender learns nothing about NARs."""
         self.arrive(b"0123", size=4)
         for given in (
             "",
@@ -130,7 +130,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual([], self.cache.asked)
 
     def test_ticket_for_another_process(self) -> None:
-        """It is refused, and the sender reads why."""
+        """It is refused with the reason."""
         self.arrive(b"0123", size=4)
         for audience in ("http://10.0.0.8:8501", "unix:/run/2", f"{HERE}/", "http://10.0.0.7"):
             for time in (NOW, NOW - 3600):
@@ -142,7 +142,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual([], self.cache.asked)
 
     def test_ticket_of_another_time(self) -> None:
-        """It is refused, and a sender with the secret reads the time here."""
+        """It is refused; a sender with the secret gets the time of this process."""
         self.arrive(b"0123", size=4)
         for apart in (-3600.0, -GOOD_FOR_S - 1.0, GOOD_FOR_S + 1.0, 10.0**8):
             given = ticket(time=NOW + apart)
@@ -155,12 +155,12 @@ class PeerTests(SynchronousTestCase):
         self.assertIn("x-ncps-clock", self.server.get(PATH, b"HEAD", Authorization=head).headers)
 
     def test_what_is_not_arriving_is_404(self) -> None:
-        """Nothing is fetched for a peer, and what is stored it finds in the store."""
+        """Nothing is fetched for a peer; stored NARs are in the store."""
         self.cache.add_nar(KEY, b"0123", size=4)
         self.assertEqual(404, self.server.get(PATH, b"GET", **headers()).status)
 
     def test_nonsense_is_refused(self) -> None:
-        """Offsets that are none are 400, those beyond the file 416, other verbs 405."""
+        """Wrong offsets are 400, those beyond the file 416, other verbs 405."""
         self.arrive(b"0123", size=4)
         for offset in ("-1", "x", "1" * 19, ""):
             answer = self.server.get(PATH, b"GET", **headers(offset=offset))
@@ -171,7 +171,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(404, self.server.get("/cluster/nar/x").status)
 
     def test_who_leaves_stops_its_reader(self) -> None:
-        """A peer that is gone holds nothing."""
+        """A peer that has gone holds nothing."""
         gate: Deferred[None] = Deferred()
         nar = self.arrive(b"0123", gate, b"4567", size=8)
         client = self.server.connect()
@@ -181,7 +181,7 @@ class PeerTests(SynchronousTestCase):
 
 
 class _Sibling(Peers):
-    """Another worker, which has one NAR on its way."""
+    """Another worker, with one arriving NAR."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
@@ -199,7 +199,7 @@ class _Sibling(Peers):
 
 
 class _Body(UpstreamBody):
-    """The body that it sends."""
+    """The body that the sibling sends."""
 
     def __init__(self, start: int) -> None:
         self._start = start
@@ -250,7 +250,7 @@ class SiblingTests(SynchronousTestCase):
         return self.server.get(path, method.encode(), **given)
 
     def test_what_is_meant_for_a_sibling_is_passed_on(self) -> None:
-        """Its bytes come through us, from the offset on."""
+        """Its bytes come through this worker, from the offset on."""
         answer = self.get(offset="3")
         self.assertEqual((200, b"3456789", True), (answer.status, answer.body, answer.whole))
         self.assertEqual("3", answer.headers["x-ncps-offset"])
@@ -259,16 +259,16 @@ class SiblingTests(SynchronousTestCase):
         self.assertEqual(1, self.sibling.body.closed)
 
     def test_its_file_is_named(self) -> None:
-        """HEAD says what the sibling says."""
+        """HEAD has the file of the sibling."""
         head = self.get(method="HEAD")
         self.assertEqual("file of unix:/run/2", head.headers["x-ncps-file"])
 
     def test_its_absence_is_ours(self) -> None:
-        """A NAR that is not arriving there is 404."""
+        """A NAR that is not arriving at the sibling is 404."""
         self.assertEqual(404, self.get(f"/cluster/nar/{'1' * 52}.nar").status)
 
     def test_nobody_else_is_asked(self) -> None:
-        """An address that is no sibling's, our own too, is not followed, nor one without leave."""
+        """Only addresses of siblings are asked, and only with a valid ticket."""
         for address in ("unix:/run/1", "unix:/etc/passwd", "http://10.0.0.7"):
             self.assertEqual(404, self.get(worker=address).status)
         given = {**headers(), "X_Ncps_Worker": "\xff"}

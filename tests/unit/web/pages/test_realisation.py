@@ -37,7 +37,7 @@ TEXT = b'{"outPath":"x"}'
 
 
 def opened(route: Route) -> Route:
-    """The route for a client that may do everything."""
+    """Return the route for a client with all scopes."""
     verbs, uploads = (
         {method: evolve(verb, scope=None) for method, verb in each.items()}
         for each in (route.verbs, route.uploads)
@@ -46,7 +46,7 @@ def opened(route: Route) -> Route:
 
 
 class OneClient:
-    """Lets one client in."""
+    """Permits one client."""
 
     def __init__(self, principal: Principal) -> None:
         self._principal = principal
@@ -85,7 +85,7 @@ class RealisationPagesCase(SynchronousTestCase):
 
 class ReadTests(RealisationPagesCase):
     def test_every_release_names_them_in_its_own_way(self) -> None:
-        """To 2.33 as they are, 2.34 with escapes, the end may be missing; below /upload, too."""
+        """To 2.33 plain, 2.34 escaped; `.doi` may be missing; below /upload, too."""
         for key, paths in (
             (
                 OLD,
@@ -135,7 +135,7 @@ class ReadTests(RealisationPagesCase):
         self.assertEqual([], self.cache.asked)
 
     def test_answers_are_typed_tagged_and_counted(self) -> None:
-        """HEAD has the headers of GET; a client that has it already is told so."""
+        """HEAD has the headers of GET; a client with the same tag gets 304."""
         path = f"/{NEW.path}.doi"
         self.serve(NEW, Outcome.MISS)
         get, head = self.server.get(path), self.server.get(path, b"HEAD")
@@ -157,7 +157,7 @@ class ReadTests(RealisationPagesCase):
         self.assertEqual({"miss": 3, "hit": 1, "absent": 1, "error": 1}, counts)
 
     def test_credentials_for_some_paths_read_realisations_of_these(self) -> None:
-        """Another one is 403, as its narinfo is."""
+        """Others are 403, as are their narinfos."""
         self.serve(NEW)
         for names, status in (("libc.*", 200), ("hello-.*", 403)):
             principal = Principal(
@@ -170,7 +170,7 @@ class ReadTests(RealisationPagesCase):
                 self.assertNotIn("etag" if status == 403 else "www-authenticate", answer.headers)
 
     def test_failures_have_the_status_of_their_kind(self) -> None:
-        """Absence is told from failure, and says how it is known."""
+        """Absence and failure differ, and the outcome is named."""
         for error, status, cache in (
             (Absent("no", outcome=Outcome.MISS), 404, "miss"),
             (Absent("no", outcome=Outcome.AWAY), 404, "away"),
@@ -189,7 +189,7 @@ class ReadTests(RealisationPagesCase):
 
 class WriteTests(RealisationPagesCase):
     def test_uploads_are_taken_at_both_places(self) -> None:
-        """201 for a new one, 200 for all others; the text says what became of it."""
+        """201 for a new one, 200 for others; the text names the result."""
         for key in (OLD, NEW):
             for prefix in ("", "/upload"):
                 self.assertEqual(201, self.put(f"{prefix}/{key.path}.doi").status)
@@ -206,7 +206,7 @@ class WriteTests(RealisationPagesCase):
         self.assertEqual({"created": 4, "same": 1, "replaced": 1, "left": 1}, counts)
 
     def test_refusals_say_what_is_wrong(self) -> None:
-        """Each with the status of its kind, and counted."""
+        """Each has the status of its kind, and is counted."""
         errors: tuple[tuple[NcpsError, int, str], ...] = (
             (Malformed("no outPath"), 400, "refused"),
             (Refused("no good signature"), 403, "refused"),
@@ -224,7 +224,7 @@ class WriteTests(RealisationPagesCase):
             self.assertEqual(before + 1, series(self.metrics.realisation_uploads)[outcome])
 
     def test_long_ones_are_refused_and_not_cut(self) -> None:
-        """413 before the body where its length is told, else once too much of it has come."""
+        """413 before the body if its length is announced, else within it."""
         self.assertEqual(201, self.put(f"/{NEW.path}.doi", b" " * MAX_SIZE).status)
         client = self.server.connect()
         client.ask(f"/{NEW.path}.doi", b"PUT", content_length=str(MAX_SIZE + 1))
@@ -240,7 +240,7 @@ class WriteTests(RealisationPagesCase):
         self.assertEqual(1, len(self.cache.taken))
 
     def test_deletion(self) -> None:
-        """204 once, then 404; there is none below /upload."""
+        """204 once, then 404; below /upload it does not exist."""
         self.serve(NEW)
         path = f"/{NEW.path}.doi"
         self.assertEqual(405, self.server.get(f"/upload{path}", b"DELETE").status)
@@ -252,7 +252,7 @@ class ClosedTests(RealisationPagesCase):
     is_open = False
 
     def test_writes_need_leave(self) -> None:
-        """By default nobody has it: 405 before the body, and the core is not asked."""
+        """By default no client may write: 405 before the body, without asking the core."""
         for path in (f"/{OLD.path}.doi", f"/upload/{NEW.path}.doi"):
             client = self.server.connect()
             client.ask(path, b"PUT", content_length="100", expect="100-continue")

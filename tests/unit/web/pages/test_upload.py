@@ -1,4 +1,4 @@
-"""Uploads over HTTP: statuses, bodies, encodings, and who may."""
+"""Uploads over HTTP: statuses, bodies, encodings and permission."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class UploadPagesCase(ServerTestCase):
 
 class UploadTests(UploadPagesCase):
     def test_a_nar_is_passed_on_as_it_comes(self) -> None:
-        """With the announced size; in chunks without one. New is 201, known is 200."""
+        """With the announced size, or in chunks. New is 201, known is 200."""
         self.assertEqual(201, self.put(NAR, b"bytes").status)
         self.assertEqual((b"bytes", 5), self.server.uploads.nars[KEY])
         client = self.server.connect()
@@ -61,7 +61,7 @@ class UploadTests(UploadPagesCase):
             self.assertEqual(200, self.put(NAR, b"bytes").status)
 
     def test_a_narinfo_may_have_an_encoding(self) -> None:
-        """As `narinfo-compression` makes it; a NAR has none. Others are refused with 415."""
+        """As with `narinfo-compression`; a NAR may not. Others are 415."""
         for name in ("", "identity", "none"):
             self.assertEqual(201, self.put(NARINFO, TEXT, content_encoding=name).status)
         for name, compression in (("xz", "xz"), ("br", "br"), ("zstd", "zstd"), ("gzip", "gzip")):
@@ -76,7 +76,7 @@ class UploadTests(UploadPagesCase):
             self.assertIn(b"Content-Encoding", answer.body)
 
     def test_an_unknown_encoding_is_refused_before_the_body(self) -> None:
-        """A client that waits for 100 Continue has sent nothing in vain."""
+        """A client that waits for 100 Continue sends no body."""
         client = self.server.connect()
         client.ask(
             NARINFO, b"PUT", content_length="9", content_encoding="lzip", expect="100-continue"
@@ -86,7 +86,7 @@ class UploadTests(UploadPagesCase):
         client.leave()
 
     def test_a_body_of_unknown_length_is_refused(self) -> None:
-        """A client that says nothing about it gets 411, and nothing behind its head counts.
+        """Without a length it is 411, and bytes after the head are ignored.
 
         HTTP/1.0 lets a client end its body by closing, and HTTP/1.1 lets it leave out an empty one.
         """
@@ -110,7 +110,7 @@ class UploadTests(UploadPagesCase):
         self.assertEqual(413, self.put(NARINFO, bytes(MAX_SIZE + 1)).status)
 
     def test_errors_say_what_to_do(self) -> None:
-        """Each has its status, and a client that writes is told the reason."""
+        """Each has its status, and a client that writes gets the reason."""
         errors: tuple[tuple[NcpsError, int], ...] = (
             (Malformed("so wrong"), 400),
             (Refused("so wrong"), 403),
@@ -129,7 +129,7 @@ class UploadTests(UploadPagesCase):
         self.assertEqual((503, "5"), (answer.status, answer.headers["retry-after"]))
 
     def test_reads_ask_no_upstream(self) -> None:
-        """They are answered from the uploads alone, and no answer is kept ready."""
+        """Only uploads answer them, and no answer is held ready."""
         self.server.cache.narinfos[DIGEST] = served_narinfo(TEXT, Outcome.HIT)
         for path in (NARINFO, NAR):
             for method in (b"GET", b"HEAD"):
@@ -148,7 +148,7 @@ class ClosedTests(UploadPagesCase):
         self.server = Server()
 
     def test_nobody_uploads_without_leave(self) -> None:
-        """405 comes before the body; beside /upload there is no PUT at all."""
+        """405 comes before the body; outside /upload there is no PUT."""
         for path in (NAR, NARINFO, NAR.removeprefix("/upload"), NARINFO.removeprefix("/upload")):
             client = self.server.connect()
             client.ask(path, b"PUT", content_length="5", expect="100-continue")
@@ -159,10 +159,10 @@ class ClosedTests(UploadPagesCase):
 
 
 class AtRootTests(ServerTestCase):
-    """Uploads beside `/upload`, where reads ask upstreams."""
+    """Uploads at the root, where reads ask upstreams."""
 
     def test_what_no_upstream_can_tell(self) -> None:
-        """A client that asks by HEAD is told to upload; others learn that it cannot be told."""
+        """HEAD is 404, so that the client uploads; GET is 503."""
         for takes_uploads, method, status in (
             (True, b"HEAD", 404),
             (True, b"GET", 503),
