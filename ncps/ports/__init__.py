@@ -14,6 +14,7 @@ from ncps.ports.bodies import (
     Reopen,
     Segment,
     SteadyFile,
+    is_growing,
 )
 from ncps.ports.catalog import (
     Catalog,
@@ -155,4 +156,5 @@ __all__ = [
     "Twins",
     "Upstream",
     "UpstreamBody",
+    "is_growing",
 ]

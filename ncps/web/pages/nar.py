@@ -23,7 +23,7 @@ from ncps.cache.answers import NarSource, Resized, ServedNar, WrongBytesSent
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
-from ncps.ports import Body, GrowingBody, Segment
+from ncps.ports import Body, Segment, is_growing
 from ncps.ranges import (
     ByteRange,
     RangeSpec,
@@ -284,7 +284,7 @@ async def pour_body(body: Body, request: NcpsRequest, length: int | None) -> Non
     segment = body.segment()
     if segment is not None and segment.length == length:
         await _pour_file(segment, request)
-    elif isinstance(body, GrowingBody) and length is not None:
+    elif is_growing(body) and length is not None:
         await pour(body.pieces(), request, length)
     else:
         await pour(aiter(body), request, length)
