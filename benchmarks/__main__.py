@@ -85,9 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of each point; default 7, quick 3")
     parser.add_argument("--seed", type=int, default=1, help="seed of all data; default 1")
     parser.add_argument("--log", type=Path, help="append the run to this file, as one line of JSON")
-    parser.add_argument(
-        "--go", type=Path, help="file of the Go program ncps, to measure it beside ours"
-    )
+    parser.add_argument("--go", type=Path, help="file of the Go program ncps, to measure it, too")
     parser.add_argument("--directory", type=Path, help="directory for temporary files; needs 11 GB")
     return parser.parse_args()
 

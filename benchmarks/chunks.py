@@ -1,4 +1,4 @@
-"""The length of a body in chunks (RFC 9112, section 7.1), as the Go program sends some."""
+"""The length of a body in chunks (RFC 9112, section 7.1), which the Go program sends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Chunks:
         return count
 
     def _take_line(self, line: bytes) -> None:
-        """Take the size of a chunk, or the empty line behind one."""
+        """Read the size of a chunk, or the empty line after one."""
         if line:
             self._left = int(line.partition(b";")[0], 16)
             self._is_last = not self._left

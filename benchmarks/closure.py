@@ -44,7 +44,7 @@ def _through(stand: Stand, closure: Closure, make: Callable[[], Daemon]) -> Samp
 
 
 def daemons(stand: Stand, url: str, key: str) -> dict[str, Callable[[], Daemon]]:
-    """Return how to make a new daemon on an upstream: ours, and the Go program if it is there."""
+    """Return functions that make a new daemon for an upstream: ours, and the Go program if any."""
     upstreams = [UpstreamCache(url, key)]
     found: dict[str, Callable[[], Daemon]] = {
         OURS: lambda: Daemon(stand.fresh("daemon"), upstreams)

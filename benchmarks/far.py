@@ -48,7 +48,7 @@ def _by_go(stand: Stand, closure: Closure, origin: str, go: Path) -> Sample:
 
 
 def _through(stand: Stand, closure: Closure, daemon: Daemon) -> Sample:
-    """Copy through a daemon that knows nothing yet."""
+    """Copy through a daemon whose store is empty."""
     daemon.start()
     try:
         before = cpu_seconds(daemon.pid)

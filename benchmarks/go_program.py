@@ -1,4 +1,4 @@
-"""The Go program of the same name, for points that measure it beside ours (`--go`)."""
+"""The Go program of the same name, for points that also measure it (`--go`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _URL = re.compile(rb"^URL: (.+)$", re.MULTILINE)
 class GoDaemon(Daemon):
     """The Go program over one directory, with the flags that both programs know.
 
-    :param binary: its file.
+    :param binary: the file of the program.
     """
 
     name = "the Go program"
@@ -43,7 +43,7 @@ class GoDaemon(Daemon):
         ]
 
     def launch(self) -> Process:
-        """Make its tables, start it, and do not wait for it."""
+        """Make the tables, and start the program without waiting for it."""
         subprocess.run(
             [str(self._binary), "migrate", "up"],
             env={
@@ -58,7 +58,7 @@ class GoDaemon(Daemon):
         return super().launch()
 
     def is_ready(self) -> bool:
-        """Whether it says that it can serve. Raises OSError if nothing listens."""
+        """Whether it reports that it can serve. Raises OSError if nothing listens."""
         return fetch(f"{self.url}/healthz", deadline=5).status == 200
 
 

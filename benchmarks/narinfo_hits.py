@@ -49,7 +49,7 @@ def prepare(stand: Stand, daemon: Daemon) -> tuple[Path, float]:
             raise AssertionError(f"{path}: ncps and nginx differ")
     ours.close()
     theirs.close()
-    wait_until_idle(daemon.pid)  # it may have fetched small NARs ahead
+    wait_until_idle(daemon.pid)  # it may still fetch small NARs ahead
     listed = stand.directory / "narinfo-paths"
     listed.write_text("\n".join(paths) + "\n")
     return listed, size / len(paths)

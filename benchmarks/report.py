@@ -95,7 +95,7 @@ def compared(
     """Return a line with our values, those of the anchor, and those of the Go program if it ran.
 
     :param label: the quantity with its unit, as the table shows it.
-    :param with_ratio: whether the ratio to the anchor means anything.
+    :param with_ratio: whether to show the ratio to the anchor.
     """
     has_go = series.has(GO, quantity)
     return Figure(
@@ -118,7 +118,7 @@ def _cell(spread: Spread | None, digits: str) -> str:
 
 HEAD = ["point", "quantity", "nginx", "ncps", "ncps / nginx", "bound"]
 GO_HEAD = ["Go", "ncps / Go"]
-"""Two more columns, before the last one, where the Go program was measured."""
+"""Two more columns, before the last one, if the Go program was measured."""
 
 
 def table(figures: Sequence[Figure]) -> str:

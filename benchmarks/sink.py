@@ -101,7 +101,7 @@ class Fetch:
         return len(body)
 
     def _take_chunks(self, data: bytes, chunks: Chunks) -> bool:
-        """Take a part of a body in chunks; return whether the body is whole now."""
+        """Read a part of a body in chunks; return whether the body is complete now."""
         self.received += chunks.take(data)
         if not chunks.is_whole:
             return False

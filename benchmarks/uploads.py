@@ -163,7 +163,7 @@ def _into_directory(stand: Stand, closure: Closure) -> Sample:
 
 
 def _into(closure: Closure, daemon: Daemon) -> Sample:
-    """Copy into a daemon that knows nothing yet."""
+    """Copy into a daemon whose store is empty."""
     daemon.start()
     try:
         return _copy(closure, f"{daemon.url}/upload?compression=zstd")
