@@ -3,9 +3,9 @@
     python -m tests.machines.faulty FILE ARGUMENTS-OF-NCPS...
 
 The file is JSON and read before each call, so that a test changes the faults by writing another
-file (`MachineFaults`). All file calls of ncps except those of its database use `os`, and every time of
-day comes from `time.time`, so these are replaced. The kernel's clock and disks are shared with all
-processes and cannot have a fault for one process alone.
+file (`MachineFaults`). All file calls of ncps except those of its database use `os`, and every time
+of day comes from `time.time`, so these are replaced. All processes share the kernel's clock and
+disks, so these cannot have a fault for one process alone.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def wrong_installs(text: str) -> list[str]:
 
 class DocumentTests(SynchronousTestCase):
     def test_nobody_is_told_to_install_another_project(self) -> None:
-        """No page says `pip install ncps`: on PyPI that is a library for neural networks."""
+        """No page tells its reader to install `ncps` from PyPI, where it is another project."""
         pages = [*ROOT.glob("*.md"), ROOT / "tox.ini"]
         for folder, ending in (("docs", "*"), ("ncps", "*.py"), ("tests", "*.py"), (".ci", "*")):
             pages += (ROOT / folder).rglob(ending)

@@ -1,4 +1,4 @@
-"""Requests that nobody should make, and what each is told."""
+"""Bad requests, and the status of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.system.caches import to_base32
 GOOD = "0" * 32
 NAME = to_base32(bytes(32))
 
-#: Paths that name nothing here, and reach no upstream.
+#: Paths without a resource: 404, and no request to an upstream.
 NOT_FOUND = (
     f"/{GOOD[1:]}.narinfo",
     f"/{GOOD}0.narinfo",
@@ -39,7 +39,7 @@ NOT_FOUND = (
     "/favicon.ico",
 )
 
-#: NARs in a compression that nobody knows: 400.
+#: NARs in an unknown compression: 400.
 UNKNOWN_EXTENSIONS = tuple(f"/nar/{NAME}.nar.{each}" for each in ("gz", "zip", "xzz", "XZ"))
 
 METHODS = ("POST", "PUT", "DELETE", "PATCH", "BREW")
@@ -50,9 +50,9 @@ _MANY = b"".join(b"X-%d: y\r\n" % number for number in range(1000))
 
 @frozen
 class Raw:
-    """Bytes that are no request, or hardly one.
+    """Bytes that are not a proper request.
 
-    :param statuses: that may answer it; 0: none, the connection ends.
+    :param statuses: possible answers; 0: none, the connection ends.
     """
 
     data: bytes
@@ -78,7 +78,7 @@ RAW = tuple(
     )
 )
 
-#: A request behind one with two lengths: never answered.
+#: A request after one with two lengths: it gets no answer.
 SMUGGLED = (
     b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"0\r\n\r\nGET /pubkey HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -86,7 +86,7 @@ SMUGGLED = (
 
 
 def ranges(size: int) -> dict[str, int]:
-    """Ranges of a NAR of this size that cannot or need not be obeyed, and their status."""
+    """Return ranges of a NAR of this size that are invalid or ignored, and their status."""
     return {
         f"bytes={size}-": 416,
         f"bytes={10 * size}-{11 * size}": 416,

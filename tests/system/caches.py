@@ -1,4 +1,4 @@
-"""Synthetic binary caches in every dialect that is met in the wild, for the lying origin.
+"""Synthetic binary caches in every known dialect, for the lying origin.
 
 Written without a line of `ncps.nix`, from the formats' descriptions alone, so that agreement
 between the two is evidence. Everything follows from a seed: the same seed gives the same store
@@ -32,12 +32,12 @@ from tests.system.origin import Origin
 
 ALPHABET = "0123456789abcdfghijklmnpqrsvwxyz"
 LARGE = 100_000
-"""Bytes of noise beyond which no encoder is asked to make them smaller."""
+"""Random bytes beyond which the encoder stores them without compressing."""
 EXTENSIONS = {"none": "", "xz": ".xz", "zstd": ".zst", "bzip2": ".bz2", "br": ".br", "lz4": ".lz4"}
 
 
 class Dialect(Enum):
-    """How a cache names and describes its NARs."""
+    """The names and fields with which a cache describes its NARs."""
 
     PLAIN = "nar/<file hash>.nar.<ext>, as Nix writes it"
     HEX = "the file hash in the name is hexadecimal"
@@ -53,14 +53,14 @@ class Dialect(Enum):
 
 
 def to_base32(data: bytes) -> str:
-    """Write bytes as Nix does: 5 bits a character, the last bits first."""
+    """Encode bytes as Nix does: 5 bits a character, the last bits first."""
     number = int.from_bytes(data, "little")
     length = (len(data) * 8 - 1) // 5 + 1
     return "".join(ALPHABET[number >> (5 * place) & 31] for place in reversed(range(length)))
 
 
 def pack_nar(content: bytes, *, executable: bool = False) -> bytes:
-    """Write the NAR of a single file."""
+    """Return the NAR of a single file."""
 
     def text(data: bytes) -> bytes:
         return struct.pack("<Q", len(data)) + data + bytes(-len(data) % 8)
@@ -72,7 +72,7 @@ def pack_nar(content: bytes, *, executable: bool = False) -> bytes:
 
 @lru_cache(16)
 def compress(data: bytes, compression: str) -> bytes:
-    """Compress as a narinfo's Compression field names it.
+    """Compress data as the Compression field of a narinfo says.
 
     Most tests have the same NARs, whose noise follows from a seed; xz takes 1 s for 3 MB of it.
     """
@@ -95,7 +95,7 @@ def compress(data: bytes, compression: str) -> bytes:
 
 
 def stored_xz(data: bytes) -> bytes:
-    """Return an .xz file that holds data in pieces that are not compressed, at no cost.
+    """Return an .xz file with uncompressed pieces, which takes no time.
 
     The encoder of liblzma makes such pieces of noise, too, but tries for 0.4 s per MB before.
     """
@@ -138,7 +138,7 @@ class TestKey:
 
     @classmethod
     def of(cls, name: str) -> TestKey:
-        """Return the key that always goes with this name."""
+        """Return the key of this name, always the same."""
         return cls(name, SigningKey(hashlib.sha256(name.encode()).digest()))
 
     @property
@@ -154,7 +154,7 @@ class TestKey:
 
 @frozen(kw_only=True)
 class StorePath:
-    """A path of a synthetic cache and everything a cache says of it.
+    """A path of a synthetic cache with all facts about it.
 
     :param url: the URL field.
     :param file: the bytes behind the URL, without any Content-Encoding.
@@ -172,12 +172,12 @@ class StorePath:
 
     @property
     def digest(self) -> str:
-        """The 32 characters that name the narinfo."""
+        """The 32 characters in the name of the narinfo."""
         return self.base_name[:32]
 
     @property
     def path(self) -> str:
-        """The store path in full."""
+        """The full store path."""
         return f"/nix/store/{self.base_name}"
 
     @property
@@ -187,7 +187,7 @@ class StorePath:
 
     @property
     def fingerprint(self) -> str:
-        """The text that is signed."""
+        """The signed text."""
         references = ",".join(f"/nix/store/{name}" for name in sorted(self.references))
         nar_hash = f"sha256:{to_base32(hashlib.sha256(self.nar).digest())}"
         return f"1;{self.path};{nar_hash};{len(self.nar)};{references}"
@@ -215,15 +215,15 @@ class StorePath:
         return lines
 
     def narinfo(self, **changes: str | None) -> bytes:
-        """Render the narinfo, some fields replaced, added, or (None) left out."""
+        """Return the narinfo with some fields replaced, added, or left out (None)."""
         values: dict[str, str | None] = {**dict(self.fields()), **changes}
         return "".join(f"{k}: {v}\n" for k, v in values.items() if v is not None).encode()
 
 
 class SyntheticCache:
-    """Store paths made from a seed, fit to be put onto an origin.
+    """Store paths made from a seed, to be put onto an origin.
 
-    :param key: signs everything.
+    :param key: makes all signatures.
     """
 
     def __init__(self, seed: int = 1, *, key: TestKey | None = None) -> None:
@@ -325,7 +325,7 @@ class SyntheticCache:
 
 
 def recompressed(path: StorePath) -> StorePath:
-    """Return the same path as another cache has it: the same NAR in another file."""
+    """Return the same NAR in another file, as another cache has it."""
     match path.compression:
         case "xz":
             file = lzma.compress(path.nar, lzma.FORMAT_XZ, lzma.CHECK_SHA256, 0)
@@ -342,5 +342,5 @@ def recompressed(path: StorePath) -> StorePath:
 
 
 def forged(path: StorePath, *, key: TestKey) -> StorePath:
-    """Return the same path as if another key had signed it."""
+    """Return the same path with a signature by another key."""
     return evolve(path, key=key)

@@ -13,7 +13,7 @@ from tests.system.stage import log_lines
 from tests.waiting import wait_until
 
 SIZE = 300_000
-#: Connections enough that workers get several each.
+#: Enough connections that workers get several each.
 MANY = 60
 PATIENT = ("--cache-upstream-idle-timeout", "60s")
 WORKER = "ncps worker "
@@ -21,12 +21,12 @@ START_DEADLINE = 120.0  # seconds for the start of several Python processes on a
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of the workers of a supervisor; empty if it is gone."""
+    """Return the process ids of the workers of a supervisor; none if it is gone."""
     return [child for child in all_children(pid) if name_of(child).startswith(WORKER)]
 
 
 def all_children(pid: int) -> list[int]:
-    """Process ids of the children of a process; empty if it is gone."""
+    """Return the process ids of the children of a process; none if it is gone."""
     with contextlib.suppress(OSError):
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         return [int(word) for word in text.split()]
@@ -34,32 +34,32 @@ def all_children(pid: int) -> list[int]:
 
 
 def name_of(pid: int) -> str:
-    """Name of a process, as `ps` shows it; empty if it is gone."""
+    """Return the name of a process in `ps`; empty if it is gone."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().strip()
     return ""
 
 
 def number_of(pid: int) -> int:
-    """Number of a worker, as it calls itself."""
+    """Return the number in the name of a worker."""
     return int(name_of(pid).removeprefix(WORKER))
 
 
 def nursery_of(pid: int) -> int:
-    """Process id of the nursery of a supervisor."""
+    """Return the process id of the nursery of a supervisor."""
     (found,) = [child for child in all_children(pid) if name_of(child) == "ncps nursery"]
     return found
 
 
 def shared_bytes(pid: int) -> int:
-    """Bytes that a process has in common with others and that are in no file."""
+    """Return the bytes of a process that it shares with others and that are in no file."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     (found,) = [line.split()[1] for line in lines if line.startswith("Shared_Dirty:")]
     return int(found) * 1024
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs, and is not just waiting to be buried."""
+    """Return whether a process runs and is not a zombie."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -80,7 +80,7 @@ class WorkersStage(LifeStage):
         return daemon, workers
 
     def wait_until_all_serve(self, daemon: Daemon) -> None:
-        """Wait until the supervisor is content."""
+        """Wait until the supervisor says that all workers serve."""
         wait_until(
             lambda: "workers on http" in daemon.log or "workers on unix" in daemon.log,
             "all workers to serve",
@@ -89,7 +89,7 @@ class WorkersStage(LifeStage):
         )
 
     def wait_for_starts(self, daemon: Daemon, count: int) -> None:
-        """Wait until `count` workers have begun to serve, in all."""
+        """Wait until `count` workers have begun to serve, in total."""
         wait_until(
             lambda: len(self.starts(daemon)) >= count,
             "a start",
@@ -98,7 +98,7 @@ class WorkersStage(LifeStage):
         )
 
     def starts(self, daemon: Daemon) -> list[dict[str, object]]:
-        """The lines by which workers say that they serve."""
+        """Return the lines by which workers say that they serve."""
         return [line for line in log_lines(daemon) if " serves test on " in line["message"]]
 
     def wait_until_gone(self, pids: list[int], why: str) -> None:
@@ -108,9 +108,9 @@ class WorkersStage(LifeStage):
     def ask_until_served_by(
         self, daemon: Daemon, workers: set[int], ask: Callable[[], object], since: int = 0
     ) -> None:
-        """Ask until the log has answers of these workers; it is written in batches.
+        """Send requests until the log has answers of these workers; it is written in batches.
 
-        Of workers without a connection the quickest one takes the next.
+        Of workers without a connection the fastest one accepts the next.
 
         :param since: line of the log to begin at.
         """

@@ -15,17 +15,17 @@ from tests.waiting import wait_until
 DONE = (200, 201)
 
 MOST = 300
-"""Steps of an upload, at most: a test that finds more does not find the end."""
+"""The most steps of an upload; a test with more steps has a fault."""
 
 
 class DyingStage(UploadStage):
-    """The daemon dies in place of its first call of an upload, then of its second, and so on."""
+    """Kills the daemon in place of the first call of an upload, then of the second, and so on."""
 
     served_by: Daemon
     steps: Steps
 
     def begin(self, daemon: Daemon, steps: Steps) -> None:
-        """Start a daemon whose calls are steps."""
+        """Start a daemon that asks before each step."""
         self.served_by, self.steps = daemon, steps
         self.addCleanup(steps.close)
         daemon.main = "tests.machines.stepped"
@@ -33,9 +33,9 @@ class DyingStage(UploadStage):
         daemon.start()
 
     def put_all(self, one: Sample) -> list[int]:
-        """Upload a path; return the statuses that came, 0 for none.
+        """Upload a path; return the statuses, 0 for none.
 
-        The client comes back after 503: a server may be slow where other tests run beside this one.
+        The client repeats after 503: a server may be slow while other tests run.
         """
         statuses = [self.taken(self.put_nar, one)]
         if statuses[0] in DONE:
@@ -43,13 +43,13 @@ class DyingStage(UploadStage):
         return statuses
 
     def taken(self, put: Callable[[Daemon, Sample], tuple[int, str]], one: Sample) -> int:
-        """Upload until the answer is another one than 503; return it, 0 for none."""
+        """Upload until the answer is not 503; return its status, 0 for none."""
         statuses: list[int] = []
 
         def is_told() -> bool:
             try:
                 statuses.append(put(self.served_by, one)[0])
-            except ConnectionRefusedError:  # it died after its last answer, at a step behind that
+            except ConnectionRefusedError:  # it died after its last answer, at a later step
                 statuses.append(0)
             return statuses[-1] != 503
 
@@ -57,7 +57,7 @@ class DyingStage(UploadStage):
         return statuses[-1]
 
     def see(self, one: Sample, statuses: Sequence[int]) -> None:
-        """Check after a death that all is there that was answered, and that the rest is whole."""
+        """Check after a death that all answered uploads are there, and others whole or absent."""
         daemon = self.served_by
         answer = self.ask(daemon, f"/upload/{one.url}")
         self.assertIn(answer.status, (200,) if statuses[0] in DONE else (200, 404))
@@ -70,11 +70,11 @@ class DyingStage(UploadStage):
         self.see_store()
 
     def see_store(self) -> None:
-        """Check that each object under the name of a NAR is whole, and nothing is unfinished."""
+        """Check that each object under the name of a NAR is whole, and no file is unfinished."""
         raise NotImplementedError
 
     def die_at_each_step(self, size: int, *compressions: str) -> set[str]:
-        """Kill the daemon at each call; it starts, and the same upload succeeds.
+        """Kill the daemon at each call, start it again, and check that the same upload succeeds.
 
         Return the calls.
         """

@@ -1,4 +1,4 @@
-"""The faults an origin can show: small frozen values, each of which spoils one answer.
+"""The faults of an origin: small frozen values that each change one answer.
 
 A fault changes a `Reply` before it is sent. Faults compose in the order given, print as the
 expression that makes them, and compare by value, so a list of them is a script that can be
@@ -24,7 +24,7 @@ Ranges = Literal["honoured", "ignored", "shifted"]
 
 @frozen(kw_only=True)
 class Request:
-    """A request as the origin read it.
+    """A request that the origin has read.
 
     :param target: as on the request line, query included.
     :param headers: names in lower case.
@@ -44,7 +44,7 @@ class Request:
 
 @define(kw_only=True)
 class Reply:
-    """An answer in the making; untouched it is what a good file server would send.
+    """An answer before it is sent; without faults it is that of a good file server.
 
     :param content: the object whole.
     :param claim: Content-Length to send instead of the true one.
@@ -76,10 +76,10 @@ class Reply:
 
 
 class Fault(Protocol):
-    """Something that goes wrong with one answer."""
+    """A fault of one answer."""
 
     def spoil(self, reply: Reply, request: Request) -> None:
-        """Change the reply in place."""
+        """Change the reply."""
 
 
 Plan = Callable[[Request], Sequence[Fault]]
@@ -88,7 +88,7 @@ Plan = Callable[[Request], Sequence[Fault]]
 
 @frozen
 class Only:
-    """A fault on some requests of a path alone, counted from 1: `Only(Hangup(), 3)`."""
+    """A fault of only some requests of a path, counted from 1: `Only(Hangup(), 3)`."""
 
     fault: Fault
     numbers: Collection[int] | int
@@ -113,7 +113,7 @@ class From:
 
 @frozen
 class Status:
-    """An error status, or any other, with a short text."""
+    """Any status, usually an error, with a short text."""
 
     code: int
     retry_after: str | int | None = None
@@ -128,7 +128,7 @@ class Status:
 
 @frozen
 class Html:
-    """The friendly page of a captive portal, with status 200."""
+    """The page of a captive portal, with status 200."""
 
     def spoil(self, reply: Reply, request: Request) -> None:
         reply.content, reply.ranges = b"<html><body>Please log in.</body></html>\n", "ignored"
@@ -149,7 +149,7 @@ class Redirect:
 
 @frozen
 class Cut:
-    """The connection ends after `at` body bytes: politely (FIN) or by a reset."""
+    """The connection ends after `at` body bytes, by FIN or by a reset."""
 
     at: int
     reset: bool = False
@@ -160,7 +160,7 @@ class Cut:
 
 @frozen
 class Stall:
-    """After `at` body bytes nothing more comes, until time is over or the origin released."""
+    """After `at` body bytes nothing more comes until the time is over or the origin is released."""
 
     at: int
     seconds: float = inf
@@ -191,7 +191,7 @@ class Delay:
 
 @frozen
 class WrongBytes:
-    """Some bytes of the object are others; the size stays right."""
+    """Some bytes of the object are wrong; the size is right."""
 
     at: int
     data: bytes = b"\xff\x00wrong\x00\xff"
@@ -204,7 +204,7 @@ class WrongBytes:
 
 @frozen
 class Short:
-    """The object ends early, and the headers agree: only its size and hash tell."""
+    """The object ends early, and the headers agree: only its known size and hash differ."""
 
     size: int
 
@@ -214,7 +214,7 @@ class Short:
 
 @frozen
 class Long:
-    """The object goes on beyond its end, and the headers agree."""
+    """The object has more bytes at its end, and the headers agree."""
 
     extra: bytes = b"and then some"
 
@@ -224,7 +224,7 @@ class Long:
 
 @frozen
 class Claim:
-    """Content-Length says something else than what is sent."""
+    """Content-Length differs from the number of bytes."""
 
     length: int
 
@@ -242,7 +242,7 @@ class Chunked:
 
 @frozen
 class NoLength:
-    """The body ends where the connection ends, without a length."""
+    """The end of the connection is the end of the body; there is no length."""
 
     def spoil(self, reply: Reply, request: Request) -> None:
         reply.framing = "close"
@@ -250,7 +250,7 @@ class NoLength:
 
 @frozen
 class NoRanges:
-    """Ranges are ignored: 200 and the whole object, even where the head `advertised` them."""
+    """Ranges are ignored: 200 and the whole object, even if the head `advertised` them."""
 
     advertised: bool = False
 
@@ -260,7 +260,7 @@ class NoRanges:
 
 @frozen
 class WrongRange:
-    """A 206 with another range than the one asked for, and a Content-Range that admits it."""
+    """A 206 with another range than the requested one, and a Content-Range that says so."""
 
     def spoil(self, reply: Reply, request: Request) -> None:
         reply.ranges = "shifted"
@@ -287,7 +287,7 @@ class Silence:
 
 @frozen
 class Hangup:
-    """The connection is closed instead of an answer: politely or by a reset."""
+    """The connection is closed without an answer, by FIN or by a reset."""
 
     reset: bool = False
 
@@ -297,7 +297,7 @@ class Hangup:
 
 @frozen
 class Raw:
-    """These very bytes instead of an answer, then the end: garbage, half a head, anything."""
+    """These bytes in place of an answer, then the end: garbage, half a head, anything."""
 
     data: bytes
 
@@ -307,7 +307,7 @@ class Raw:
 
 @frozen
 class GarbageBody:
-    """A good head that promises chunks, then bytes that are none."""
+    """A good head that announces chunks, then bytes that are not chunks."""
 
     def spoil(self, reply: Reply, request: Request) -> None:
         reply.raw = (
@@ -318,7 +318,7 @@ class GarbageBody:
 
 @frozen
 class Trailing:
-    """A good answer with bytes nobody asked for behind it on the same connection."""
+    """A good answer, followed by further bytes on the same connection."""
 
     data: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 
@@ -328,7 +328,7 @@ class Trailing:
 
 @frozen
 class Encoded:
-    """The wire carries the object with a Content-Encoding; ranges are then ignored.
+    """The body has a Content-Encoding; ranges are then ignored.
 
     :param asked_only: only for clients that name the coding in Accept-Encoding.
     """
@@ -349,11 +349,11 @@ class Encoded:
 
 @frozen
 class FalseFields:
-    """A narinfo says something else, under its good signature, in fields that this leaves out.
+    """A narinfo with a good signature has false values in unsigned fields.
 
-    :param name: 52 characters in place of the hash in URL; empty leaves URL alone.
-    :param file_hash: instead of FileHash; empty leaves it alone.
-    :param grown: how many bytes FileSize is wrong by.
+    :param name: 52 characters in place of the hash in URL; empty keeps URL.
+    :param file_hash: in place of FileHash; empty keeps it.
+    :param grown: bytes that are added to FileSize.
     """
 
     name: str = ""

@@ -1,4 +1,4 @@
-"""`ncps keys`, as the tests of its stages run it."""
+"""Runs `ncps keys` for the tests of keys."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from tests.system.program import Done
 
 
 class KeyCommands(SynchronousTestCase):
-    """Runs the command; a stage says by `keys` how, and looks for secrets in the output."""
+    """Runs the command; a stage defines `keys`, and looks for secrets in the output."""
 
     def keys(self, *words: str, flags: tuple[str, ...] = ()) -> Done:
-        """Run `ncps keys WORDS`; no secret may be printed."""
+        """Run `ncps keys WORDS`; the output must have no secret."""
         raise NotImplementedError
 
     def said(self, *words: str, flags: tuple[str, ...] = ()) -> str:
-        """Return the output of a command that succeeds."""
+        """Return the output of a successful command."""
         done = self.keys(*words, flags=flags)
         self.assertEqual((0, ""), (done.returncode, done.stderr))
         return done.stdout
 
     def refusal(self, *words: str, flags: tuple[str, ...] = ()) -> str:
-        """Return the one line of a command that fails."""
+        """Return the one line of a failed command."""
         done = self.keys(*words, flags=flags)
         self.assertEqual((1, "", 1), (done.returncode, done.stdout, done.stderr.count("\n")))
         return done.stderr

@@ -1,4 +1,4 @@
-"""Daemons that a test starts in its own way."""
+"""Daemons that a test starts by its own commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.system.stage import Stage
 from tests.waiting import wait_until
 
 GET_INDEX = b"GET /nix-cache-info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-#: The message about an address that is taken: one line, with the address, and no more.
+#: The message about an address in use: one line with the address.
 TAKEN = (
     r"\Ancps: error: cannot listen on 127\.0\.0\.1:{port}: Address already in use; stop[^\n]*\n\Z"
 )
@@ -36,7 +36,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
 
 
 class LifeStage(Stage):
-    """Processes that the test starts in its own way."""
+    """Processes that the test starts by its own commands."""
 
     def spawn(
         self,
@@ -67,12 +67,12 @@ class LifeStage(Stage):
         wait_until(lambda: self.answers(daemon), "the daemon to answer", daemon=daemon)
 
     def answers(self, daemon: Daemon) -> bool:
-        """Whether the daemon serves."""
+        """Return whether the daemon serves."""
         with contextlib.suppress(OSError):
             return self.ask(daemon, "/readyz").status == 200
         return False
 
     def end(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
-        """Ask a process to end, and see that it does so with exit code 0."""
+        """Send a signal to a process, and check that it ends with exit code 0."""
         process.send_signal(number)
         self.assertEqual(0, process.wait(20))

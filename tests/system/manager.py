@@ -1,4 +1,4 @@
-"""A service manager in name only: hears what a daemon tells systemd."""
+"""A stand-in for systemd that receives the messages of a daemon."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ DEADLINE_S = 30.0
 
 
 class Manager:
-    """Listens at a socket of its own; use as a context.
+    """Listens at a socket; use it as a context manager.
 
-    :ivar told: the messages so far, each as its lines.
+    :ivar told: the messages so far, each as a list of lines.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -39,12 +39,12 @@ class Manager:
         self._path.unlink()
 
     def variables(self, watchdog_s: float = 0.0) -> Mapping[str, str]:
-        """Return the variables that systemd would set, all but the process id."""
+        """Return the variables that systemd would set, except the process id."""
         watchdog = {"WATCHDOG_USEC": str(round(watchdog_s * 1e6))} if watchdog_s else {}
         return {"NOTIFY_SOCKET": str(self._path), **watchdog}
 
     def look(self) -> list[list[str]]:
-        """Take what has come, and return all messages."""
+        """Read the new messages, and return all messages."""
         while True:
             try:
                 self.told.append(self._socket.recv(65536).decode().split("\n"))
@@ -52,11 +52,11 @@ class Manager:
                 return self.told
 
     def lines(self, beginning: str) -> list[str]:
-        """Return all lines so far that begin in this way."""
+        """Return all lines so far with this prefix."""
         return [line for lines in self.look() for line in lines if line.startswith(beginning)]
 
     def wait_for(self, beginning: str, count: int = 1) -> list[str]:
-        """Wait until there are `count` lines that begin in this way; return the last message."""
+        """Wait until there are `count` lines with this prefix; return the last message."""
         wait_until(
             lambda: len(self.lines(beginning)) >= count, f"{count} {beginning}", deadline=DEADLINE_S
         )
@@ -67,7 +67,7 @@ class Manager:
         )
 
     def is_silent(self, seconds: float) -> bool:
-        """Whether no pulse comes for this time."""
+        """Return whether no watchdog message comes in this time."""
         before = len(self.lines("WATCHDOG=1"))
         time.sleep(seconds)
         return len(self.lines("WATCHDOG=1")) == before

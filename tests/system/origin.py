@@ -1,4 +1,4 @@
-"""The lying origin: an HTTP/1.1 server on loopback that misbehaves exactly as told.
+"""The lying origin: an HTTP/1.1 server on loopback with exactly the faults that a test wants.
 
 It runs on an asyncio loop in a thread of its own, beside the test and beside any reactor, and
 writes every byte of every answer itself. Without faults it is a good file server: keep-alive,
@@ -33,14 +33,14 @@ from tests.system.replies import render_head
 from tests.waiting import free_port
 
 PIECE = 64 * 1024
-TURNS = 5  # of the event loop, until what was accepted is being answered
+TURNS = 5  # seconds of the event loop, until accepted connections are answered
 
 Outcome = Literal["open", "done", "cut", "left", "silent"]
 
 
 @frozen
 class Entry:
-    """The entry of a path: an object, its headers, and how its answers go wrong."""
+    """An object, its headers, and the faults of its answers."""
 
     content: bytes
     headers: tuple[tuple[str, str], ...] = ()
@@ -49,7 +49,7 @@ class Entry:
 
 @define(eq=False)
 class Visit:
-    """One line of the log: a request, and what became of it.
+    """One entry of the log: a request and its outcome.
 
     :param peer: the client's port: the same for all requests of one connection.
     :param faults: the faults that the answer should have.
@@ -115,7 +115,7 @@ class Origin:
         headers: Sequence[tuple[str, str]] = (),
         plan: Plan | None = None,
     ) -> str:
-        """Put an object under a target, with faults for its answers; return its URL."""
+        """Serve an object under a target, with faults for its answers; return its URL."""
         chosen = plan if plan is not None else lambda _request: faults
         self._entries[target] = Entry(content, tuple(headers), chosen)
         return self.url + target
@@ -125,25 +125,25 @@ class Origin:
         self._entries.pop(target, None)
 
     def find(self, target: str) -> Entry | None:
-        """Return what lies under a target; subclasses serve other things."""
+        """Return the entry of a target; subclasses serve other objects."""
         return self._entries.get(target) or self._entries.get(target.partition("?")[0])
 
     # The log
 
     def visits(self, target: str, method: str = "GET") -> list[Visit]:
-        """Return the log's lines for one target."""
+        """Return the log's entries for one target."""
         return [v for v in list(self.log) if v.target == target and v.method == method]
 
     def gets(self, target: str) -> int:
-        """Return how many GET requests there were for one target."""
+        """Return the number of GET requests for one target."""
         return len(self.visits(target))
 
     def get_counts(self) -> Counter[str]:
-        """Return how many GET requests there were, by target."""
+        """Return the numbers of GET requests, by target."""
         return Counter(visit.target for visit in list(self.log) if visit.method == "GET")
 
     def wait_for(self, what: Callable[[], object], *, deadline: float = 30.0) -> None:
-        """Wait until the log is as wanted. Raises AssertionError after `deadline` seconds."""
+        """Wait until the log fulfils a condition. Raises AssertionError after `deadline` s."""
         with self._changed:
             if not self._changed.wait_for(what, deadline):
                 seen = "\n".join(map(str, self.log[-10:])) or "nothing"
@@ -154,12 +154,12 @@ class Origin:
         self.wait_for(lambda: any(v.stalled for v in self.visits(target)), deadline=deadline)
 
     def release(self) -> None:
-        """End every wait, those to come included: stalls, silences, delays and slow rates."""
+        """End every wait, also future ones: stalls, silences, delays and slow rates."""
         self._releases += 1
         self._is_released = True
 
     def hold(self) -> None:
-        """Have waits to come last again, after `release`."""
+        """Make future waits last again, after `release`."""
         self._is_released = False
 
     # Running
@@ -171,7 +171,7 @@ class Origin:
 
     def start(self) -> None:
         """Listen; returns when connections are accepted."""
-        # One of its own, also while it is stopped: no outgoing connection takes such a port.
+        # A port of its own, also while it is stopped: no outgoing connection uses such a port.
         self.port = self.port or free_port()
         listener = socket.create_server((self._host, self.port), backlog=256)
         self._loop = asyncio.new_event_loop()
@@ -218,8 +218,8 @@ class Origin:
         )
         ready.set()
         await self._stop.wait()
-        # Nothing is accepted any more, and what was is being answered, before the server closes: it
-        # forgets sockets that it has accepted and not yet attached to itself.
+        # It accepts nothing more, and answers accepted connections, before the server closes: the
+        # server forgets sockets that it has accepted and not yet attached.
         asyncio.get_running_loop().remove_reader(listener)
         for _ in range(TURNS):
             await asyncio.sleep(0)
@@ -228,7 +228,7 @@ class Origin:
         await server.wait_closed()
 
     async def _end_connections(self) -> None:
-        """Cut every connection, and see their sockets closed."""
+        """Cut every connection, and wait until the sockets are closed."""
         this = asyncio.current_task()
         while others := asyncio.all_tasks() - {this}:
             for task in others:
@@ -252,14 +252,14 @@ class Origin:
             try:
                 await writer.wait_closed()
             except asyncio.CancelledError:
-                writer.transport.abort()  # what was written need not be taken any more
+                writer.transport.abort()  # the client need not read the written bytes any more
             except OSError:
                 pass
 
     # One request
 
     async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Read and answer one request; return whether the connection goes on."""
+        """Read and answer one request; return whether the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         request = self._parse(head)
         await reader.readexactly(int(request.headers.get("content-length", "0")))
@@ -362,11 +362,11 @@ class Origin:
                 await self._wait(piece / reply.rate, reader)
 
     async def _cut(self, reply: Reply, visit: Visit, writer: asyncio.StreamWriter) -> None:
-        """End the connection: what was written is sent first, then FIN or a reset follows."""
+        """End the connection: send the written bytes first, then FIN or a reset."""
         writer.transport.set_write_buffer_limits(high=0)
         await writer.drain()
         if reply.reset:
-            # Give the peer a moment to read what it has: a reset discards what lies unread.
+            # Give the client a moment to read: a reset discards unread bytes.
             await asyncio.sleep(0.05)
             connection = writer.get_extra_info("socket")
             linger = struct.pack("ii", 1, 0)
@@ -375,7 +375,7 @@ class Origin:
         self._note(visit, outcome="cut")
 
     async def _wait(self, seconds: float | None, reader: asyncio.StreamReader) -> None:
-        """Wait, unless released; ConnectionResetError if the client leaves meanwhile."""
+        """Wait, unless released. Raises ConnectionResetError if the client leaves meanwhile."""
         until = time.monotonic() + (float("inf") if seconds is None else seconds)
         seen = self._releases
         while not self._is_released and self._releases == seen and time.monotonic() < until:

@@ -15,7 +15,7 @@ BODY = bytes(range(256)) * 400
 
 
 class Line:
-    """A client that only knows bytes."""
+    """A client that reads plain bytes."""
 
     def __init__(self, origin: Origin) -> None:
         self.socket = socket.create_connection(("127.0.0.1", origin.port), timeout=10)
@@ -44,7 +44,7 @@ class Line:
         return data
 
     def read_all(self) -> bytes:
-        """Read to the end; ConnectionResetError where that is how it ends."""
+        """Read to the end. Raises ConnectionResetError if the connection ends by a reset."""
         return self.read(1 << 30)
 
     def close(self) -> None:

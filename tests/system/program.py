@@ -1,4 +1,4 @@
-"""The program's other commands, run as a user runs them."""
+"""Runs other commands of the program as a user does."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _SECRETS = {
         "cluster-secret",
     )
 }
-"""Flags whose values a command warns of, and the variables that it is given them by instead."""
+"""Flags whose values a command warns of, and the variables that carry these values."""
 
 Done = subprocess.CompletedProcess[str]
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Return what a command sees of its surroundings: a home, a path and the project."""
+    """Return the environment of a command: a home, a path and the project."""
     return {
         "HOME": str(home),
         "PATH": os.environ["PATH"],
@@ -46,7 +46,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def run(command: Sequence[str], home: Path, more: Mapping[str, str] | None = None) -> Done:
-    """Run `python ARGUMENTS` to its end; a fork of the warm process runs our own programs."""
+    """Run `python ARGUMENTS` to its end; programs of ours run in a fork of the warm process."""
     seen = environment(home, **(more or {}))
     if command[0] == "-m" and (program := _PROGRAMS.get(command[1])):
         return run_forked(program, command[2:], home, seen)
@@ -66,7 +66,7 @@ def run_forked(program: str, arguments: Sequence[str], home: Path, seen: Mapping
     """Run a program of ours to its end, in a fork of the warm process.
 
     :param program: module with a function `main`.
-    :param home: the directory that it runs in.
+    :param home: its working directory.
     :param seen: its whole environment.
     """
     with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
@@ -83,7 +83,7 @@ def run_forked(program: str, arguments: Sequence[str], home: Path, seen: Mapping
 
 
 def settings_of(daemon: Daemon) -> list[str]:
-    """Return the flags that a daemon is started with."""
+    """Return the flags of a daemon."""
     command = daemon.command()
     return command[command.index("serve") + 1 :]
 
@@ -94,10 +94,10 @@ def run_ncps(
     flags: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Done:
-    """Run a command with a daemon's settings, of which secrets come by variables.
+    """Run a command with a daemon's settings; secrets are in variables.
 
-    :param flags: more of them, which count if repeated; `--flag=value` stays as it is.
-    :param variables: more of them, in the same way.
+    :param flags: further flags, which count if repeated; `--flag=value` stays as it is.
+    :param variables: further variables, in the same way.
     """
     given, secrets = [*settings_of(daemon), *flags], {}
     for flag, variable in _SECRETS.items():

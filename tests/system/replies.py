@@ -11,7 +11,7 @@ REASONS = {200: "OK", 206: "Partial Content", 302: "Found", 404: "Not Found", 41
 
 
 def render_head(reply: Reply, request: Request, writer: asyncio.StreamWriter) -> bytes:
-    """Write the head of an answer and return the body that belongs behind it."""
+    """Return the head of an answer and the body that follows it."""
     body, headers = reply.content, list(reply.headers)
     if reply.advertise_ranges and reply.status == 200:
         headers.append(("Accept-Ranges", "bytes"))
@@ -31,7 +31,7 @@ def render_head(reply: Reply, request: Request, writer: asyncio.StreamWriter) ->
 
 
 def cut_range(reply: Reply, asked: str, headers: list[tuple[str, str]]) -> bytes:
-    """Turn the reply into a 206 or 416 for a single range; anything else is ignored."""
+    """Turn the reply into a 206 or 416 for a single range; ignore anything else."""
     size = len(reply.content)
     found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
     if found is None or found[0] == "bytes=-":

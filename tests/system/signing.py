@@ -1,4 +1,4 @@
-"""The keys that sign the narinfos of a daemon."""
+"""The signatures on the narinfos of a daemon."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class SigningStage(Stage):
     upstream: Origin
 
     def signers(self, daemon: Daemon, path: StorePath, *keys: str) -> set[str]:
-        """The keys of these that sign a narinfo as it is served."""
+        """Return which of these keys sign a served narinfo."""
         lines = self.narinfo(daemon, path).body.decode().splitlines()
         signatures = [Signature.parse(line[5:]) for line in lines if line.startswith("Sig: ")]
         message = path.fingerprint.encode()
         return {key for key in keys for s in signatures if PublicKey.parse(key).verify(message, s)}
 
     def added(self) -> StorePath:
-        """Return a path that the upstream has from now on."""
+        """Add a path to the upstream and return it."""
         path = self.cache.add()
         self.cache.mount_path(self.upstream, path)
         return path

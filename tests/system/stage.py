@@ -1,4 +1,4 @@
-"""The stage of the system tests: origins, caches on them and daemons over them, all ended after.
+"""The base of the system tests: origins, caches on them and daemons over them.
 
 No daemon may print a traceback in any test: each one's log is looked through when it ends.
 """
@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 ALARMS = ("Traceback", "Unhandled", "internal error", "ResourceWarning", "never awaited")
 
-#: Short waits, so that faults are found out while a test can wait. Nothing is fetched ahead: faults
-#: are to meet the questions of clients.
+#: Short timeouts, so that tests do not wait long. There is no prefetch: the requests of clients
+#: must meet the faults.
 QUICK = (
     *("--cache-prefetch", "off"),
     *("--cache-upstream-dialer-timeout", "1s"),
@@ -57,7 +57,7 @@ def requests(daemon: Daemon) -> list[dict[str, Any]]:
 
 
 class Stage(SynchronousTestCase):
-    """A test case with everything that a pull-through cache meets."""
+    """A test case with origins, caches and daemons."""
 
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="ncps-system-"))
@@ -88,7 +88,7 @@ class Stage(SynchronousTestCase):
         directory: Path | None = None,
         key: str | None = None,
     ) -> Daemon:
-        """Return a daemon over these upstreams, to be started.
+        """Return a daemon over these upstreams that is not started.
 
         :param upstreams: asked in this order.
         """
@@ -107,25 +107,25 @@ class Stage(SynchronousTestCase):
         return daemon
 
     def daemon(self, *upstreams: Origin | str, options: Sequence[str] = ()) -> Daemon:
-        """Return a daemon over these upstreams that can serve."""
+        """Return a started daemon over these upstreams."""
         daemon = self.make_daemon(*upstreams, options=options)
         daemon.start()
         return daemon
 
     def check_log(self, daemon: Daemon) -> None:
-        """Check that nothing went wrong in a way that nobody thought of."""
+        """Check that the log has no unexpected error."""
         bad = [line for line in daemon.log.splitlines() if any(map(line.__contains__, ALARMS))]
         self.assertEqual([], bad)
 
-    # Asking
+    # Requests
 
     def ask(self, daemon: Daemon, path: str, *, method: str = "GET", **headers: str) -> Answer:
-        """Ask a daemon; underscores in header names stand for dashes."""
+        """Send a request to a daemon; underscores in header names stand for dashes."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return ask(daemon.port, path, method=method, headers=given)
 
     def metric(self, daemon: Daemon, series: str) -> float:
-        """Read a series by its name and labels as they are written."""
+        """Read a series by its name and labels as in `/metrics`."""
         text = self.ask(daemon, "/metrics").body.decode()
         (line,) = (line for line in text.splitlines() if line.startswith(f"{series} "))
         return float(line.rpartition(" ")[2])
@@ -145,7 +145,7 @@ class Stage(SynchronousTestCase):
         return self.ask(daemon, self.nar_target(daemon, path), **headers)
 
     def exchange(self, daemon: Daemon, target: str, **headers: str) -> Exchange:
-        """Ask and return when the head is there."""
+        """Send a request and return when the head has come."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         exchange = Exchange(daemon.port, target, headers=given)
         self.addCleanup(exchange.close)
@@ -157,15 +157,15 @@ class Stage(SynchronousTestCase):
             return [future.result() for future in [threads.submit(call) for call in calls]]
 
     def in_background(self, call: Callable[[], T]) -> Future[T]:
-        """Make a call in a thread; the test asks for its result."""
+        """Start a call in a thread; the test asks for its result."""
         threads = ThreadPoolExecutor(1)
         self.addCleanup(threads.shutdown)
         return threads.submit(call)
 
-    # Looking
+    # Checks
 
     def assert_served(self, daemon: Daemon, path: StorePath) -> Answer:
-        """Check that a path's NAR arrives whole and right."""
+        """Check that a path's NAR arrives complete and right."""
         answer = self.nar(daemon, path)
         self.assertEqual((200, True), (answer.status, answer.whole))
         self.assertEqual(path.file, answer.body)
@@ -184,7 +184,7 @@ class Stage(SynchronousTestCase):
         for path in paths:
             target = self.nar_target(daemon, path)
             name = target.rpartition("/")[2]
-            # Asking would start a download where there is none, so that comes last.
+            # A request would start a download if there is none, so it comes last.
             wait_until(
                 lambda: (
                     name in [file.name for file in daemon.stored_nars()]  # noqa: B023

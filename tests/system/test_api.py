@@ -1,4 +1,4 @@
-"""Questions about many paths to a running daemon, and its description for programs."""
+"""Requests about many paths to a running daemon, and the description of its routes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.system.wire import ask
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "openapi.yaml"
 FUZZER: Final = Path(sys.executable).with_name("schemathesis")
 REFUSALS: Final = "positive_data_acceptance"
-"""The check that each well-formed upload is accepted: nobody vouches for these."""
+"""The check that each well-formed upload succeeds is left out: no key vouches for these."""
 
 SETTINGS: Final = """\
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, "5xx"]
 """
-"""Its own list of statuses that refuse a body, and 413 for one with too many entries."""
+"""A route with its own list of statuses that refuse a body, and 413 for too many entries."""
 
 WRITES: Final = ("--cache-allow-put-verb", "--cache-allow-delete-verb")
 ABSENT: Final = "0" * 32
@@ -49,7 +49,7 @@ class ApiTests(Stage):
         return [json.loads(line) for line in answer.body.splitlines()]
 
     def test_what_a_builder_asks(self) -> None:
-        """Where paths are, with and without asking upstreams; and a closure, fetched and kept."""
+        """The state of paths, with and without upstreams; and a closure, fetched and stored."""
         root, middle, leaf = self.closure_of_three()
         origin = self.mounted()
         daemon = self.daemon(origin)
@@ -84,7 +84,7 @@ class ApiTests(Stage):
         self.assertEqual(["stored"], [path["where"] for path in self.query(daemon, leaf.digest)])
 
     def test_the_description_is_true(self) -> None:
-        """Hundreds of requests made from the description, right and wrong ones, get its answers."""
+        """Hundreds of right and wrong requests get the answers of the description."""
         require(FUZZER.exists(), "schemathesis (pip install schemathesis)")
         self.closure_of_three()
         daemon = self.daemon(self.mounted(), options=WRITES)

@@ -1,4 +1,4 @@
-"""Bad input that needs a whole daemon: loops, disagreement, monsters and bombs."""
+"""Bad input to a whole daemon: loops, contradictions, huge values and bombs."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from tests.waiting import wait_until
 MIB = 1024 * 1024
 BOMB = 64 * MIB
 MEMORY_MIB = 250
-"""Memory that a daemon may take at most while it is bombed; it starts with about 60."""
+"""Most memory of a daemon during the bombs; it starts with about 60."""
 
 
 class BadInputTests(Stage):
-    """One upstream is bad; the other one's answers are to come through."""
+    """One upstream is bad; the answers of the other one must arrive."""
 
     def peak_mib(self, daemon: Daemon) -> int:
-        """Most memory the daemon has had so far."""
+        """Return the most memory the daemon has had so far."""
         return Vitals.of(daemon).peak_kib // 1024
 
     def said(self, path: StorePath, text: bytes) -> Origin:
-        """Return an origin that has the cache, but says this of one path."""
+        """Return an origin with the cache and another text for one path."""
         origin = self.mounted()
         origin.serve(f"/{path.digest}.narinfo", text)
         return origin
 
     def assert_passed_over(self, path: StorePath, text: bytes, reason: str) -> None:
-        """Beside a good upstream a narinfo does no harm; alone it is no answer, and no absence."""
+        """Check that a bad narinfo does no harm beside a good one, and alone is an error."""
         daemon = self.daemon(self.said(path, text), self.mounted())
         self.assert_served(daemon, path)
         alone = self.daemon(self.said(path, text))
@@ -49,7 +49,7 @@ class BadInputTests(Stage):
     # Loops
 
     def test_upstream_that_is_ncps_itself(self) -> None:
-        """A cache that is its own upstream asks once, answers 404, and serves the others'."""
+        """A cache that is its own upstream asks once, and serves paths of other upstreams."""
         path = self.cache.add(5000)
         daemon = self.make_daemon(self.mounted())
         itself = UpstreamCache(f"{daemon.url}?priority=1", self.cache.key.public)
@@ -60,7 +60,7 @@ class BadInputTests(Stage):
         self.wait_for_log(daemon, "leads back to this cache")
 
     def test_two_ncps_that_have_each_other_for_upstreams(self) -> None:
-        """A ring holds nobody up: what an origin has is served, what none has is 404 soon."""
+        """In a ring no request hangs: paths of an origin are served, others are soon 404."""
         path, unknown = self.cache.add(5000), self.cache.add(5000)
         origin = self.mounted()
         first, second = self.make_daemon(origin), self.make_daemon(origin)
@@ -81,12 +81,12 @@ class BadInputTests(Stage):
         answers = self.at_once(*calls)
         self.assertEqual([404, 404], [answer.status for answer in answers])
         self.cache.mount(origin)
-        self.assert_served(first, unknown)  # nobody has remembered that
+        self.assert_served(first, unknown)  # no cache has remembered that
 
-    # Disagreement
+    # Contradictions
 
     def test_upstreams_that_disagree_about_the_nar_hash(self) -> None:
-        """Of two NarHashes the stored one holds, else the newer; that is logged and counted."""
+        """Of two NarHashes the stored one wins, else the newer one; ncps logs and counts that."""
         path = self.cache.add(5000, compression="zstd")
         first, second = self.mounted(), self.origin()
         other = evolve(path, nar=pack_nar(b"something else"))
@@ -111,18 +111,18 @@ class BadInputTests(Stage):
         self.assertGreaterEqual(float(found[1]), 1)
         self.wait_for_log(daemon, "says NarHash", "one is used")
 
-    # Monsters
+    # Huge values
 
     def test_narinfo_of_ten_megabytes(self) -> None:
-        """It is not read to its end."""
+        """ncps does not read it to its end."""
         path = self.cache.add(5000)
         text = path.narinfo() + b"Extra: " + b"x" * 10_000_000 + b"\n"
         self.assert_passed_over(path, text, "larger than")
 
     def test_references_to_hundred_thousand_paths(self) -> None:
-        """As it is well signed it is served, costs little more than its bytes, and holds up nobody.
+        """If the signature is good, ncps serves it, at little cost, and delays no other client.
 
-        Their order is nobody's promise.
+        The order of the references is not promised.
         """
         path = self.cache.add(5000)
         noise = random.Random(1)
@@ -137,7 +137,7 @@ class BadInputTests(Stage):
             self.assertEqual(200, self.ask(daemon, "/healthz").status)
             longest = max(longest, time.monotonic() - began)
         self.assertEqual(200, fetching.result().status)
-        self.assertLess(longest, 1.0)  # 0.05 s on an idle machine, and 10 s where it is not so
+        self.assertLess(longest, 1.0)  # 0.05 s on an idle machine, and 10 s if a client has to wait
         for _ in range(5):
             answer = self.narinfo(daemon, path)
             self.assertEqual((200, True), (answer.status, answer.whole))
@@ -146,15 +146,15 @@ class BadInputTests(Stage):
         self.assertLess(self.peak_mib(daemon), MEMORY_MIB)
 
     def test_nar_size_of_two_to_the_63(self) -> None:
-        """A number that no database column holds is refused where it is read."""
+        """A number that no database column can hold is refused by the parser."""
         path = self.cache.add(5000)
         for size in (2**63, 2**64, 10**300):
             self.assert_passed_over(path, path.narinfo(NarSize=str(size)), "NarSize")
 
     def test_nar_size_just_below_two_to_the_63(self) -> None:
-        """The largest number that fits is promised in vain: the NAR is found wrong afterwards.
+        """The largest possible NarSize is false: the inspection finds the NAR wrong.
 
-        A file that promises a bomb is not looked into while it arrives, only at leisure.
+        A file with such a NarSize is not unpacked while it arrives, only by the inspection.
         """
         path = self.cache.add(5000, compression="zstd")
         huge = _Huge(path)
@@ -164,7 +164,7 @@ class BadInputTests(Stage):
         wait_until(lambda: not daemon.stored_nars(), "its file to be moved", daemon=daemon)
 
     def test_nar_with_a_path_upwards_is_never_unpacked(self) -> None:
-        """A NAR that names `../..` is bytes like any other: nothing of it is written elsewhere."""
+        """A NAR with the name `../..` is bytes like any other: ncps writes nothing elsewhere."""
         entry = b"".join(map(_nar_string, [b"entry", b"(", b"name", b"../../evil", b"node", b"("]))
         leaf = b"".join(map(_nar_string, [b"type", b"regular", b"contents", b"evil", b")", b")"]))
         head = b"".join(map(_nar_string, [b"nix-archive-1", b"(", b"type", b"directory"]))
@@ -181,11 +181,11 @@ class BadInputTests(Stage):
     # Bombs
 
     def test_bombs_in_every_compression(self) -> None:
-        """A few bytes that become 64 MiB cost no more than the NAR that was promised."""
+        """A few bytes that become 64 MiB cost no more memory than the promised NAR."""
         zeros = bytes(BOMB)
         for compression in ("xz", "zstd", "bzip2", "br", "gzip", "lz4"):
             cache = SyntheticCache(2)
-            # Without FileHash, only the NAR can tell, so that the file is looked into at once.
+            # Without FileHash, only the NAR can prove the file, so that it is unpacked immediately.
             path = cache.add(1000, compression=compression, dialect=Dialect.BARE)
             bomb = evolve(path, file=compress(zeros, compression))
             origin = self.origin()
@@ -201,7 +201,7 @@ class BadInputTests(Stage):
             origin.stop()
 
     def test_bombs_behind_a_false_file_hash(self) -> None:
-        """Nor is a file looked into further for being wrong."""
+        """ncps does not unpack a file further after it is found wrong."""
         zeros = bytes(BOMB)
         path = self.cache.add(1000, compression="xz")
         bomb = compress(zeros, "xz")
@@ -215,7 +215,7 @@ class BadInputTests(Stage):
 
 
 class _Huge:
-    """A path whose NarSize is as large as it may be, rightly signed."""
+    """A path with the largest possible NarSize and a good signature."""
 
     def __init__(self, path: StorePath) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Bad requests of every kind while good clients are served."""
+"""All kinds of bad requests beside good clients."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ROUNDS = 3
 
 
 class UnderLoadTests(Stage):
-    """32 clients fetch narinfos and NARs all of the time, hits and misses, whole and in parts."""
+    """32 clients always fetch narinfos and NARs: hits and misses, complete and in parts."""
 
     def test_every_bad_request_has_its_status_and_no_client_suffers(self) -> None:
-        """Good answers are right and whole; bad ones are told what they are; nothing is a 500."""
+        """Good answers are right and complete; bad requests get their status; no answer is 500."""
         old = [self.cache.add(200_000 + number) for number in range(4)]
         origin = self.mounted()
         daemon = self.daemon(origin, options=["--server-header-timeout", "2s"])
@@ -53,7 +53,7 @@ class UnderLoadTests(Stage):
     def serve(
         self, daemon: Daemon, old: list[StorePath], number: int, own: list[StorePath], over: Event
     ) -> int:
-        """Fetch until it is over; return how many NARs."""
+        """Fetch until the end of the test; return the number of NARs."""
         mine, start = [*old, own[number]], 1000 * number
         count = 0
         while not over.is_set() or not count:
@@ -95,13 +95,13 @@ class UnderLoadTests(Stage):
                 self.assertEqual((405, True), (answer.status, answer.whole), (method, target))
 
     def second_daemon(self, daemon: Daemon) -> None:
-        """One that wants the same database and directory does not start."""
+        """A second daemon with the same database and directory does not start."""
         done = run_ncps(daemon, "serve", flags=["--server-addr", f"127.0.0.1:{free_port()}"])
         self.assertEqual(1, done.returncode)
         self.assertRegex(done.stdout + done.stderr, r"is in use by process \d+ on ")
 
     def assert_nothing_strange(self, daemon: Daemon, origin: Origin) -> None:
-        """Nothing bad reached the upstream, and nothing went wrong that was not meant to."""
+        """No bad request reached the upstream, and the log has no unexpected error."""
         known = {"/nix-cache-info"}
         for path in self.cache.paths:
             known |= {f"/{path.digest}.narinfo", path.nar_target}

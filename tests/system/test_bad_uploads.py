@@ -1,4 +1,4 @@
-"""Bad uploads over sockets: each has its status and a text that helps, and leaves nothing."""
+"""Bad uploads over sockets: each gets its status and a helpful text, and leaves no file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.system.uploader import ALLOWED, UploadStage, head
 from tests.unit.cache.write.rig import UPLOAD_KEY, by, each_tenth, upload
 from tests.waiting import wait_until
 
-MARK = b"xyzzy-6f1c"  # must not get into the log
+MARK = b"xyzzy-6f1c"  # this text must not be in the log
 ENDLESS = FILE_HEAD + (2**50).to_bytes(8, "little")
 AT_ONCE = 100
 ROOM = 40_000_000  # of a small disk
@@ -28,7 +28,7 @@ STEP = 1_000_000
 
 
 class BadBytesTests(UploadStage):
-    """One daemon, which is asked for good uploads again at the end."""
+    """One daemon, which must accept good uploads at the end."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -36,7 +36,7 @@ class BadBytesTests(UploadStage):
         self.served_by = self.daemon("http://127.0.0.1:9", options=(ALLOWED, *slow))
 
     def test_bytes_that_are_not_those_of_the_name(self) -> None:
-        """Flipped bits, cut files, other names: 400, and nothing is kept."""
+        """Flipped bits, cut files and wrong names get 400, and nothing is stored."""
         daemon = self.served_by
         for compression in ("none", "zstd", "xz"):
             one = upload(compression, compression, 300_000)
@@ -58,7 +58,7 @@ class BadBytesTests(UploadStage):
         self.assert_served_whole(daemon, one)
 
     def test_clients_that_leave_or_stall(self) -> None:
-        """At every tenth of the body the client goes, or sends nothing more: nothing is kept."""
+        """At every tenth of the body the client leaves or stops: nothing is stored."""
         daemon, one = self.served_by, upload("cut", "none", 2_000_000)
         stalled = []
         for offset in each_tenth(one.file):
@@ -73,10 +73,10 @@ class BadBytesTests(UploadStage):
         self.assert_nothing_is_left(daemon)
 
     def test_bodies_that_are_too_large(self) -> None:
-        """An upload that cannot be kept is refused before the body, and the connection ends.
+        """ncps refuses an upload that is too large before its body, and closes the connection.
 
-        A client that waits for 100 Continue is not told to go on; one that does not wait is read on
-        for a while, so that it sees the answer.
+        A client that waits for 100 Continue does not get it. If a client does not wait, ncps reads
+        on for a while, so that the client sees the answer.
         """
         daemon, one = self.served_by, upload()
         for size in (100 * 1024**4, 100 * 1024**3, 64 * 1024**3 + 1):
@@ -96,7 +96,7 @@ class BadBytesTests(UploadStage):
         self.assert_nothing_is_left(daemon)
 
     def test_bodies_of_unknown_length(self) -> None:
-        """HTTP/1.0 gets 411. Chunks without an end get 413, and a trickle of them gets 408."""
+        """HTTP/1.0 gets 411. Endless chunks get 413, and a trickle of chunks gets 408."""
         rules = ("--cache-upload-max-size", "10m", "--server-min-receive-rate", "1M")
         pace = ("--server-min-send-window", "2s", "--server-receive-stall-timeout", "1s")
         daemon, one = (
@@ -120,7 +120,7 @@ class BadBytesTests(UploadStage):
         self.assert_nothing_is_left(daemon)
 
     def test_narinfos_that_lie(self) -> None:
-        """Each is refused by what it contradicts; the log has nothing of what it says."""
+        """The answer names each contradiction; the log has no text of the narinfo."""
         daemon, one, other = self.served_by, upload("one"), upload("other")
         self.put_nar(daemon, one)
         text = one.narinfo.render()
@@ -169,7 +169,7 @@ class BadBytesTests(UploadStage):
 
 class TwoWorkersTests(UploadStage):
     def test_an_upload_is_visible_at_once_everywhere(self) -> None:
-        """Two workers that have both said 404 a moment ago: each shows it after the answer."""
+        """Two workers that have just answered 404 serve each path after its upload was answered."""
         origin = self.mounted()
         daemon = self.daemon(origin, options=(ALLOWED, "--workers", "2"))
         for number in range(5):
@@ -192,7 +192,7 @@ class TwoWorkersTests(UploadStage):
 
 class ForgedTests(UploadStage):
     def test_forged_signatures(self) -> None:
-        """With a key for uploads only its signatures over these very facts count."""
+        """With a key for uploads, only its signatures over exactly these facts count."""
         rules = ("--cache-require-trusted-signature", "--cache-trusted-upload-key")
         daemon = self.daemon(
             "http://127.0.0.1:9", options=(ALLOWED, *rules, str(UPLOAD_KEY.public))
@@ -223,7 +223,7 @@ class FullDiskTests(UploadStage):
         self.served_by.start()
 
     def test_a_disk_without_room(self) -> None:
-        """An announced size is refused at once; a body without an end when the room is gone."""
+        """ncps refuses an announced size immediately, and an endless body when the disk is full."""
         daemon, one = self.served_by, upload()
         line = self.connect(daemon)
         fields = ("Content-Length: 10000000000", "Expect: 100-continue")
@@ -247,7 +247,7 @@ class FullDiskTests(UploadStage):
 
 
 class DeathTests(UploadStage):
-    """The process dies between two steps of a publication, which a held lock makes long."""
+    """The process dies between two steps of a publication, which a held lock delays."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -260,7 +260,7 @@ class DeathTests(UploadStage):
         return connection
 
     def begin(self, path: str, data: bytes) -> socket.socket:
-        """Send an upload whole, and do not wait for the answer."""
+        """Send a complete upload, and do not wait for the answer."""
         line = self.connect(self.served_by)
         line.sendall(head(path, f"Content-Length: {len(data)}") + data)
         return line
@@ -270,7 +270,7 @@ class DeathTests(UploadStage):
         self.served_by.start()
 
     def test_steps_of_a_publication(self) -> None:
-        """After the rename and before the row, after the sidecar and before the row: not there."""
+        """Killed after the rename or the sidecar, but before the row: no upload is there."""
         daemon, one = self.served_by, upload("step", "none", 300_000)
         database = self.database()
         database.execute("BEGIN IMMEDIATE")
@@ -297,7 +297,7 @@ class DeathTests(UploadStage):
         self.assert_served_whole(daemon, one)
 
     def test_a_database_that_goes_away(self) -> None:
-        """It is locked in the middle of an upload: 503, and the same upload succeeds later."""
+        """A lock in the middle of an upload gives 503, and the same upload succeeds later."""
         daemon, one = self.served_by, upload("away", "none", 2_000_000)
         database = self.database()
         line = self.connect(daemon)

@@ -1,4 +1,4 @@
-"""`ncps keys` on a bucket, and rotations that processes which share it take while they run."""
+"""`ncps keys` on a bucket, and rotations while processes share it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.waiting import free_port, wait_until
 
 
 class BucketKeysStage(KeyCommands, BucketStage, SigningStage):
-    """A daemon on a new bucket that has not been started yet."""
+    """A new bucket, and a daemon that was not started yet."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -31,7 +31,7 @@ class BucketKeysStage(KeyCommands, BucketStage, SigningStage):
         return done
 
     def kept(self, name: str) -> str:
-        """Return an object of the bucket below `config`; empty if there is none."""
+        """Return an object of the bucket below `config`; empty if it does not exist."""
         where = f"/{self.ncps.bucket}/config/{name}"
         status, body = self.server.request("GET", where)
         return body.decode() if status == 200 else ""
@@ -46,7 +46,7 @@ class BucketKeysStage(KeyCommands, BucketStage, SigningStage):
 
 class CommandTests(BucketKeysStage):
     def test_before_the_first_start(self) -> None:
-        """The key is made by a command, and the daemon has it."""
+        """A command makes the key, and the daemon uses it."""
         for step in ("show", "rotate"):
             self.assertIn("keys generate", self.refusal(step))
         made = self.said("generate").strip()
@@ -57,7 +57,7 @@ class CommandTests(BucketKeysStage):
         self.ncps.stop()
 
     def test_a_key_from_elsewhere(self) -> None:
-        """Of several that are brought along at the same time one is kept, and all say so."""
+        """Of several keys imported at the same time one is stored, and all commands say so."""
         keys = [SecretKey.generate(f"elsewhere-{number}") for number in range(4)]
         files = [self.directory / key.name for key in keys]
         for key, file in zip(keys, files, strict=True):
@@ -72,7 +72,7 @@ class CommandTests(BucketKeysStage):
         self.assertTrue(all(str(kept.public) in it.stdout + it.stderr for it in done))
 
     def test_rotations_at_the_same_time(self) -> None:
-        """They make one new key."""
+        """Rotations at the same time make one new key."""
         old = self.said("generate").strip()
         done = self.at_once(*[lambda: self.keys("rotate")] * 4)
         new = str(SecretKey.parse(self.kept("cache.key")).public)
@@ -81,7 +81,7 @@ class CommandTests(BucketKeysStage):
         self.assertIn(f"{old}  signs until", self.said("show"))
 
     def test_a_bucket_that_cannot_be_had(self) -> None:
-        """One line says what is wrong, soon, and shows no secret."""
+        """The command soon prints one line with the fault, and no secret."""
         self.said("generate")
         away = f"http://127.0.0.1:{free_port()}"
         for step in ("show", "generate", "rotate"):
@@ -94,10 +94,10 @@ class CommandTests(BucketKeysStage):
 
 
 class RotationTests(BucketKeysStage):
-    """Two keys for a month."""
+    """After a rotation two keys sign for a month."""
 
     def test_all_workers_take_the_key(self) -> None:
-        """A reload is enough; what was signed before gets the new signature as well."""
+        """A reload is enough for all workers; older narinfos get the new signature, too."""
         self.ncps.options = (*self.ncps.options, "--workers", "2")
         self.ncps.start()
         old = self.ncps.public_key()

@@ -1,4 +1,4 @@
-"""The synthetic caches are what real tools take for binary caches."""
+"""Real tools accept the synthetic caches as binary caches."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from tests.system.origin import Origin
 
 
 class FormatTests(SynchronousTestCase):
-    """Vectors from elsewhere."""
+    """The formats match known values."""
 
     def test_empty_hash_in_base32(self) -> None:
-        """The SHA-256 of nothing reads as Nix prints it."""
+        """The SHA-256 of nothing has the text that Nix prints."""
         wanted = "0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73"
         self.assertEqual(wanted, to_base32(hashlib.sha256().digest()))
 
     def test_nar_of_hello(self) -> None:
-        """The NAR of a file that says hello is the one that Nix makes."""
+        """The NAR of a file with "hello" is the one that Nix makes."""
         nar = pack_nar(b"hello\n")
         self.assertEqual(120, len(nar))
         wanted = "04zwf782yjwnh3q6hz5izfd6jyip8kgw6g6yj43fiqhbyhdd0dqw"
         self.assertEqual(wanted, to_base32(hashlib.sha256(nar).digest()))
 
     def test_stored_xz(self) -> None:
-        """Files of one and several pieces are read by liblzma, and damage is noticed."""
+        """liblzma reads files of one and several pieces, and reports damage."""
         for size in (1, 65_536, 65_537, 200_000):
             data = random.Random(size).randbytes(size)
             file = stored_xz(data)
@@ -51,7 +51,7 @@ class FormatTests(SynchronousTestCase):
             self.assertRaises(lzma.LZMAError, lzma.decompress, damaged)
 
     def test_seed_decides_everything(self) -> None:
-        """The same seed gives the same cache, another one another."""
+        """The same seed gives the same cache, another seed another cache."""
         first, again, other = (SyntheticCache(seed).add().narinfo() for seed in (1, 1, 2))
         self.assertEqual(first, again)
         self.assertNotEqual(first, other)
@@ -72,12 +72,12 @@ class RealClientTests(SynchronousTestCase):
         self.addCleanup(self.origin.stop)
 
     def test_every_dialect_and_compression_installs(self) -> None:
-        """Nix itself takes every dialect in every compression, with our signatures."""
+        """Nix installs from every dialect in every compression, with our signatures."""
         cache = SyntheticCache()
         for compression in ("none", "xz", "zstd", "bzip2", "br", "gzip", "lz4"):
             cache.add(compression=compression, references=cache.paths[-2:], itself=True)
         for dialect in Dialect:
-            # Nix undoes both layers of a zstd file under a zstd wire at once, and chokes.
+            # Nix decodes both layers of a zstd file with Content-Encoding zstd together, and fails.
             compression = "none" if dialect is Dialect.ENCODED else "zstd"
             cache.add(dialect=dialect, compression=compression, references=cache.paths[-1:])
         paths = [path.path for path in cache.paths]
@@ -85,7 +85,7 @@ class RealClientTests(SynchronousTestCase):
         self.client.verify([cache.key.public], *paths)
 
     def test_forged_path_is_refused(self) -> None:
-        """Nix refuses what another key signed, so the signatures do count."""
+        """Nix refuses a path that another key has signed, so the signatures count."""
         cache = SyntheticCache()
         path = forged(cache.add(), key=TestKey.of("evil.test-1"))
         url = cache.mount(self.origin)

@@ -1,4 +1,4 @@
-"""The time of day is set while the daemon runs: by an hour, forward and back."""
+"""The time of day changes by an hour while the daemon runs, forward and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEPS = (HOUR, -HOUR, 0.0)
 ABSENT = f"/{'0' * 32}.narinfo"
 
 
-#: Long enough for a busy machine, and far less than the clock is set by.
+#: Long enough for a busy machine, and much less than the change of the clock.
 PATIENT = (
     *("--cache-upstream-response-header-timeout", "4s"),
     *("--cache-upstream-nar-timeout", "4s"),
@@ -37,7 +37,7 @@ class ClockTests(Stage):
         self.ncps.start()
 
     def added(self, *, narinfo: Fault | None = None, nar: Fault | None = None) -> StorePath:
-        """A path of which a request goes wrong like this."""
+        """Return a path whose request has this fault."""
         path = self.cache.add(60_000, compression="none")
         self.cache.mount_path(self.upstream, path, "", *([] if nar is None else [nar]))
         if narinfo is not None:
@@ -45,7 +45,7 @@ class ClockTests(Stage):
         return path
 
     def test_nothing_times_out_and_nothing_waits(self) -> None:
-        """Transfers go on, slow upstreams are waited for, and silent ones are given up."""
+        """Transfers continue, ncps waits for slow upstreams, and gives up silent ones."""
         for step in STEPS:
             slow, late = self.added(nar=Trickle(40_000)), self.added(narinfo=Delay(1.0))
             silent = self.added(narinfo=Silence())
@@ -66,7 +66,7 @@ class ClockTests(Stage):
             self.assertEqual("hit", self.assert_served(self.ncps, slow).outcome)
 
     def test_absence_is_remembered_as_long_as_it_is(self) -> None:
-        """It is neither asked for again nor remembered for longer."""
+        """ncps neither asks again too soon nor remembers an absence for longer."""
         self.assertEqual(404, self.ask(self.ncps, ABSENT).status)
         for step in STEPS:
             self.clock.set(clock=step)
@@ -75,7 +75,7 @@ class ClockTests(Stage):
         self.assertEqual(1, self.upstream.gets(ABSENT))
 
     def test_what_is_written_down_bears_the_time_of_day(self) -> None:
-        """Times of use, and the Date of answers, are those that everybody else has."""
+        """Times of use, and the Date of answers, use the time of day."""
         path = self.added()
         self.clock.set(clock=HOUR)
         said = self.assert_served(self.ncps, path).headers["date"]

@@ -1,4 +1,4 @@
-"""Pins and removals on a daemon: by HTTP with tokens, and by the commands beside it."""
+"""Pins and removals by HTTP with tokens, and by commands."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ClosuresStage(Stage):
 
 class PinTests(ClosuresStage):
     def test_a_pinned_closure_survives_eviction_and_a_lost_database(self) -> None:
-        """Twelve other NARs pass through a store for seven; a rebuild brings the pin back."""
+        """Twelve other NARs pass through a store for seven; a rebuild restores the pin."""
         options = ("--cache-max-size", "1M", "--cache-lru-grace", "0s")
         daemon = self.daemon(self.source, options=options)
         target = f"/pin/{self.app.digest}.narinfo"

@@ -1,4 +1,4 @@
-"""An SQLite database that another process has locked: a backup, a shell that somebody forgot."""
+"""Another process has locked the SQLite database, such as a backup or a shell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.waiting import wait_until
 
 SIZE = 500_000
 
-#: Holds the database until its standard input ends.
+#: Locks the database until its standard input ends.
 HOLD = """
 import sqlite3, sys
 database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
@@ -26,10 +26,10 @@ print("free", flush=True)
 
 
 class LockedTests(Stage):
-    """Nobody is told anything wrong meanwhile, and nothing is to be done by hand afterwards."""
+    """No answer is wrong meanwhile, and no repair by hand is needed afterwards."""
 
     def lock(self, daemon: Daemon) -> subprocess.Popen[str]:
-        """Have another process lock the database; `unlock` ends it."""
+        """Start a process that locks the database; `unlock` ends it."""
         path = str(daemon.directory / "catalog.sqlite")
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLD, path],
@@ -60,7 +60,7 @@ class LockedTests(Stage):
         self.upstream = self.origin()
 
     def test_locked_for_a_moment(self) -> None:
-        """A lock that is short is waited for: hits and misses, and what came is stored."""
+        """Hits and misses wait for a short lock, and the NARs are stored."""
         daemon = self.daemon(self.upstream)
         (old,) = self.stored(daemon, 1)
         new = self.cache.add(SIZE)
@@ -75,7 +75,7 @@ class LockedTests(Stage):
         self.wait_until_stored(daemon, new)
 
     def test_locked_for_long(self) -> None:
-        """Hits go on, misses flow and are not kept, absence is told; then all heals by itself."""
+        """Hits and misses are served, misses are not stored, absences are 404; ncps recovers."""
         daemon = self.daemon(self.upstream)
         old = self.stored(daemon, 3)
         new = [self.cache.add(SIZE) for _ in range(6)]
@@ -88,7 +88,7 @@ class LockedTests(Stage):
         self.assertEqual(404, self.ask(daemon, f"/{'0' * 32}.narinfo").status)
         self.assertEqual(200, self.ask(daemon, "/readyz").status)
         self.wait_for_log(daemon, "is served but not recorded", "locked")
-        for path in [*old, *new]:  # what could not be recorded, again
+        for path in [*old, *new]:  # the NARs that could not be recorded, again
             self.assert_served(daemon, path)
         self.unlock(holder)
         for path in new:
@@ -104,7 +104,7 @@ class LockedTests(Stage):
             self.assertEqual(("hit", path.file), (answer.outcome, answer.body))
 
     def test_killed_while_it_is_locked(self) -> None:
-        """A NAR that could not be recorded is taken over after the restart."""
+        """After the restart ncps records a NAR that it could not record before."""
         daemon = self.daemon(self.upstream)
         new = self.cache.add(SIZE)
         self.cache.mount_path(self.upstream, new)

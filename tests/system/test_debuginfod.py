@@ -29,7 +29,7 @@ TREE: Tree = {
 
 
 class DebugStage(Stage):
-    """Runs programs that look for symbols, with nothing of this machine that could have them."""
+    """Runs programs that look for symbols, without symbols of this machine."""
 
     def environment(self, daemon: Daemon) -> Mapping[str, str]:
         found = self.directory / f"found-{daemon.port}"
@@ -54,7 +54,7 @@ class DebugStage(Stage):
         )
 
     def look_up(self, daemon: Daemon) -> str:
-        """Have gdb say where a function of a program without symbols is."""
+        """Ask gdb for the place of a function in a program without symbols."""
         program = self.directory / "program"
         program.write_bytes(elf.program(BUILD_ID))
         done = subprocess.run(
@@ -71,7 +71,7 @@ class DebugStage(Stage):
         return done.stdout + done.stderr
 
     def check_found(self, daemon: Daemon) -> None:
-        """See that both programs get the symbols."""
+        """Check that both programs get the symbols."""
         done = self.find(daemon, "debuginfo", BUILD_ID)
         self.assertEqual(0, done.returncode, done.stderr)
         self.assertEqual(SYMBOLS, Path(done.stdout.decode().strip()).read_bytes())
@@ -80,7 +80,7 @@ class DebugStage(Stage):
 
 class FetchedTests(DebugStage):
     def test_symbols_of_a_nar_that_was_fetched(self) -> None:
-        """The upstream has no link to them; once the NAR is here it may be away."""
+        """The upstream has no link to them; after the NAR was fetched, it may be away."""
         path = self.cache.add(nar=archive(TREE), compression="zstd")
         origin = self.mounted()
         daemon = self.daemon(origin)
@@ -93,7 +93,7 @@ class FetchedTests(DebugStage):
         self.check_found(daemon)
 
     def test_what_is_not_there(self) -> None:
-        """Other build IDs, programs and sources are no files, and no errors of the server."""
+        """Other build IDs, programs and sources are 404 and no errors of the server."""
         path = self.cache.add(nar=archive(TREE))
         daemon = self.daemon(self.mounted())
         self.assert_served(daemon, path)
@@ -109,7 +109,7 @@ class FetchedTests(DebugStage):
 
 class UploadedTests(DebugStage, UploadStage):
     def test_symbols_of_an_upload(self) -> None:
-        """A client has brought the path, by any name, and no link."""
+        """A client has uploaded the path, by any name, and no link."""
         daemon, one = self.daemon("http://127.0.0.1:9", options=(ALLOWED,)), packed(TREE)
         self.assertEqual(201, self.put_nar(daemon, one)[0])
         self.assertEqual(201, self.put_narinfo(daemon, one)[0])

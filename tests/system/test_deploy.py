@@ -1,4 +1,4 @@
-"""The files for systemd in `deploy/`, as its own tools judge them."""
+"""systemd's own tools check the files in `deploy/`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 ANALYZE = shutil.which("systemd-analyze")
 MOST = "15"
-"""The exposure that a unit may have, in tenths."""
+"""The highest allowed exposure of a unit, in tenths."""
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -28,7 +28,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 class DeployTests(SynchronousTestCase):
     def test_the_service_is_exposed_to_little(self) -> None:
-        """The exposure is 1.5 at most, by the measure of systemd itself."""
+        """By systemd's own measure the exposure is at most 1.5."""
         unit = DEPLOY / "ncps.service"
         done = analyze("security", "--offline=yes", f"--threshold={MOST}", "--no-pager", unit)
         self.assertEqual(0, done.returncode, done.stdout + done.stderr)
@@ -45,7 +45,7 @@ class DeployTests(SynchronousTestCase):
         self.assertEqual((0, "", ""), (done.returncode, done.stdout, done.stderr))
 
     def test_wrong_settings_are_not_tried_again(self) -> None:
-        """Exit code 2 stands for wrong settings, and the reload is the signal that ncps hears."""
+        """Exit code 2 means wrong settings, and the reload signal is SIGHUP."""
         lines = (DEPLOY / "ncps.service").read_text().splitlines()
         for line in (
             "Type=notify",
@@ -56,7 +56,7 @@ class DeployTests(SynchronousTestCase):
             self.assertIn(line, lines)
 
     def test_callbacks_of_openssl_may_be_made(self) -> None:
-        """With MemoryDenyWriteExecute=, no https upstream could be asked."""
+        """The unit has no MemoryDenyWriteExecute=, with which no https upstream works."""
         self.assertNotIn("MemoryDenyWriteExecute", settings_in(DEPLOY / "ncps.service"))
 
 

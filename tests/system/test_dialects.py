@@ -1,4 +1,4 @@
-"""NARs of every dialect, and NARs that are asked for without their narinfo."""
+"""NARs of every dialect, and NARs that clients ask for without their narinfo."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ MIDDLE = 300_000
 
 
 class UnknownNarTests(Stage):
-    """NARs that are asked for without their narinfo."""
+    """NARs that clients ask for without their narinfo."""
 
     def test_name_vouches_for_the_bytes(self) -> None:
-        """A client with an old narinfo gets the NAR by its name alone, verified by it."""
+        """A client with an old narinfo gets the NAR by its name alone, which verifies the bytes."""
         path = self.cache.add(SIZE)
         daemon = self.daemon(self.mounted())
         answer = self.ask(daemon, path.nar_target)
         self.assertEqual((200, path.file), (answer.status, answer.body))
 
     def test_wrong_bytes_under_a_name_are_not_served(self) -> None:
-        """Bytes that do not match the name never look whole."""
+        """Bytes that do not match the name never look complete."""
         path = self.cache.add(SIZE)
         daemon = self.daemon(self.mounted(WrongBytes(MIDDLE)))
         answer = self.ask(daemon, path.nar_target)
@@ -36,7 +36,7 @@ class UnknownNarTests(Stage):
         self.assertEqual([], daemon.stored_nars())
 
     def test_unknown_nar_is_404_and_remembered(self) -> None:
-        """A NAR that nobody has is 404 and asked for once."""
+        """A NAR that no upstream has is 404, and upstreams are asked once."""
         origin = self.origin()
         daemon = self.daemon(origin)
         target = f"/nar/{to_base32(bytes(32))}.nar.xz"
@@ -88,7 +88,7 @@ class DialectTests(Stage):
         self.assert_speaks(Dialect.HEX)
 
     def test_nix_serve(self) -> None:
-        """nix-serve's prefixed names; a remembered one gives its NAR, after any earlier request."""
+        """nix-serve's names with a prefix; a client that remembers one gets its NAR."""
         self.assert_speaks(Dialect.NIX_SERVE)
         path = self.cache.add(SIZE, dialect=Dialect.NIX_SERVE)
         daemon = self.daemon(self.mounted())
@@ -107,7 +107,7 @@ class DialectTests(Stage):
         self.assert_speaks(Dialect.SNIX)
 
     def test_attic(self) -> None:
-        """Attic's .nar that is compressed by zstd all the same."""
+        """Attic's .nar with zstd inside."""
         self.assert_speaks(Dialect.ATTIC)
 
     def test_bare(self) -> None:
@@ -115,7 +115,7 @@ class DialectTests(Stage):
         self.assert_speaks(Dialect.BARE)
 
     def test_bare_cut_in_the_middle(self) -> None:
-        """Neither FileHash nor FileSize, and a connection that breaks: resumed all the same."""
+        """Neither FileHash nor FileSize, and a connection that breaks: ncps resumes."""
         self.assert_speaks(Dialect.BARE, Only(Cut(MIDDLE, reset=True), 1))
 
     def test_bare_xz(self) -> None:
@@ -127,15 +127,15 @@ class DialectTests(Stage):
         self.assert_speaks(Dialect.ZERO_SIZE)
 
     def test_encoded(self) -> None:
-        """Harmonia's Content-Encoding on the wire is undone."""
+        """ncps decodes Harmonia's Content-Encoding."""
         self.assert_speaks(Dialect.ENCODED, compression="none")
 
     def test_encoded_xz(self) -> None:
-        """Content-Encoding around a compressed file is undone once, not twice."""
+        """ncps decodes a Content-Encoding around a compressed file once, not twice."""
         self.assert_speaks(Dialect.ENCODED, compression="xz")
 
     def test_encoded_cut_in_the_middle(self) -> None:
-        """A Content-Encoding and a connection that breaks: fetched again, never mixed."""
+        """A Content-Encoding and a connection that breaks: ncps fetches again and mixes nothing."""
         self.assert_speaks(Dialect.ENCODED, Only(Cut(MIDDLE), 1), compression="none")
 
     def test_unstated(self) -> None:

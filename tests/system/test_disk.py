@@ -1,4 +1,4 @@
-"""Disks that fail in other ways than by being full: what cannot be read, written or synced.
+"""Disks that fail: files cannot be read, written or synced.
 
 Clients get every byte as long as an upstream has them, nothing damaged is served or stays, and all
 is well by itself once the disk is.
@@ -33,7 +33,7 @@ READS = ("pread", "preadv")
 
 
 class IllStage(Stage):
-    """A daemon whose calls fail as a file says."""
+    """A daemon whose file calls have faults."""
 
     def faulty_daemon(
         self, *upstreams: Origin, options: Sequence[str] = ()
@@ -57,10 +57,10 @@ class IllStage(Stage):
 
 
 class UnreadableTests(IllStage):
-    """EIO on what is stored."""
+    """EIO on stored files."""
 
     def test_stored_nar_that_cannot_be_read_is_fetched_again(self) -> None:
-        """Before any byte was sent it is a miss: the file is set aside, and the next a hit."""
+        """Before the first byte it is a miss: the file is set aside, the next request is a hit."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         daemon, faults = self.faulty_daemon(origin)
@@ -76,7 +76,7 @@ class UnreadableTests(IllStage):
         self.assertEqual(2, origin.gets(path.nar_target))
 
     def test_stored_nar_with_a_bad_spot_in_its_middle(self) -> None:
-        """The connection is cut where the bytes are lost; who comes again gets the rest."""
+        """The connection is cut at the lost bytes; a client that asks again gets the rest."""
         path = self.cache.add(SIZE)
         daemon, faults = self.faulty_daemon(self.mounted())
         self.fill(daemon, path)
@@ -91,7 +91,7 @@ class UnreadableTests(IllStage):
         self.assertEqual(path.file, cut.body + rest.body)
 
     def test_unreadable_nar_on_a_disk_that_turned_read_only(self) -> None:
-        """A NAR that cannot even be set aside is fetched past the store, each time."""
+        """If a bad NAR cannot be set aside, ncps fetches it past the store, each time."""
         path, other = self.cache.add(SIZE), self.cache.add(SIZE)
         origin = self.mounted()
         daemon, faults = self.faulty_daemon(origin)
@@ -112,7 +112,7 @@ class UnreadableTests(IllStage):
         self.wait_until_stored(daemon, path)
 
     def test_unreadable_nar_that_nobody_has_any_more(self) -> None:
-        """Without an upstream it is an error, never a piece that looks whole, never a 404."""
+        """Without an upstream it is an error, never a short answer or a 404."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         daemon, faults = self.faulty_daemon(origin)
@@ -130,10 +130,10 @@ class UnreadableTests(IllStage):
 
 
 class SlowTests(IllStage):
-    """A disk that spins up, a network file system in trouble."""
+    """A slow disk, or a network file system with a fault."""
 
     def test_who_waits_for_a_slow_disk_waits_alone(self) -> None:
-        """Neither a stored file nor a new one that takes seconds keeps others from being served."""
+        """A stored or new file that takes seconds delays only its own clients."""
         slow, other, new, third = (self.cache.add(SIZE) for _ in range(4))
         daemon, faults = self.faulty_daemon(self.mounted())
         self.fill(daemon, slow, other)
@@ -146,14 +146,14 @@ class SlowTests(IllStage):
             ):
                 self.assertEqual((200, True), (answer.status, answer.whole))
             faults.set()
-        self.wait_for_log(daemon, "is slow: one call took")  # a busy machine has it slow earlier
+        self.wait_for_log(daemon, "is slow: one call took")  # maybe slow earlier
         (worst,) = re.findall(rb"took ([0-9.]+) s for one call", self.ask(daemon, "/readyz").body)
         self.assertGreaterEqual(float(worst), SLOW_S)
         self.wait_until_stored(daemon, new)
         self.fill(daemon, third)
 
     def quick(self, daemon: Daemon, other: StorePath) -> Answer:
-        """Ask for what does not lie there, while others wait for it."""
+        """Ask for objects that need no disk, while others wait for it."""
         time.sleep(0.3)
         began = time.monotonic()
         for target in ("/healthz", "/readyz", f"/{other.digest}.narinfo"):
@@ -164,10 +164,10 @@ class SlowTests(IllStage):
 
 
 class UnwritableTests(IllStage):
-    """EIO on what is being stored."""
+    """EIO on files that are being stored."""
 
     def assert_goes_past(self, call: str, at: int = 0, *, where: str = "") -> None:
-        """Check that clients get a NAR though a call fails, and that it is kept afterwards."""
+        """Check that clients get a NAR though a call fails, and that it is stored afterwards."""
         path = self.cache.add(SIZE)
         daemon, faults = self.faulty_daemon(self.mounted())
         faults.set(Failing((call,), str(daemon.directory / where), at=at))
@@ -183,12 +183,12 @@ class UnwritableTests(IllStage):
         daemon.stop()
 
     def test_download_that_cannot_be_written(self) -> None:
-        """From the first byte on, and from one in the middle."""
+        """The call fails at the first byte, or in the middle."""
         self.assert_goes_past("pwrite", where="tmp")
         self.assert_goes_past("pwrite", MIDDLE, where="tmp")
 
     def test_download_that_cannot_be_begun(self) -> None:
-        """No file can be made for it."""
+        """The file cannot be made."""
         self.assert_goes_past("open", where="tmp")
 
     def test_download_that_cannot_be_synced(self) -> None:
@@ -196,26 +196,26 @@ class UnwritableTests(IllStage):
         self.assert_goes_past("fsync", where="tmp")
 
     def test_download_that_cannot_be_published(self) -> None:
-        """The rename fails, or the directory for it cannot be made."""
+        """The rename fails, or the directory cannot be made."""
         self.assert_goes_past("rename", where="tmp")
         self.assert_goes_past("mkdir", where="storage")
 
 
 class ReadOnlyTests(Stage):
-    """A file system that the kernel makes read-only, as it does when it finds errors in it."""
+    """The kernel makes a file system read-only, as after an error in it."""
 
     def test_store_that_turns_read_only_under_load(self) -> None:
-        """Hits go on, misses stream through, and after a repair all that was kept is right."""
+        """Hits and misses are served, and after a repair all stored files are right."""
         self.assert_outlived()
 
     def test_store_and_database_that_turn_read_only_under_load(self) -> None:
-        """The same where both lie on one file system, as they mostly do."""
+        """The same if both are on one file system, as is usual."""
         self.assert_outlived("catalog.sqlite")
 
     def assert_outlived(self, database: str = "") -> None:
-        """Check a life before, while and after the store is read-only.
+        """Check a daemon before, while and after the store is read-only.
 
-        :param database: its name in the store's directory, if it is to lie there.
+        :param database: its name in the store's directory, if it is there.
         """
         old = [self.cache.add(200_000) for _ in range(4)]
         new = [self.cache.add(200_000) for _ in range(24)]
@@ -255,7 +255,7 @@ class ReadOnlyTests(Stage):
         self.assertEqual(kept, set(daemon.stored_nars()))
         daemon.stop()
         self.run_tool("umount", str(daemon.storage))
-        # The device goes a moment later; until then, a mount would find the broken one again.
+        # The device is removed a moment later; until then, a mount would find the broken one.
         wait_until(lambda: not self.run_tool("losetup", "-j", str(image)), "the device to go")
         subprocess.run(["fsck.ext4", "-fy", str(image)], capture_output=True, check=False)
         self.run_tool("mount", "-o", "loop", str(image), str(daemon.storage))
@@ -268,7 +268,7 @@ class ReadOnlyTests(Stage):
         daemon.stop()
 
     def mount(self, image: Path, directory: Path) -> None:
-        """Have an ext4 of its own there until the test ends."""
+        """Mount an ext4 there until the test ends."""
         require(which("mkfs.ext4") and Path("/dev/loop-control").exists(), "ext4 and loop devices")
         with image.open("wb") as file:
             file.truncate(64 * MIB)
@@ -279,7 +279,7 @@ class ReadOnlyTests(Stage):
         self.addCleanup(subprocess.run, ["umount", "-l", str(directory)], check=False)
 
     def break_down(self, directory: Path) -> None:
-        """Have the kernel find an error in it."""
+        """Make the kernel find an error in the file system."""
         device = Path(self.run_tool("findmnt", "-no", "SOURCE", str(directory)).strip()).name
         Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("1")
 

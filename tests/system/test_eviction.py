@@ -1,4 +1,4 @@
-"""A store with a size: it stays below, everything can still be had, and SIGKILL does no harm."""
+"""A store with a size stays below it, all NARs can be fetched again, and SIGKILL does no harm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 MIB = 1024 * 1024
 LIMIT = 2 * MIB
 SIZE = 150_000
-#: Nothing is so new that it must stay.
+#: No grace period: every NAR may be removed.
 AT_ONCE = ("--cache-lru-grace", "0s")
 LIMITED = ("--cache-max-size", "2M", *AT_ONCE)
 
@@ -26,7 +26,7 @@ class Sized(Stage):
     """Looks at a store from outside."""
 
     def files(self, daemon: Daemon) -> dict[str, int]:
-        """Sizes of all NARs in the store, by name; some may go while they are listed."""
+        """Return the sizes of all NARs in the store, by name; some may go while they are listed."""
         found = {}
         for directory, _, names in os.walk(daemon.storage / "store" / "nar"):
             for name in names:
@@ -58,7 +58,7 @@ class Sized(Stage):
 
 class SizeTests(Sized):
     def test_the_store_stays_below_its_size(self) -> None:
-        """Many NARs pass through a small store; each can be had again, the last ones offline."""
+        """Many NARs pass through a small store; each can be fetched again, the last offline."""
         paths = [self.cache.add(SIZE) for _ in range(30)]
         paths += [self.cache.add(SIZE, dialect=Dialect.SNIX) for _ in range(3)]
         origin = self.mounted()
@@ -76,7 +76,7 @@ class SizeTests(Sized):
         self.assertEqual(origin.gets(paths[1].nar_target), 2, "what was removed is fetched again")
         wait_until(lambda: self.size(daemon) <= LIMIT, "the store is small", daemon=daemon)
         self.assertGreater(self.size(daemon), LIMIT // 2)
-        name = "ncps_lru_nar_files_evicted_total"  # counted when a run is over
+        name = "ncps_lru_nar_files_evicted_total"  # counted at the end of a run
         wait_until(lambda: self.metric(daemon, name) > 20, "the removals", daemon=daemon)
         removed = self.metric(daemon, name)
         self.assertGreater(self.metric(daemon, "ncps_lru_bytes_freed_total"), removed * SIZE)
@@ -88,7 +88,7 @@ class SizeTests(Sized):
         self.assert_consistent(daemon)
 
     def test_a_nar_larger_than_the_store_is_passed_through(self) -> None:
-        """It reaches its client whole and costs nothing that is stored its place."""
+        """It reaches its client complete, and no stored NAR is removed for it."""
         small, large = self.cache.add(SIZE), self.cache.add(LIMIT + 1000)
         unknown = self.cache.add(LIMIT + 1000, dialect=Dialect.BARE, compression="zstd")
         daemon = self.daemon(self.mounted(), options=LIMITED)
@@ -108,7 +108,7 @@ class SizeTests(Sized):
         self.assertEqual(len(self.files(daemon)), 20)
 
     def test_a_schedule_makes_room(self) -> None:
-        """Below its size, but above the low mark, the store is made smaller when it is time."""
+        """At the scheduled time a store above the low mark becomes smaller."""
         paths = [self.cache.add(SIZE) for _ in range(10)]
         options = ["--cache-max-size", "2M", "--cache-lru-low-mark", "50", *AT_ONCE]
         daemon = self.daemon(self.mounted(), options=[*options, "--cache-lru-schedule=@every 1s"])
@@ -129,7 +129,7 @@ class KillTests(Sized):
         return daemon
 
     def test_kill_in_the_middle_of_a_run(self) -> None:
-        """Killed as soon as the first bytes are gone, again and again: no row without bytes."""
+        """The daemon is killed after the first removal, several times: each row has its bytes."""
         origin = self.mounted()
         daemon = self.full(150, origin)
         whole = daemon.options

@@ -1,4 +1,4 @@
-"""Clients over a store that is being made smaller: they notice nothing."""
+"""Clients notice nothing while the store becomes smaller."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SEED = 20
 
 
 class ReaderTests(Sized):
-    """A daemon whose store is smaller than what is asked of it."""
+    """A daemon whose store is smaller than the requested NARs."""
 
     def test_a_reader_of_what_is_evicted_gets_it_whole(self) -> None:
-        """A NAR that is removed while a slow client reads it still arrives complete."""
+        """A NAR that is removed while a slow client reads it arrives complete."""
         big = self.cache.add(1900 * KIB)
         paths = [self.cache.add(128 * KIB + number) for number in range(20)]
         daemon = self.daemon(self.mounted(), options=("--cache-max-size", "2M", *AT_ONCE))
@@ -36,7 +36,7 @@ class ReaderTests(Sized):
         self.assertEqual(big.file, answer.body)
 
     def test_many_clients_of_few_nars_over_a_tiny_store(self) -> None:
-        """A NAR that is asked for while it is being removed arrives whole; no error is logged."""
+        """A NAR that is removed while clients ask for it arrives complete, without an error."""
         paths = [self.cache.add(100 * KIB + number) for number in range(30)]
         daemon = self.daemon(self.mounted(), options=("--cache-max-size", "512K", *AT_ONCE))
         dice = random.Random(SEED)

@@ -1,4 +1,4 @@
-"""Logs, listings and debug information through a daemon, over origins that misbehave."""
+"""Logs, listings and debug information through a daemon, over origins with faults."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LogTests(Stage):
         return answer.status, answer.body, answer.outcome
 
     def test_logs_of_each_encoding_arrive_and_stay(self) -> None:
-        """However an upstream encodes it, a client gets text, and again without the upstream."""
+        """A client gets text from each encoding of an upstream, and again without the upstream."""
         origin = self.origin()
         encodings = {
             "br": brotli.compress(TEXT),
@@ -58,7 +58,7 @@ class LogTests(Stage):
         self.assertEqual(404, self.ask(daemon, f"/log/{DRV}x").status)
 
     def test_faults_of_one_upstream_are_overcome(self) -> None:
-        """An upstream that fails makes ncps ask the next one; alone, it is no absence."""
+        """If an upstream fails, ncps asks the next one; alone, its failure is no absence."""
         faults: tuple[Fault, ...] = (
             Status(500),
             Html(),
@@ -79,7 +79,7 @@ class LogTests(Stage):
         self.assertEqual([503, 404, 404], statuses)
 
     def test_huge_log_is_not_read_to_its_end(self) -> None:
-        """A log of 40 MB is refused after the limit; the daemon serves on."""
+        """ncps refuses a log of 40 MB after the limit, and continues to serve."""
         origin = self.mounted()
         origin.serve(LOG, b"x" * 40_000_000)
         daemon = self.daemon(origin)
@@ -91,7 +91,7 @@ class LogTests(Stage):
 
 class ListingTests(Stage):
     def test_listing_is_passed_on_and_then_made(self) -> None:
-        """Before the NAR is here the listing is that of the upstream, then it is our own."""
+        """Before the NAR is stored, the listing is that of the upstream; then it is our own."""
         path = self.cache.add(5000, compression="zstd")
         other = b'{"version":1,"root":{"type":"regular","size":1,"narOffset":96}}'
         origin = self.mounted()
@@ -130,7 +130,7 @@ class DebugTests(Stage):
         self.there.serve(f"/debuginfo/{BUILD_ID}", json.dumps(link).encode())
 
     def test_link_leads_to_a_nar_of_ours(self) -> None:
-        """The archive of a link is served under its URL, also after a restart without upstreams."""
+        """The archive in a link is served under its URL, also after a restart without upstreams."""
         daemon = self.daemon(self.there)
         for outcome in ("miss", "hit"):
             answer = self.ask(daemon, f"/debuginfo/{BUILD_ID}")
@@ -144,7 +144,7 @@ class DebugTests(Stage):
         self.assertEqual(SYMBOLS, self.ask(daemon, f"/buildid/{BUILD_ID}/debuginfo").body)
 
     def test_symbols_of_any_nar_that_was_fetched(self) -> None:
-        """The build IDs of small and large ones, in each compression, are known.
+        """ncps knows the build IDs in small and large NARs of each compression.
 
         No upstream is asked for that, and no NAR is read once more.
         """
@@ -169,7 +169,7 @@ class DebugTests(Stage):
         return self.ask(daemon, f"/upload/debuginfo/{build_id}").status == 200
 
     def test_symbols_through_an_upstream_that_breaks_off(self) -> None:
-        """The NAR of the symbols is resumed as any other; a client gets all bytes or an error."""
+        """ncps resumes the NAR of the symbols; a client gets all bytes or an error."""
         self.cache.mount_path(self.there, self.path, "", Only(Cut(500), 1))
         daemon = self.daemon(self.there)
         answer = self.ask(daemon, f"/buildid/{BUILD_ID}/debuginfo")
@@ -179,7 +179,7 @@ class DebugTests(Stage):
 
 class BesideTests(Stage):
     def test_eviction_and_the_sweep_leave_extras_alone(self) -> None:
-        """The log and the listing of a NAR that was evicted stay, and no sweep takes them."""
+        """The log and the listing of an evicted NAR stay, and no sweep removes them."""
         first = self.cache.add(150_000, compression="none")
         others = [self.cache.add(150_000, compression="none") for _ in range(12)]
         origin = self.mounted()

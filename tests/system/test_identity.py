@@ -1,4 +1,4 @@
-"""The signing key that goes missing, changes, or is called otherwise than the cache."""
+"""The signing key is lost or changed, or has another name than the cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class IdentityStage(Stage):
         return file
 
     def refusal(self, *flags: str, command: str = "serve") -> str:
-        """Return the message of a start with these flags; check that the store has not changed."""
+        """Return the message of a refused start; check that the store has not changed."""
         before = self.stored()
         done = run_ncps(self.ncps, command, flags=flags)
         said = done.stdout + done.stderr
@@ -45,7 +45,7 @@ class IdentityStage(Stage):
         return {file.name: file.read_bytes() for file in config.iterdir()}
 
     def restart(self, *flags: str) -> list[str]:
-        """Start with further flags and stop; the warnings of that life.
+        """Start with further flags and stop; return the warnings.
 
         `/pubkey`, `/`, the line of the start and the signatures must agree.
         """
@@ -75,7 +75,7 @@ class KeyTests(IdentityStage):
     """`config/cache.key`."""
 
     def test_lost(self) -> None:
-        """A store without its key is no reason to make another; put back, all is well."""
+        """ncps makes no other key for a store without its key; a restored key works."""
         kept, former = self.file.read_bytes(), self.key
         self.file.unlink()
         for command in ("serve", "rebuild"):
@@ -87,7 +87,7 @@ class KeyTests(IdentityStage):
         self.assertEqual(former, self.key)
 
     def test_the_old_one_is_given(self) -> None:
-        """The old key, from a file, is kept in the store again."""
+        """The old key, from a file, is stored again."""
         kept, former = self.file.read_bytes(), self.key
         self.file.unlink()
         file = self.key_file(SecretKey.parse(kept.decode()))
@@ -95,7 +95,7 @@ class KeyTests(IdentityStage):
         self.assertEqual((former, kept), (self.key, self.file.read_bytes()))
 
     def test_remade_under_the_same_name(self) -> None:
-        """Another key in the store is refused, and both are told."""
+        """Another key in the store is refused, and the message has both keys."""
         other = SecretKey.generate(PublicKey.parse(self.key).name)
         self.file.write_text(other.export())
         said = self.refusal()
@@ -104,7 +104,7 @@ class KeyTests(IdentityStage):
         self.assertNotIn(other.export(), said)
 
     def test_accepted(self) -> None:
-        """Another key is taken when told so: a new one, and one that lies there."""
+        """With the setting, ncps uses another key: a new one, or the one in the store."""
         former = self.key
         lying = SecretKey.generate(PublicKey.parse(former).name)
         for put in (self.file.unlink, lambda: self.file.write_text(lying.export())):
@@ -119,14 +119,14 @@ class KeyTests(IdentityStage):
         self.assertEqual(str(lying.public), self.key)
 
     def test_left_on(self) -> None:
-        """Where there is nothing to accept, the setting is warned of, and changes nothing."""
+        """If the key has not changed, the setting earns a warning and changes nothing."""
         former = self.key
         (line,) = self.restart("--accept-new-key")
         self.assertIn("there was no new key to accept", line)
         self.assertEqual(former, self.key)
 
     def test_another_is_given(self) -> None:
-        """The operator's word counts, with one line; going back without a word is refused."""
+        """The key of the setting counts, with one line; the old one without it is refused."""
         former, other = self.key, SecretKey.generate("given")
         flags = ("--cache-secret-key-path", str(self.key_file(other)))
         (line,) = self.restart(*flags)
@@ -139,7 +139,7 @@ class KeyTests(IdentityStage):
             self.assertIn(part, said)
 
     def test_a_new_database(self) -> None:
-        """A database that is lost learns the store's key without a word, by a rebuild as well."""
+        """A new database learns the store's key, also by a rebuild."""
         former = self.key
         for command in (None, "rebuild"):
             for file in self.ncps.directory.glob("catalog.sqlite*"):
@@ -152,7 +152,7 @@ class KeyTests(IdentityStage):
         self.assertIn(former, self.refusal())
 
     def test_lost_while_it_runs(self) -> None:
-        """It is told before the restart that would be refused, and until it is mended."""
+        """The log says so before the restart that would fail, and until the file is restored."""
         self.ncps.start()
         kept = self.file.read_bytes()
         self.file.unlink()
@@ -169,7 +169,7 @@ class KeyTests(IdentityStage):
         self.ncps.stop()
 
     def test_killed_and_started_anew(self) -> None:
-        """A former life is no other replica: nothing is refused, and nothing told."""
+        """The entry of a killed daemon does not count as another replica."""
         other = self.key_file(SecretKey.generate("given"))
         self.ncps.start()
         self.ncps.kill()
@@ -177,7 +177,7 @@ class KeyTests(IdentityStage):
         self.assertIn("from now on", line)
 
     def test_several_workers(self) -> None:
-        """They sign with one key, and one of them says what there is to say."""
+        """All workers sign with one key, and only one logs about it."""
         self.file.unlink()
         workers = ("--workers", "3")
         self.assertIn(self.key, self.refusal(*workers))

@@ -1,4 +1,4 @@
-"""Clients that others vouch for: an issuer of tokens, a proxy; and clients that guess."""
+"""Clients with tokens of an issuer or behind a proxy; and clients that guess."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KEYS = "/github/keys"
 
 
 class IssuerStage(Stage):
-    """A daemon that knows clients by two issuers, which are one server."""
+    """A daemon with two issuers, which are one server."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -56,7 +56,7 @@ class IssuerStage(Stage):
         self.issuer.serve(f"/{name}/keys", keys(*(public_jwk("RS256", key) for key in names)))
 
     def over(self, *options: str, **constants: float) -> Daemon:
-        """Return a running daemon whose readers need to be known."""
+        """Return a running daemon with closed reads."""
         daemon = self.make_daemon(
             self.mounted(),
             options=(
@@ -73,7 +73,7 @@ class IssuerStage(Stage):
         return daemon
 
     def claims(self, **changes: object) -> dict[str, object]:
-        """Claims of a job; no two are the same."""
+        """Return claims of a job, each time different."""
         self.number += 1
         usual: dict[str, object] = {"iss": self.github, "jti": str(self.number)}
         return of_github(time.time(), **{**usual, **changes})
@@ -113,7 +113,7 @@ class IssuerStage(Stage):
 
 class IssuerTests(IssuerStage):
     def test_jobs_of_ci(self) -> None:
-        """A job that a rule knows reads, as Bearer and as password; all others do not."""
+        """A job with a matching rule may read, by Bearer and by password; others may not."""
         daemon = self.over()
         target = f"/{self.path.digest}.narinfo"
         self.assertEqual(401, self.ask(daemon, target).status)
@@ -136,7 +136,7 @@ class IssuerTests(IssuerStage):
         )
 
     def test_keys_that_change(self) -> None:
-        """A new key counts at once; while the issuer is away, those that are known do."""
+        """A new key counts immediately; while the issuer is away, known keys count."""
         daemon = self.over()
         self.assertEqual(200, self.read(daemon, self.token()).status)
         self.publish("github", "key-2")
@@ -154,7 +154,7 @@ class IssuerTests(IssuerStage):
         self.assertNotIn("issuer", self.warnings(daemon))
 
     def eventually(self, daemon: Daemon, name: str, status: int = 200) -> Answer:
-        """Ask until the answer is as wanted, as a client does that is told to try again."""
+        """Repeat a request until the answer is right, as a client does after 503."""
         until = time.monotonic() + 10
         while True:
             answer = self.read(daemon, self.token(name))
@@ -167,7 +167,7 @@ class IssuerTests(IssuerStage):
         return json.dumps(found.get("warnings", []))
 
     def test_an_issuer_that_misbehaves(self) -> None:
-        """For each answer of it, ncps says within a bounded time that it cannot judge the token."""
+        """For each fault of the issuer, ncps soon answers 503."""
         daemon = self.over(**{"ncps.upstream.documents.DEADLINE_S": DEADLINE_S})
         huge = b'{"keys": [' + b"0," * 200_000
         for faults in (
@@ -196,7 +196,7 @@ _TWICE = '"iss": "a", "iss": "b"}'
 
 class ProxyTests(IssuerStage):
     def test_users_that_a_proxy_names(self) -> None:
-        """The trusted proxy is believed; from anybody else the header says nothing."""
+        """ncps trusts the header of the trusted proxy, and ignores it from others."""
         daemon = self.over(
             *("--server-trusted-proxies", "127.0.0.9", "--auth-proxy-header", "X-Forwarded-User"),
             *("--auth-proxy-rule", "scope=read; user=alice,ci-*"),
@@ -221,7 +221,7 @@ class ProxyTests(IssuerStage):
 
 class GuessTests(IssuerStage):
     def test_an_address_that_guesses_has_to_wait(self) -> None:
-        """Others do not, nor does a client behind it that is known; the log has two lines."""
+        """Other addresses and known clients need not wait; the log has two lines."""
         daemon = self.over("--auth-max-failed-logins", "3")
         right = self.token()
         self.assertEqual(200, self.read(daemon, right).status)

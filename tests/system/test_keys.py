@@ -15,7 +15,7 @@ from tests.system.signing import SigningStage
 
 
 class KeysStage(KeyCommands, SigningStage):
-    """A daemon that has not been started yet."""
+    """A daemon that was not started yet."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -23,7 +23,7 @@ class KeysStage(KeyCommands, SigningStage):
         self.ncps = self.make_daemon(self.upstream)
 
     def keys(self, *words: str, flags: tuple[str, ...] = ()) -> Done:
-        """Run `ncps keys WORDS`; no secret may be printed."""
+        """Run `ncps keys WORDS`; the output must have no secret."""
         done = run_ncps(self.ncps, "keys", *words, flags=flags)
         self.assertNotIn("Traceback", done.stderr)
         for file in (self.ncps.storage / "config").glob("cache.key*"):
@@ -39,7 +39,7 @@ class KeysStage(KeyCommands, SigningStage):
 
 class CommandTests(KeysStage):
     def test_before_the_first_start(self) -> None:
-        """The key is made by a command, and the daemon has it."""
+        """A command makes the key, and the daemon uses it."""
         for step in ("show", "rotate"):
             self.assertIn("keys generate", self.refusal(step))
         made = self.said("generate").strip()
@@ -51,7 +51,7 @@ class CommandTests(KeysStage):
         self.ncps.stop()
 
     def test_a_key_from_elsewhere(self) -> None:
-        """It is brought along once; a store that has another one keeps that."""
+        """A store without a key imports it; a store with another key keeps that."""
         file, key = self.made_key("elsewhere-1")
         self.assertEqual(0o600, file.stat().st_mode & 0o777)
         self.assertIn("exists", self.refusal("generate", "--output", str(file)))
@@ -63,7 +63,7 @@ class CommandTests(KeysStage):
         self.assertIn("No such file", self.refusal("import", str(self.directory / "away")))
 
     def test_a_key_of_the_settings(self) -> None:
-        """It overrides the key of the store, so the commands do not change that one."""
+        """It overrides the key of the store, so the commands do not change it."""
         made = self.said("generate").strip()
         file, key = self.made_key("mine-1")
         flags = ("--cache-secret-key-path", str(file))
@@ -80,7 +80,7 @@ class FirstStartTests(LifeStage):
     """`ncps serve` on a terminal."""
 
     def test_a_terminal(self) -> None:
-        """The first start says what Nix must be told; the next one, and a file, do not."""
+        """The first start shows the lines for Nix; later starts and files do not."""
         daemon = self.make_daemon(self.origin())
         for is_first in (True, False):
             size = len(daemon.log)
@@ -106,10 +106,10 @@ class FirstStartTests(LifeStage):
 
 
 class RotationTests(KeysStage):
-    """Two keys for a month."""
+    """After a rotation two keys sign for a month."""
 
     def test_a_rotation(self) -> None:
-        """A daemon that runs goes on; the next one has both keys, and old signatures stay."""
+        """A running daemon continues; the next one has both keys, and old signatures stay."""
         self.ncps.start()
         old = self.ncps.public_key()
         before = self.added()
@@ -133,7 +133,7 @@ class RotationTests(KeysStage):
         self.assertEqual(0, done.returncode, done.stderr)
 
     def test_a_rotation_without_overlap(self) -> None:
-        """The former key signs nothing new."""
+        """The former key makes no new signatures."""
         file, key = self.made_key("next-1")
         old = self.said("generate").strip()
         said = self.said("rotate", "--overlap", "0s", "--to", str(file))

@@ -1,4 +1,4 @@
-"""The daemon's life: its keys, its log, and how it ends."""
+"""The end of the daemon, its log and its keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 SIZE = 2_000_000
 MIDDLE = 1_000_000
 LONG = [f"/{number:03}{'x' * 200}" for number in range(250)]
-"""Paths of which the log's lines are more than a pipe holds."""
+"""Paths whose lines in the log are more than a pipe can hold."""
 
 
 class StopTests(LifeStage):
@@ -42,17 +42,17 @@ class StopTests(LifeStage):
         return daemon, reader, path.file, origin
 
     def test_stopped_while_it_starts(self) -> None:
-        """Whenever it is told to, it ends without a complaint."""
+        """A signal at any time of the start ends it without an error."""
         seen = set()
         for wait in range(14):
             daemon = self.make_daemon(self.origin())
-            daemon.is_forked = wait % 3 > 0  # a process of its own loads more meanwhile
+            daemon.is_forked = wait % 3 > 0  # a process of its own imports more meanwhile
             started = daemon.launch()
             last = known("sqlite")[-1].version
             wait_until(lambda: f"applied migration {last} " in daemon.log, "it to begin")  # noqa: B023
             time.sleep(wait / 1000)
             started.send_signal(signal.SIGTERM)
-            # Before the reactor runs the signal itself ends it.
+            # Before the reactor runs, the signal itself ends the process.
             self.assertIn(started.wait(30), {0, -signal.SIGTERM})
             seen.add("serves" in daemon.log)
             for line in log_lines(daemon):
@@ -60,7 +60,7 @@ class StopTests(LifeStage):
         self.assertIn(False, seen)
 
     def test_told_to_end_twice(self) -> None:
-        """A second signal cuts what runs, without a traceback, however it was started."""
+        """A second signal cuts running answers, without a traceback, for each way to start."""
         path = self.cache.add(SIZE)
         for command in (["-m", "ncps", "serve"], list(TWISTD), ["-m", "twisted", "ncps"]):
             origin = self.mounted(Stall(MIDDLE))
@@ -86,7 +86,7 @@ class StopTests(LifeStage):
             self.assertNotIn("Traceback", daemon.log)
 
     def test_not_ready_comes_first(self) -> None:
-        """During the delay everything is served, and `/readyz` says no; a second signal ends it."""
+        """During the delay requests are served, and `/readyz` is 503; a second signal ends it."""
         daemon = self.daemon(self.origin(), options=["--server-drain-delay", "60s"])
         os.kill(daemon.pid, signal.SIGTERM)
         wait_until(lambda: self.ask(daemon, "/readyz").status == 503, "it to say no")
@@ -96,7 +96,7 @@ class StopTests(LifeStage):
         self.assertLess(time.monotonic() - began, 8)
 
     def test_slow_download_is_cut_at_the_deadline(self) -> None:
-        """A download that is not done at the drain deadline is cut, with exit code 0."""
+        """A download that is not complete at the drain deadline is cut, with exit code 0."""
         daemon, reader, file, _ = self.arriving("1s")
         began = time.monotonic()
         daemon.stop()
@@ -110,7 +110,7 @@ class StopTests(LifeStage):
         self.assertEqual([], daemon.stored_nars())
 
     def test_running_download_is_let_finish(self) -> None:
-        """A download that ends before the deadline reaches its client whole and is stored."""
+        """A download that ends before the deadline reaches its client complete and is stored."""
         daemon, reader, file, _ = self.arriving("20s")
         stopped = self.in_background(daemon.stop)
         wait_until(lambda: not self.is_listening(daemon), "the port to close", daemon=daemon)
@@ -121,7 +121,7 @@ class StopTests(LifeStage):
         self.assertEqual(1, len(daemon.stored_nars()))
 
     def is_listening(self, daemon: Daemon) -> bool:
-        """Whether the daemon takes connections."""
+        """Return whether the daemon accepts connections."""
         try:
             socket.create_connection(("127.0.0.1", daemon.port), 5).close()
         except ConnectionRefusedError:
@@ -129,7 +129,7 @@ class StopTests(LifeStage):
         return True
 
     def test_idle_connections_do_not_hold_it_up(self) -> None:
-        """Kept-alive connections without a request are closed at once."""
+        """Kept-alive connections without a request are closed immediately."""
         daemon = self.daemon(self.origin(), options=["--server-drain-timeout", "60s"])
         with socket.create_connection(("127.0.0.1", daemon.port), 20) as line:
             line.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -141,7 +141,7 @@ class StopTests(LifeStage):
         self.wait_for_log(daemon, "ncps has stopped")
 
     def test_stop_while_an_upstream_is_silent(self) -> None:
-        """A request that waits for a silent upstream does not outlive the drain deadline."""
+        """A request that waits for a silent upstream ends at the drain deadline."""
         path = self.cache.add()
         origin = self.mounted()
         origin.serve(f"/{path.digest}.narinfo", b"", plan=lambda _: [Silence()])
@@ -156,7 +156,7 @@ class StopTests(LifeStage):
         self.assertEqual(b"", asking.result(20))
 
     def raw_narinfo(self, daemon: Daemon, digest: str) -> bytes:
-        """Ask for a narinfo and return all that comes."""
+        """Ask for a narinfo and return all received bytes."""
         data = f"GET /{digest}.narinfo HTTP/1.1\r\nHost: x\r\n\r\n".encode()
         return send_raw(("127.0.0.1", daemon.port), data)
 
@@ -170,10 +170,10 @@ class StopTests(LifeStage):
 
 
 class LogTests(LifeStage):
-    """Where the log goes."""
+    """The log goes to its destination."""
 
     def test_a_pipe_that_nobody_reads(self) -> None:
-        """More lines than a pipe holds hold up neither answers nor the end, and none is lost."""
+        """A full pipe delays neither answers nor the end, and no line is lost."""
         daemon = self.make_daemon(self.origin())
         read_fd, write_fd = os.pipe()
         with os.fdopen(read_fd, "rb") as log:
@@ -199,7 +199,7 @@ class LogTests(LifeStage):
         self.assertEqual(LONG, [path for path in paths if path.endswith("xxx")])
 
     def test_the_end_waits_for_no_reader(self) -> None:
-        """SIGTERM ends a daemon whose log nobody reads, with exit code 0."""
+        """SIGTERM ends a daemon whose log no process reads, with exit code 0."""
         daemon = self.make_daemon(self.origin())
         read_fd, write_fd = os.pipe()
         self.addCleanup(os.close, read_fd)
@@ -238,7 +238,7 @@ class KeyTests(LifeStage):
         self.assertIn(f"Sig: {key.sign(path.fingerprint)}\n", text)
 
     def test_bad_key_file_is_told_without_its_content(self) -> None:
-        """A key file that holds something else is an error at start that does not show it."""
+        """A wrong key file is an error at the start that does not show the content."""
         file = self.directory / "secret"
         file.write_text("oops:c2VjcmV0LXNlY3JldA==\n")
         daemon = self.make_daemon(self.origin())
@@ -250,7 +250,7 @@ class KeyTests(LifeStage):
             self.assertNotIn("Traceback", done.stdout + done.stderr)
 
     def test_upstream_with_a_password(self) -> None:
-        """Names and passwords of the netrc file reach their upstream, and no other."""
+        """Names and passwords of the netrc file go to their upstream, and to no other."""
         path = self.cache.add(SIZE)
 
         def guard(request: Request) -> Sequence[Fault]:
@@ -270,13 +270,13 @@ class KeyTests(LifeStage):
         self.assertNotIn("sesame", daemon.log)
 
     def test_netrc_file_that_is_missing(self) -> None:
-        """A file that a setting names and that does not exist is told, and nothing stops."""
+        """A missing netrc file is reported, and the daemon continues."""
         missing = self.directory / "missing"
         daemon = self.daemon(self.mounted(), options=["--netrc-file", str(missing)])
         self.wait_for_log(daemon, f"netrc-file: {missing} does not exist", "flag --netrc-file")
 
     def test_wrong_password_leaves_other_upstreams_alone(self) -> None:
-        """An upstream that refuses the password does not keep others from answering."""
+        """If an upstream refuses the password, other upstreams still answer."""
         path = self.cache.add()
         refusing, good = self.mounted(), self.mounted()
         refusing.plan = lambda _: [Status(401)]

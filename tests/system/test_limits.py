@@ -1,4 +1,4 @@
-"""Limits of a whole daemon: a clear status, a count under the setting's name, no growth."""
+"""Limits of a whole daemon: a status, a count under the setting's name, and bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ sys.exit(main())
 
 class LimitStage(Stage):
     def reached(self, daemon: Daemon, limit: str) -> float:
-        """How often a limit was reached."""
+        """Return how often a limit was reached."""
         text = self.ask(daemon, "/metrics").body.decode()
         found = re.search(
             rf'^ncps_limit_reached_total{{limit="{limit}"}} (\S+)$', text, re.MULTILINE
@@ -48,14 +48,14 @@ class DescriptorTests(LimitStage):
         return daemon, idle
 
     def test_the_soft_limit_is_raised(self) -> None:
-        """More idle connections than the soft limit has room for cost nobody an answer."""
+        """With more idle connections than the soft limit allows, all clients get answers."""
         path = self.cache.add()
         daemon, _ = self.crowded(4096, 300)
         self.assertEqual(path.file, self.ask(daemon, self.nar_target(daemon, path)).body)
         self.assertIn("the limit of 4096 descriptors allows", daemon.log)
 
     def test_connections_that_do_not_fit_wait(self) -> None:
-        """They are served when others have ended; none is reset, and downloads go on meanwhile."""
+        """Connections beyond the limit wait until others end; none is reset."""
         path = self.cache.add(MIB)
         daemon, idle = self.crowded(256, 100)
         first = idle[0]
@@ -77,7 +77,7 @@ class DescriptorTests(LimitStage):
 
 class ClientLimitTests(LimitStage):
     def test_large_heads_are_431(self) -> None:
-        """The size and the number of headers are bounded as set."""
+        """The settings bound the size and the number of headers."""
         daemon = self.daemon(
             self.mounted(), options=("--server-max-header-size=2K", "--server-max-headers=20")
         )
@@ -91,7 +91,7 @@ class ClientLimitTests(LimitStage):
             self.assertEqual(1, self.reached(daemon, limit))
 
     def test_connections_of_one_address_are_bounded(self) -> None:
-        """Connections beyond the limit are closed at once, and open ones go on."""
+        """Connections beyond the limit are closed immediately, and open ones continue."""
         daemon = self.daemon(self.mounted(), options=("--server-max-connections-per-address=3",))
         held = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(3)]
         for line in held:
@@ -110,7 +110,7 @@ class ClientLimitTests(LimitStage):
             return False
 
     def test_requests_beyond_the_limit_are_503(self) -> None:
-        """A client that comes while too many are being answered is told to come back, and can."""
+        """A request beyond the limit gets 503 with Retry-After, and succeeds later."""
         path = self.cache.add()
         origin = self.mounted()
         target = f"/{path.digest}.narinfo"
@@ -127,7 +127,7 @@ class ClientLimitTests(LimitStage):
 
 class UpstreamLimitTests(LimitStage):
     def test_narinfo_and_redirects_are_bounded_as_set(self) -> None:
-        """Answers beyond these limits fail, are counted, and do not harm the rest."""
+        """Answers beyond these limits fail, are counted, and do no harm to others."""
         large = self.cache.add(references=[self.cache.add() for _ in range(100)])
         moved = self.cache.add()
         small = self.cache.add()
@@ -144,7 +144,7 @@ class UpstreamLimitTests(LimitStage):
         self.assert_served(daemon, small)
 
     def test_slow_nars_hold_up_no_narinfo(self) -> None:
-        """With all places for NARs taken narinfos still come, and the next NAR waits in vain."""
+        """While all connections for NARs are in use, narinfos come, and the next NAR gets 503."""
         paths = [self.cache.add(100_000) for _ in range(2)]
         other = self.cache.add()
         origin = self.mounted(Trickle(20_000.0))
@@ -165,7 +165,7 @@ class UpstreamLimitTests(LimitStage):
 
 class DownloadLimitTests(LimitStage):
     def test_number_of_downloads_is_bounded(self) -> None:
-        """One more than may run is 503; joining one that runs is not one more."""
+        """One download too many is 503; a client that joins a running one does not count."""
         paths = [self.cache.add(250_000) for _ in range(2)]
         origin = self.mounted(Trickle(100_000.0))
         daemon = self.daemon(origin, options=("--cache-download-max-count=1",))
@@ -181,7 +181,7 @@ class DownloadLimitTests(LimitStage):
         self.assert_served(daemon, paths[1])
 
     def test_spools_are_bounded(self) -> None:
-        """A download waits for those that fill the spools, for so long; they are not disturbed."""
+        """A download waits for a time until others free their spools; they are not disturbed."""
         paths = [self.cache.add(250_000) for _ in range(2)]
         origin = self.mounted(Trickle(100_000.0))
         daemon = self.daemon(
@@ -203,7 +203,7 @@ class DownloadLimitTests(LimitStage):
         self.assertEqual(0, self.metric(daemon, "ncps_spool_bytes"))
 
     def test_short_of_space_streams_through(self) -> None:
-        """With less free than the reserve, clients get every byte and nothing is kept."""
+        """With less free space than the reserve, clients get every byte and nothing is stored."""
         path = self.cache.add(3 * MIB)
         most = shutil.disk_usage(self.directory).total // MIB - 1
         daemon = self.daemon(self.mounted(), options=(f"--cache-storage-min-free={most}M",))

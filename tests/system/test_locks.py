@@ -1,4 +1,4 @@
-"""Daemons whose locks are kept in Redis or PostgreSQL, which come and go."""
+"""Daemons whose locks are in Redis or PostgreSQL, which go away and come back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RedisTests(LocksStage):
         )
 
     def test_redis_comes_goes_and_comes_back(self) -> None:
-        """Without Redis what is stored is served, the rest is 503; it needs no restart to heal."""
+        """Without Redis, stored paths are served, others get 503; ncps needs no restart."""
         server = self.redis()
         first, second = self.cache.add(), self.cache.add()
         origin = self.mounted()
@@ -74,7 +74,7 @@ class RedisTests(LocksStage):
         self.assertEqual(server.say("--scan", "--pattern", "ncps:*"), "ncps:lock:#fence")
 
     def test_degraded_mode(self) -> None:
-        """Where it is allowed, everything is served without Redis, and metrics and log say so."""
+        """In degraded mode all paths are served without Redis, and metrics and log say so."""
         server = self.redis()
         path = self.cache.add()
         daemon = self.daemon(
@@ -89,7 +89,7 @@ class RedisTests(LocksStage):
         self.wait_for_log(daemon, "answers again")
 
     def test_wrong_password_is_a_start_up_error(self) -> None:
-        """One line that names what is wrong, without the password."""
+        """One line names the mistake, without the password."""
         server = self.redis("requirepass right")
         server.start()
         secret = self.directory / "password"
@@ -123,7 +123,7 @@ class SeveralRedisTests(LocksStage):
         return server
 
     def test_servers_go_and_come_back(self) -> None:
-        """One that is away has a gauge and a line; only without a majority there is trouble."""
+        """A server that is away has a gauge and a line; only without a majority requests fail."""
         servers = [self.server() for _ in range(3)]
         first, second = self.cache.add(), self.cache.add()
         daemon = self.daemon(self.mounted(), options=self.options(*servers))
@@ -157,7 +157,7 @@ class SeveralRedisTests(LocksStage):
         self.assertEqual(servers[2].say("--scan"), "ncps:lock:#fence")
 
     def test_servers_that_are_not_what_they_should_be(self) -> None:
-        """Each is one line that names the server and says what would be right."""
+        """For each wrong server one line names it and a right value."""
         right, other = self.server(), self.server()
         replica = self.server(f"replicaof 127.0.0.1 {right.port}")
         locked = self.server("requirepass s3cret")
@@ -179,7 +179,7 @@ class SeveralRedisTests(LocksStage):
 
 class PostgreSQLTests(LocksStage):
     def test_postgresql_keeps_the_locks_too(self) -> None:
-        """No Redis is needed, and a session that is cut is followed by another."""
+        """ncps needs no Redis, and opens a new session after a cut."""
         paths = [self.cache.add(), self.cache.add()]
         url = shared.postgresql().new_database()
         where = ("--cache-database-url", url, "--cache-lock-backend", "postgresql")

@@ -10,7 +10,7 @@ from tests.system.stage import Stage
 
 class MuteTests(Stage):
     def test_upstream_that_needs_no_name(self) -> None:
-        """It is asked in time, however many look-ups hang; nor do they delay the end."""
+        """ncps asks it without delay while look-ups hang; these do not delay the end either."""
         paths = [self.cache.add() for _ in range(25)]
         daemon = self.make_daemon("http://nas.lan:8501", self.mounted())
         daemon.program = ("-m", "tests.machines.mute")

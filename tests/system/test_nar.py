@@ -1,4 +1,4 @@
-"""NARs that upstreams get wrong: resumed, fetched elsewhere, or a visibly broken connection."""
+"""Faults of upstreams with NARs: a resume, a fetch elsewhere, or a visible cut."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NarStage(Stage):
         self.path = self.cache.add(SIZE, compression="xz")
 
     def assert_recovers(self, *faults: Fault) -> Daemon:
-        """Check that the NAR arrives whole from the one upstream, and is stored."""
+        """Check that the NAR arrives complete from the one upstream, and is stored."""
         origin = self.mounted(*faults)
         daemon = self.daemon(origin)
         self.assert_served(daemon, self.path)
@@ -51,7 +51,7 @@ class NarStage(Stage):
         return daemon
 
     def assert_elsewhere(self, *faults: Fault, is_asked_elsewhere: bool = True) -> Daemon:
-        """Check that what one upstream does not manage the next one does."""
+        """Check that the next upstream delivers the NAR that the first one cannot."""
         bad, good = self.mounted(*faults), self.mounted()
         daemon = self.daemon(bad, good)
         self.assert_served(daemon, self.path)
@@ -62,7 +62,7 @@ class NarStage(Stage):
     def assert_broken(
         self, *faults: Fault, reason: str, told: tuple[str, ...] = ("download of", "failed")
     ) -> Answer:
-        """Check that without hope nothing looks whole or is kept, and that the next try works."""
+        """Check that no answer looks complete, nothing is stored, and the next try succeeds."""
         origin = self.mounted(*faults)
         daemon = self.daemon(origin)
         target = self.nar_target(daemon, self.path)
@@ -87,7 +87,7 @@ class ResumeTests(NarStage):
     """A cut upstream is resumed from the byte it was cut at."""
 
     def test_reset_is_resumed(self) -> None:
-        """A reset in the middle is not noticed by the client, and no byte is fetched twice."""
+        """The client does not notice a reset in the middle, and no byte is fetched twice."""
         origin = self.mounted(Only(Cut(MIDDLE, reset=True), 1))
         daemon = self.daemon(origin)
         self.assert_served(daemon, self.path)
@@ -100,31 +100,31 @@ class ResumeTests(NarStage):
         self.assertEqual(len(self.path.file), start + second.sent)
 
     def test_many_cuts_are_resumed(self) -> None:
-        """An upstream that cuts every hundred kilobytes is worn down in the end."""
+        """ncps resumes an upstream that cuts every hundred kilobytes, until the NAR is complete."""
         self.assert_recovers(Cut(100_000))
 
     def test_stall_is_resumed(self) -> None:
-        """An upstream that falls silent in the middle is asked again for the rest."""
+        """ncps asks an upstream that stalls in the middle again for the rest."""
         self.assert_recovers(Only(Stall(MIDDLE), 1))
 
     def test_upstream_without_ranges_starts_over(self) -> None:
-        """Where ranges are ignored the bytes that are there already are skipped."""
+        """If an upstream ignores ranges, ncps skips the bytes that it has."""
         self.assert_recovers(Only(Cut(MIDDLE), 1), NoRanges())
 
     def test_end_without_length_is_noticed(self) -> None:
-        """A body whose end is the connection's end, cut in the middle, is resumed."""
+        """ncps resumes a body without length that was cut in the middle."""
         self.assert_recovers(Only(Cut(MIDDLE), 1), NoLength())
 
     def test_chunked_body_arrives(self) -> None:
-        """A body in chunks, cut in the middle, is resumed."""
+        """ncps resumes a body in chunks that was cut in the middle."""
         self.assert_recovers(Only(Cut(MIDDLE), 1), Chunked())
 
     def test_hang_up_before_the_head_is_tried_again(self) -> None:
-        """A connection closed without an answer is tried again."""
+        """After a connection closed without an answer, ncps tries again."""
         self.assert_recovers(Only(Hangup(reset=True), 1))
 
     def test_server_error_once_is_tried_again(self) -> None:
-        """A single 500 is overcome."""
+        """After a single 500 ncps tries again."""
         self.assert_recovers(Only(Status(500), 1))
 
     def test_redirect_is_followed(self) -> None:
@@ -135,16 +135,16 @@ class ResumeTests(NarStage):
 
 
 class ElsewhereTests(NarStage):
-    """The next upstream goes on where one upstream fails, from the byte that there is."""
+    """The next upstream continues where one fails, at the next byte."""
 
     def test_broken_for_good_in_the_middle(self) -> None:
-        """An upstream that dies in the middle is taken over from at the byte it reached."""
+        """When an upstream dies in the middle, the next one continues at that byte."""
         bad, good = self.mounted(Stall(MIDDLE)), self.origin()
         good.serve(f"/{self.path.digest}.narinfo", self.path.narinfo())
         daemon = self.daemon(bad, good)
         served = self.in_background(partial(self.assert_served, daemon, self.path))
         bad.wait_for_stall(self.path.nar_target)
-        self.cache.mount(good)  # not before: a head that is late is asked for there, too
+        self.cache.mount(good)  # not before: ncps asks there, too, when a head is late
         bad.stop()
         served.result()
         ranges = [visit.request.range or "" for visit in good.visits(self.path.nar_target)]
@@ -168,20 +168,20 @@ class ElsewhereTests(NarStage):
         self.assert_elsewhere(Stall(0))
 
     def test_web_page(self) -> None:
-        """A web page instead of a NAR is not taken for one."""
+        """ncps does not accept a web page in place of a NAR."""
         self.assert_elsewhere(Html())
 
     def test_garbage(self) -> None:
-        """Bytes that are no HTTP are not taken for a NAR."""
+        """ncps does not accept bytes that are not HTTP."""
         self.assert_elsewhere(Raw(b"\x00\x01\x02\xff" * 1000 + b"\r\n\r\n"))
 
     def test_garbage_after_the_head(self) -> None:
-        """Garbage behind a good head is not served: the rest or all comes from elsewhere."""
+        """ncps serves no garbage after a good head: the rest or all comes from elsewhere."""
         bad, good = self.mounted(GarbageBody()), self.mounted()
         daemon = self.daemon(bad, good)
         target = self.nar_target(daemon, self.path)
         answer = self.ask(daemon, target)
-        # Broken off if the client had a byte of the garbage before the verdict; else all is right.
+        # The connection is cut if the client had garbage before the verdict; else all is right.
         self.assertEqual(answer.whole, answer.body == self.path.file)
         self.wait_until_stored(daemon, self.path)
         self.assert_served(daemon, self.path)
@@ -195,11 +195,11 @@ class ElsewhereTests(NarStage):
         self.assert_elsewhere(Long())
 
     def test_wrong_range(self) -> None:
-        """A resumed answer that starts at another byte is not spliced in."""
+        """ncps does not use a resumed answer that starts at another byte."""
         self.assert_elsewhere(Only(Cut(MIDDLE), 1), From(WrongRange(), 2))
 
     def test_other_file_of_the_next_upstream_is_not_spliced_in(self) -> None:
-        """Another compression of the same path at the next upstream is never mixed in."""
+        """ncps never mixes another compression of the same path into a file."""
         sick = [self.mounted(Only(Cut(MIDDLE), 1), From(Hangup(), 2)) for _ in range(2)]
         other = type(self.cache)().add(SIZE, compression="zstd")
         self.assertEqual(self.path.nar, other.nar)
@@ -207,14 +207,14 @@ class ElsewhereTests(NarStage):
         small = self.daemon(sick[0], good)
         large = self.daemon(sick[1], good, options=["--cache-download-small-size=0"])
         targets = [self.nar_target(daemon, self.path) for daemon in (large, small)]
-        # Only now: were it quicker with its narinfo, the client would ask for its file instead.
+        # Only now: if its narinfo came first, the client would ask for its file instead.
         good.serve(f"/{other.digest}.narinfo", other.narinfo())
         good.serve(other.nar_target, other.file)
         answer = self.ask(large, targets[0])
         self.assertFalse(answer.whole)
         self.assertTrue(self.path.file.startswith(answer.body))
         # A client of a small NAR has no byte of the first file yet, unless that was slow to come.
-        # The other file is no help to it, either: its narinfo says xz.
+        # The other file cannot continue it, because its narinfo says xz.
         answer = self.ask(small, targets[1])
         if answer.status != 503:
             self.assertEqual((200, False), (answer.status, answer.whole))
@@ -223,14 +223,14 @@ class ElsewhereTests(NarStage):
 
 
 class BrokenTests(NarStage):
-    """Without hope the client sees a broken connection, and nothing is kept."""
+    """Without a good upstream the client sees a cut connection, and nothing is stored."""
 
     def test_wrong_hash(self) -> None:
-        """Wrong bytes of the right number never look whole and are never published."""
+        """Wrong bytes of the right number never look complete and are never published."""
         self.assert_broken(WrongBytes(MIDDLE), reason="bad xz data")
 
     def test_no_right_rest_to_wrong_bytes(self) -> None:
-        """A client that was cut off with wrong bytes gets the whole; others get the rest."""
+        """A client cut off after wrong bytes gets the complete file; others get the rest."""
         late = ("--cache-verify-while-arriving=false",)  # else xz is found wrong before it is sent
         origin = self.mounted(Only(WrongBytes(MIDDLE), 1), Only(Stall(SIZE - 100_000), 1))
         daemon = self.daemon(origin, options=late)
@@ -253,59 +253,59 @@ class BrokenTests(NarStage):
         other = ask(daemon.port, target, headers=rest, source="127.0.0.2")
         self.assertEqual((206, True), (other.status, other.whole))
         self.assertEqual(self.path.file[len(cut.body) :], other.body)
-        self.assertEqual(200, self.ask(daemon, target).status)  # perhaps another one's: see above
+        self.assertEqual(200, self.ask(daemon, target).status)  # or of another client
         self.assertEqual(200, ask(daemon.port, target, headers=rest).status)
 
     def test_wrong_last_byte(self) -> None:
-        """Bytes that are wrong at the very end only never look whole either."""
+        """Wrong bytes at the very end never look complete either."""
         self.assert_broken(WrongBytes(len(self.path.file) - 1, b"\xee"), reason="bad xz data")
 
     def test_short(self) -> None:
-        """A NAR shorter than its FileSize never looks whole."""
+        """A NAR shorter than its FileSize never looks complete."""
         self.assert_broken(Short(MIDDLE), reason="bytes instead of")
 
     def test_long(self) -> None:
-        """A NAR longer than its FileSize never looks whole."""
+        """A NAR longer than its FileSize never looks complete."""
         self.assert_broken(Long(), reason="bytes instead of")
 
     def test_short_in_chunks(self) -> None:
-        """A NAR that ends early without having said its length never looks whole."""
+        """A NAR without length that ends early never looks complete."""
         self.assert_broken(Short(MIDDLE), Chunked(), reason="")
 
     def test_long_in_chunks(self) -> None:
-        """A NAR that goes on too long without having said its length never looks whole."""
+        """A NAR without length that is too long never looks complete."""
         self.assert_broken(Long(), Chunked(), reason="longer")
 
     def test_endless_length(self) -> None:
-        """A Content-Length that is too large is found out."""
+        """ncps notices a Content-Length that is too large."""
         self.assert_broken(Claim(10**15), reason="not kept", told=("passed through",))
 
     def test_cut_for_ever(self) -> None:
-        """An upstream that never gets beyond a byte makes a broken connection, not a wait."""
+        """If an upstream never gets beyond a byte, the connection is cut and does not hang."""
         self.assert_broken(Only(Cut(MIDDLE), 1), From(Hangup(), 2), reason="")
 
     def test_stalled_for_ever(self) -> None:
-        """An upstream that stalls again and again makes a broken connection, not a wait."""
+        """If an upstream stalls again and again, the connection is cut and does not hang."""
         self.assert_broken(Only(Stall(MIDDLE), 1), From(Silence(), 2), reason="")
 
     def test_web_page(self) -> None:
-        """A web page instead of a NAR is told as what it is: 502."""
+        """The answer for a web page in place of a NAR is 502."""
         self.assertEqual(502, self.assert_broken(Html(), reason="web page").status)
 
     def test_server_error(self) -> None:
-        """An upstream that only says 500 makes a 503 with Retry-After, before any byte."""
+        """The answer for an upstream with 500 is 503 with Retry-After, before any byte."""
         answer = self.assert_broken(Status(500), reason="status 500")
         self.assertEqual(503, answer.status)
         self.assertIn("retry-after", answer.headers)
 
     def test_silence(self) -> None:
-        """An upstream that says nothing makes a 504 with Retry-After, before any byte."""
+        """The answer for a silent upstream is 504 with Retry-After, before any byte."""
         answer = self.assert_broken(Silence(), reason="no answer within")
         self.assertEqual(504, answer.status)
         self.assertIn("retry-after", answer.headers)
 
     def test_wrong_nar_inside_a_right_file(self) -> None:
-        """A zstd file with the right FileHash and another NAR in it is refused (P7)."""
+        """ncps refuses a zstd file with the right FileHash and another NAR inside (P7)."""
         other = self.cache.add(SIZE, compression="zstd")
         origin = self.mounted()
         path = self.cache.add(SIZE, compression="zstd")
@@ -324,10 +324,10 @@ class BrokenTests(NarStage):
 
 
 class MissingTests(NarStage):
-    """There is no NAR behind a narinfo."""
+    """No upstream has the NAR of a narinfo."""
 
     def test_missing_nar_is_404_and_the_narinfo_is_fetched_anew(self) -> None:
-        """A NAR that no upstream has is 404, and its narinfo is no hit any more."""
+        """The NAR is 404, and its narinfo is not a hit any more."""
         origin = self.mounted()
         origin.withdraw(self.path.nar_target)
         daemon = self.daemon(origin)
@@ -336,7 +336,7 @@ class MissingTests(NarStage):
         self.assertEqual(404, self.ask(daemon, target).status)
         again = self.narinfo(daemon, self.path)
         self.assertEqual((200, "miss"), (again.status, again.outcome))
-        # Once for each miss, and once in case that the upstream has only forgotten its NAR.
+        # Once for each miss, and once more in case the upstream has only forgotten its NAR.
         self.assertEqual(3, origin.gets(f"/{self.path.digest}.narinfo"))
         self.cache.mount(origin)
         self.assert_served(daemon, self.path)
@@ -350,7 +350,7 @@ class MissingTests(NarStage):
         self.assertEqual(404, self.ask(daemon, target, method="HEAD").status)
 
     def test_narinfo_is_withdrawn_when_its_nar_has_gone_everywhere(self) -> None:
-        """When the upstream has collected NAR and narinfo, both become 404."""
+        """When the upstream has removed NAR and narinfo, both become 404."""
         origin = self.mounted()
         daemon = self.daemon(origin)
         target = self.nar_target(daemon, self.path)
@@ -360,7 +360,7 @@ class MissingTests(NarStage):
         self.assertEqual(404, self.narinfo(daemon, self.path).status)
 
     def test_lost_file_is_fetched_again(self) -> None:
-        """A stored NAR whose file has vanished is fetched again, without the client's notice."""
+        """ncps fetches a stored NAR with a missing file again, and the client notices nothing."""
         daemon = self.daemon(self.mounted())
         self.assert_served(daemon, self.path)
         self.wait_until_stored(daemon, self.path)
@@ -371,7 +371,7 @@ class MissingTests(NarStage):
         self.wait_until_stored(daemon, self.path)
 
     def test_cut_off_file_is_fetched_again(self) -> None:
-        """A stored NAR whose file has become shorter is set aside and fetched again."""
+        """ncps sets a stored NAR with a truncated file aside and fetches it again."""
         daemon = self.daemon(self.mounted())
         self.assert_served(daemon, self.path)
         self.wait_until_stored(daemon, self.path)

@@ -1,4 +1,4 @@
-"""narinfos that upstreams get wrong: the next one is asked, and the client is told the truth."""
+"""Faults of upstreams with narinfos: ncps asks the next one, or answers with the right status."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class NarInfoStage(Stage):
     def assert_told(
         self, status: int, spoil: bytes | None, *faults: Fault, reason: str
     ) -> tuple[Daemon, Origin]:
-        """Check what a client is told where there is no other upstream, and that it is logged."""
+        """Check the status without another upstream, and the line in the log."""
         bad = self.mounted()
         bad.serve(self.target, self.path.narinfo() if spoil is None else spoil, *faults)
         daemon = self.daemon(bad)
@@ -62,7 +62,7 @@ class NarInfoStage(Stage):
 
 
 class OtherUpstreamTests(NarInfoStage):
-    """The next upstream has it."""
+    """The next upstream has the narinfo."""
 
     def test_web_page_is_passed_over(self) -> None:
         """A captive portal's page instead of a narinfo makes ncps ask the next upstream."""
@@ -73,17 +73,17 @@ class OtherUpstreamTests(NarInfoStage):
         self.assert_overcome(self.path.narinfo(NarHash=None), reason="NarHash")
 
     def test_other_store_path_is_passed_over(self) -> None:
-        """The narinfo of another path, however well signed, makes ncps ask the next upstream."""
+        """A narinfo of another path, even if it is signed, makes ncps ask the next upstream."""
         other = self.cache.add()
         self.assert_overcome(other.narinfo(), reason="another store path")
 
     def test_bad_signature_is_passed_over(self) -> None:
-        """A narinfo signed by a stranger makes ncps ask the next upstream."""
+        """A narinfo signed by an unknown key makes ncps ask the next upstream."""
         bad = forged(self.path, key=TestKey.of("evil.test-1"))
         self.assert_overcome(bad.narinfo(), reason="no good signature")
 
     def test_forged_signature_is_passed_over(self) -> None:
-        """A signature that bears the right name, made by another key, does not count."""
+        """A signature with a trusted name, made by another key, does not count."""
         evil = TestKey(self.cache.key.name, TestKey.of("evil.test-1").key)
         self.assert_overcome(forged(self.path, key=evil).narinfo(), reason="no good signature")
 
@@ -92,7 +92,7 @@ class OtherUpstreamTests(NarInfoStage):
         self.assert_overcome(None, Status(500), reason="status 500")
 
     def test_garbage_is_passed_over(self) -> None:
-        """Bytes that are no HTTP make ncps ask the next upstream."""
+        """Bytes that are not HTTP make ncps ask the next upstream."""
         self.assert_overcome(None, Raw(b"SSH-2.0-OpenSSH_9.9\r\n"), reason="failed for")
 
     def test_hang_up_is_passed_over(self) -> None:
@@ -104,7 +104,7 @@ class OtherUpstreamTests(NarInfoStage):
         self.assert_overcome(None, Redirect(self.target), reason="redirects")
 
     def test_huge_narinfo_is_passed_over(self) -> None:
-        """A narinfo of 20 MB is not read to its end."""
+        """ncps does not read a narinfo of 20 MB to its end."""
         self.assert_overcome(b"x" * 20_000_000, reason="larger than")
 
     def test_thousand_headers_are_passed_over(self) -> None:
@@ -114,25 +114,25 @@ class OtherUpstreamTests(NarInfoStage):
         self.assertEqual(200, self.narinfo(self.daemon(bad, good), self.path).status)
 
     def test_slow_upstream_delays_nobody(self) -> None:
-        """An upstream that is silent costs the others' answers next to nothing (P3)."""
+        """A silent upstream delays the others' answers only a little (P3)."""
         bad, good = self.mounted(), self.mounted()
         bad.serve(self.target, self.path.narinfo(), Silence())
         daemon = self.daemon(bad, good)
         self.assertEqual(200, self.narinfo(daemon, self.path).status)
         self.wait_for_log(daemon, self.target, "duration_ms")
         (line,) = (line for line in requests(daemon) if line["path"] == self.target)
-        # P3 says 200 ms; the rest is for a busy machine. The silent one's own deadline is 2000.
+        # P3 says 200 ms; the rest is for a busy machine. The silent one's own deadline is 2000 ms.
         self.assertLess(line["duration_ms"], 600)
 
     def test_absence_at_one_upstream_is_no_failure(self) -> None:
-        """A path that the first upstream lacks is fetched from the second, without a warning."""
+        """ncps fetches a path that the first upstream lacks from the second, without a warning."""
         empty, good = self.origin(), self.mounted()
         daemon = self.daemon(empty, good)
         self.assertEqual(200, self.narinfo(daemon, self.path).status)
         self.assertNotIn("failed for", daemon.log)
 
     def test_trailing_bytes_are_not_taken_for_the_next_answer(self) -> None:
-        """Bytes smuggled behind an answer never become the answer to another request."""
+        """Bytes smuggled after an answer never become the answer to another request."""
         other = self.cache.paths[0]
         origin = self.mounted()
         origin.serve(self.target, self.path.narinfo(), Trailing())
@@ -154,10 +154,10 @@ class OtherUpstreamTests(NarInfoStage):
 
 
 class NoOtherUpstreamTests(NarInfoStage):
-    """Nobody has it, or nobody can tell: the client learns which."""
+    """No upstream has the narinfo or can answer: the status says which."""
 
     def test_absence_is_404_and_remembered_briefly(self) -> None:
-        """A path that no upstream has is 404, and asked for once while that is remembered."""
+        """A path that no upstream has is 404, and ncps asks once while it remembers that."""
         origin = self.origin()
         daemon = self.daemon(origin, options=["--cache-negative-ttl", "1s"])
         self.assertEqual((404, "miss"), self._seen(daemon))
@@ -167,7 +167,7 @@ class NoOtherUpstreamTests(NarInfoStage):
         wait_until(lambda: self._seen(daemon) == (200, "miss"), "the absence to be forgotten")
 
     def test_absences_remembered_are_bounded(self) -> None:
-        """A million different questions fill no memory: the oldest absence is forgotten first."""
+        """With a million different requests the oldest absences are forgotten first."""
         origin = self.origin()
         options = ["--cache-negative-ttl", "1h", "--cache-negative-max-entries", "2"]
         daemon = self.daemon(origin, options=options)
@@ -179,7 +179,7 @@ class NoOtherUpstreamTests(NarInfoStage):
         self.assertEqual([2, 1, 1], [origin.gets(target) for target in targets])
 
     def test_what_could_not_be_told_is_never_remembered(self) -> None:
-        """However long absence is remembered: an upstream that failed is asked again at once."""
+        """ncps asks an upstream that failed again without delay, for any time of remembering."""
         for fault, status in ((Status(500), 503), (Status(429), 503), (Html(), 404)):
             origin = self.mounted()
             origin.serve(self.target, self.path.narinfo(), Only(fault, 1))
@@ -193,7 +193,7 @@ class NoOtherUpstreamTests(NarInfoStage):
         return answer.status, answer.outcome
 
     def test_what_nobody_vouches_for_is_404_and_not_remembered(self) -> None:
-        """Where the only narinfo is signed by a stranger, it is as good as none."""
+        """A narinfo signed by an unknown key counts as none."""
         bad = forged(self.path, key=TestKey.of("evil.test-1"))
         daemon, bad_origin = self.assert_told(404, bad.narinfo(), reason="signed by evil.test-1")
         self.assertEqual((404, "unsure"), self._seen(daemon))
@@ -201,20 +201,20 @@ class NoOtherUpstreamTests(NarInfoStage):
         self.assertEqual(200, self.narinfo(daemon, self.path).status)
 
     def test_web_page_is_404(self) -> None:
-        """Where the only answer is a web page, it is as good as none."""
+        """A web page counts as no narinfo."""
         self.assert_told(404, None, Html(), reason="not a narinfo but a web page")
 
     def test_cut_narinfo_is_not_served(self) -> None:
-        """A narinfo that ends in the middle is not taken for a whole one."""
+        """A narinfo that was cut in the middle is not served."""
         size = len(self.path.narinfo())
         self.assert_told(502, None, Short(size // 2), reason="failed for")
 
     def test_server_error_is_503_with_retry_after(self) -> None:
-        """Where the only upstream is broken, the client gets 503 and when to come again."""
+        """If the only upstream fails, the client gets 503 with Retry-After."""
         self.assert_told(503, None, Status(500), reason="status 500")
 
     def test_retry_after_of_the_upstream_is_passed_on(self) -> None:
-        """An upstream that asks for patience gets it, and the client hears of it."""
+        """The client gets the Retry-After of the upstream."""
         origin = self.mounted()
         origin.serve(self.target, b"", Status(503, retry_after=7))
         daemon = self.daemon(origin)
@@ -225,11 +225,11 @@ class NoOtherUpstreamTests(NarInfoStage):
         self.assertEqual(1, origin.gets(self.target))
 
     def test_silence_is_504(self) -> None:
-        """Where the only upstream does not answer, the client gets 504 and when to come again."""
+        """If the only upstream does not answer, the client gets 504 with Retry-After."""
         self.assert_told(504, None, Silence(), reason="no answer within")
 
     def test_failure_beside_absence_is_404_after_a_while(self) -> None:
-        """While one was well a moment ago its failure is no absence; then it has no say."""
+        """A recent failure is no absence; after a while the upstream does not count."""
         empty, broken = self.origin(), self.origin()
         broken.serve(self.target, b"", Status(500))
         daemon = self.daemon(empty, broken)
@@ -259,7 +259,7 @@ class NoOtherUpstreamTests(NarInfoStage):
             return statuses[-1] == 404
 
         wait_until(is_absent, "the upstream to be given up", daemon=daemon)
-        self.assertLessEqual(set(statuses), {503, 404})  # the probes may be quicker than this test
+        self.assertLessEqual(set(statuses), {503, 404})  # the probes may be faster than this test
         answer = self.narinfo(daemon, self.path)
         self.assertEqual((404, "away"), (answer.status, answer.outcome))
         self.assertEqual("no-store", answer.headers["cache-control"])
@@ -270,7 +270,7 @@ class NoOtherUpstreamTests(NarInfoStage):
         self.wait_for_log(daemon, "answers again")
 
     def test_an_operator_may_prefer_an_error(self) -> None:
-        """Then it is 503 for as long as it lasts, and the answer says whose fault it is."""
+        """With that setting the answer stays 503, and names the upstream that fails."""
         origin = self.origin()
         origin.plan = lambda _request: [Status(401)]
         daemon = self.daemon(origin, options=["--cache-upstream-away-answer", "error"])
@@ -281,7 +281,7 @@ class NoOtherUpstreamTests(NarInfoStage):
         self.assertIn(text.encode(), answer.body)
 
     def test_late_answer_within_the_deadline_is_served(self) -> None:
-        """A slow upstream that keeps its deadline is served from."""
+        """ncps serves from a slow upstream that keeps its deadline."""
         origin = self.mounted()
         origin.serve(self.target, self.path.narinfo(), Delay(0.3))
         self.assertEqual(200, self.narinfo(self.daemon(origin), self.path).status)
@@ -304,12 +304,12 @@ class NarInfoContentTests(NarInfoStage):
         self.assertEqual(1, sum(text.startswith(f"{name}:") for text in found))
 
     def test_signing_can_be_off(self) -> None:
-        """Without signing the upstream's signatures are passed on alone."""
+        """Without signing, ncps passes on only the upstream's signatures."""
         daemon = self.daemon(self.mounted(), options=["--cache-sign-narinfo=false"])
         self.assertEqual([dict(self.path.fields())["Sig"]], self.signatures(self.path, daemon))
 
     def test_many_clients_cause_one_request(self) -> None:
-        """Ten clients at once cause one request to the upstream (P4)."""
+        """Ten clients at the same time cause one request to the upstream (P4)."""
         origin = self.mounted()
         origin.serve(self.target, self.path.narinfo(), Delay(0.3))
         daemon = self.daemon(origin)
@@ -329,14 +329,14 @@ class NarInfoContentTests(NarInfoStage):
         self.assertIn("max-age=", head.headers["cache-control"])
 
     def test_known_etag_is_304(self) -> None:
-        """A proxy in front that has the narinfo is told that it still holds."""
+        """A proxy in front that has the narinfo gets 304."""
         daemon = self.daemon(self.mounted())
         etag = self.narinfo(daemon, self.path).headers["etag"]
         again = self.ask(daemon, self.target, If_None_Match=etag)
         self.assertEqual((304, b""), (again.status, again.body))
 
     def test_answers_say_where_they_came_from(self) -> None:
-        """X-Cache is miss, then hit, and Server-Timing is there on both."""
+        """X-Cache is miss, then hit, and both answers have Server-Timing."""
         daemon = self.daemon(self.mounted())
         first, second = (self.narinfo(daemon, self.path) for _ in range(2))
         self.assertEqual(["miss", "hit"], [first.outcome, second.outcome])

@@ -1,4 +1,4 @@
-"""Several processes that share memory: their workers are forked from one that runs nothing."""
+"""Several processes that share memory: the nursery forks the workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NurseryTests(WorkersStage):
     """Workers are forked from a process that has imported the program."""
 
     def test_workers_share_memory(self) -> None:
-        """Early and late workers have most of what was imported in common."""
+        """Early and late workers share most of the imported memory."""
         daemon, workers = self.crew(self.origin(), 2)
         os.kill(workers[0], signal.SIGKILL)
         self.wait_for_starts(daemon, 3)
@@ -29,7 +29,7 @@ class NurseryTests(WorkersStage):
         daemon.stop()
 
     def test_workers_outlive_it(self) -> None:
-        """Without it nothing is lost: workers serve, and one that is killed has a successor."""
+        """Without the nursery, workers serve, and a killed worker is replaced."""
         path = self.cache.add(SIZE)
         daemon, workers = self.crew(self.mounted(), 2)
         nursery = nursery_of(daemon.pid)
@@ -45,7 +45,7 @@ class NurseryTests(WorkersStage):
         daemon.stop()
 
     def test_it_ends_with_the_supervisor(self) -> None:
-        """Whether the supervisor ends in order or is killed, no process is left."""
+        """If the supervisor ends in order or is killed, no process is left."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             daemon, workers = self.crew(self.origin(), 2)
             everybody = [nursery_of(daemon.pid), *workers]

@@ -1,4 +1,4 @@
-"""The lying origin lies exactly as told, and otherwise not."""
+"""The lying origin has exactly the faults that a test wants."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HonestTests(OriginCase):
     """Without faults it is a good file server."""
 
     def test_object_comes_whole(self) -> None:
-        """An object comes with its length, and the connection lives on."""
+        """An object comes with its length, and the connection stays open."""
         line, status, headers = self.get()
         self.assertEqual(200, status)
         self.assertEqual(str(len(BODY)), headers["Content-Length"])
@@ -36,7 +36,7 @@ class HonestTests(OriginCase):
         self.assertEqual(200, line.read_head()[0])
 
     def test_head_has_no_body(self) -> None:
-        """HEAD gives the same head and nothing behind it."""
+        """HEAD has the same head and no body."""
         self.origin.serve("/a", BODY)
         line = self.line()
         line.ask("/a", "Connection: close", method="HEAD")
@@ -51,7 +51,7 @@ class HonestTests(OriginCase):
         self.assertEqual(404, line.read_head()[0])
 
     def test_ranges_are_cut(self) -> None:
-        """Open, closed and suffix ranges come as 206; one behind the end is 416."""
+        """Open, closed and suffix ranges come as 206; a range after the end is 416."""
         for asked, wanted in (
             ("bytes=10-", BODY[10:]),
             ("bytes=10-19", BODY[10:20]),
@@ -65,7 +65,7 @@ class HonestTests(OriginCase):
         self.assertEqual((416, f"bytes */{len(BODY)}"), (status, headers["Content-Range"]))
 
     def test_query_picks_its_own_object(self) -> None:
-        """A target with a query is looked up with it first, then without."""
+        """A target with a query is looked up with the query first, then without."""
         self.origin.serve("/a?x=1", b"one")
         self.origin.serve("/a", b"any")
         line = self.line()
@@ -86,7 +86,7 @@ class HonestTests(OriginCase):
         self.assertEqual({"/a": 1}, dict(self.origin.get_counts()))
 
     def test_origin_comes_back_on_its_port(self) -> None:
-        """A stopped origin refuses connections; started again it has the same port."""
+        """A stopped origin refuses connections; a restart does not change its port."""
         self.origin.serve("/a", BODY)
         port = self.origin.port
         self.origin.stop()
@@ -97,7 +97,7 @@ class HonestTests(OriginCase):
         self.origin.wait_for(lambda: self.origin.gets("/a") == 1)
 
     def test_client_that_leaves_is_noted(self) -> None:
-        """A client that goes in the middle is logged as gone, even under a stall."""
+        """The log says if a client leaves in the middle, even during a stall."""
         line, _, _ = self.get(Stall(1000))
         self.assertEqual(BODY[:1000], line.read(1000))
         self.origin.wait_for_stall("/a")
@@ -106,23 +106,23 @@ class HonestTests(OriginCase):
 
 
 class BodyFaultTests(OriginCase):
-    """Faults in and under the body."""
+    """Faults of bodies."""
 
     def test_cut_ends_after_so_many_bytes(self) -> None:
-        """A cut gives exactly the bytes before it, then the end."""
+        """A cut sends exactly the bytes before it, then the end."""
         line, _, headers = self.get(Cut(1234))
         self.assertEqual(str(len(BODY)), headers["Content-Length"])
         self.assertEqual(BODY[:1234], line.read_all())
         self.assertEqual(("cut", 1234), (self.origin.log[0].outcome, self.origin.log[0].sent))
 
     def test_reset_is_a_reset(self) -> None:
-        """A cut by reset gives the bytes before it, then an error."""
+        """A reset sends the bytes before it, then an error."""
         line, _, _ = self.get(Cut(1234, reset=True))
         self.assertEqual(BODY[:1234], line.read(1234))
         self.assertRaises(ConnectionResetError, line.read, 1)
 
     def test_cut_counts_from_the_start_of_a_range(self) -> None:
-        """A cut in the answer to a range counts that answer's bytes."""
+        """A cut in the answer to a range counts the bytes of that answer."""
         line, _, _ = self.get(Cut(10), headers=("Range: bytes=100-",))
         self.assertEqual(BODY[100:110], line.read_all())
 
@@ -132,7 +132,7 @@ class BodyFaultTests(OriginCase):
         self.assertEqual(b"4\r\n\x00\x01\x02\x03\r\n", line.read_all())
 
     def test_stall_waits_for_release(self) -> None:
-        """A stall sends the bytes before it at once and the others after the release."""
+        """A stall sends the bytes before it immediately and the others after the release."""
         line, _, _ = self.get(Stall(500))
         self.assertEqual(BODY[:500], line.read(500))
         line.socket.settimeout(0.1)
@@ -142,21 +142,21 @@ class BodyFaultTests(OriginCase):
         self.assertEqual(BODY[500:], line.read(len(BODY) - 500))
 
     def test_stall_ends_with_its_time(self) -> None:
-        """A stall of some seconds goes on by itself."""
+        """A stall with a time continues by itself."""
         line, _, _ = self.get(Stall(500, seconds=0.1))
         began = time.monotonic()
         self.assertEqual(BODY, line.read(len(BODY)))
         self.assertGreater(time.monotonic() - began, 0.05)
 
     def test_trickle_takes_its_time(self) -> None:
-        """A trickle keeps to its rate."""
+        """A trickle has its rate."""
         began = time.monotonic()
         line, _, _ = self.get(Trickle(10_000), content=BODY[:3000])
         self.assertEqual(BODY[:3000], line.read(3000))
         self.assertGreater(time.monotonic() - began, 0.2)
 
     def test_wrong_bytes_are_wrong_in_every_range(self) -> None:
-        """Damage lies in the object: size unchanged, the same bytes wrong in ranges."""
+        """The object has the damage: the size is right, and ranges have the same wrong bytes."""
         line, _, _ = self.get(WrongBytes(10, b"xyz"))
         whole = line.read(len(BODY))
         self.assertEqual(BODY[:10] + b"xyz" + BODY[13:], whole)
@@ -164,21 +164,21 @@ class BodyFaultTests(OriginCase):
         self.assertEqual(whole[11:], line.read(int(headers["Content-Length"])))
 
     def test_short_and_long_agree_with_their_length(self) -> None:
-        """A short or long object has the length that the head says."""
+        """A short or long object has the length of its head."""
         for fault, wanted in ((Short(100), BODY[:100]), (Long(b"!"), BODY + b"!")):
             line, _, headers = self.get(fault, headers=("Connection: close",))
             self.assertEqual(str(len(wanted)), headers["Content-Length"])
             self.assertEqual(wanted, line.read_all())
 
     def test_claim_is_another_length(self) -> None:
-        """A wrong Content-Length stands above the true body, then the connection ends."""
+        """The head has a wrong Content-Length, the body is right, and then the connection ends."""
         for claim in (len(BODY) + 5, len(BODY) - 5):
             line, _, headers = self.get(Claim(claim))
             self.assertEqual(str(claim), headers["Content-Length"])
             self.assertEqual(BODY, line.read_all())
 
     def test_chunked_body_is_whole(self) -> None:
-        """Chunks carry the whole object."""
+        """Chunks have the whole object."""
         line, _, headers = self.get(Chunked(), content=b"hello")
         self.assertEqual("chunked", headers["Transfer-Encoding"])
         self.assertNotIn("Content-Length", headers)
@@ -200,7 +200,7 @@ class BodyFaultTests(OriginCase):
         self.assertEqual(BODY, zstandard.ZstdDecompressor().decompress(body))
 
     def test_encoding_may_heed_what_was_asked(self) -> None:
-        """With `asked_only` only a client that names the coding gets it."""
+        """With `asked_only` only a client that accepts the coding gets it."""
         _, _, headers = self.get(Encoded("zstd", asked_only=True))
         self.assertNotIn("Content-Encoding", headers)
         _, _, headers = self.get(

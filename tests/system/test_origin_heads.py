@@ -1,4 +1,4 @@
-"""The lying origin spoils heads as told, and follows plans."""
+"""The lying origin has the wanted faults of heads, and follows plans."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from tests.system.origin_case import BODY, OriginCase
 
 
 class HeadFaultTests(OriginCase):
-    """Faults in the head, or instead of it."""
+    """Faults of the head, or of the whole answer."""
 
     def test_status_comes_with_its_retry_after(self) -> None:
-        """An error status may say when to come again."""
+        """An error status may have Retry-After."""
         _, status, headers = self.get(Status(429, retry_after=7))
         self.assertEqual((429, "7"), (status, headers["Retry-After"]))
 
     def test_html_is_a_cheerful_200(self) -> None:
-        """The captive portal says 200 and HTML."""
+        """The captive portal sends 200 and HTML."""
         line, status, headers = self.get(Html())
         self.assertEqual((200, "text/html"), (status, headers["Content-Type"]))
         self.assertIn(b"<html>", line.read(int(headers["Content-Length"])))
@@ -46,27 +46,27 @@ class HeadFaultTests(OriginCase):
         self.assertEqual((307, "../b"), (status, headers["Location"]))
 
     def test_ignored_range_is_200(self) -> None:
-        """An origin without ranges sends everything, whether it advertised them or not."""
+        """An origin without ranges sends the whole object, whether it advertised ranges or not."""
         for advertised in (True, False):
             _, status, headers = self.get(NoRanges(advertised), headers=("Range: bytes=5-",))
             self.assertEqual((200, str(len(BODY))), (status, headers["Content-Length"]))
             self.assertEqual(advertised, "Accept-Ranges" in headers)
 
     def test_wrong_range_starts_elsewhere(self) -> None:
-        """A wrong range is a 206 from another offset, and says so."""
+        """A wrong range is a 206 from another offset, with a Content-Range that says so."""
         line, status, headers = self.get(WrongRange(), headers=("Range: bytes=5-",))
         self.assertEqual(206, status)
         self.assertTrue(headers["Content-Range"].startswith("bytes 4-"))
         self.assertEqual(BODY[4:], line.read(int(headers["Content-Length"])))
 
     def test_huge_headers_are_huge(self) -> None:
-        """Many big headers stand before a good body."""
+        """Many large headers come before a good body."""
         _, status, headers = self.get(HugeHeaders(50, 1000))
         self.assertEqual(200, status)
         self.assertGreater(sum(map(len, headers.values())), 50_000)
 
     def test_silence_lasts(self) -> None:
-        """A silent origin reads the request and says nothing until it is released."""
+        """A silent origin reads the request and sends nothing until it is released."""
         self.origin.serve("/a", BODY, Silence())
         line = self.line()
         line.ask("/a")
@@ -78,38 +78,38 @@ class HeadFaultTests(OriginCase):
         self.assertEqual(b"", line.read_all())
 
     def test_delay_holds_the_head_back(self) -> None:
-        """A delayed head comes in the end."""
+        """A delayed head comes after the delay."""
         began = time.monotonic()
         _, status, _ = self.get(Delay(0.2))
         self.assertEqual(200, status)
         self.assertGreater(time.monotonic() - began, 0.15)
 
     def test_hangup_ends_without_a_word(self) -> None:
-        """A hang-up closes or resets the connection instead of an answer."""
+        """A hang-up closes or resets the connection without an answer."""
         self.assertRaises(EOFError, self.get, Hangup())
         self.assertRaises(ConnectionResetError, self.get, Hangup(reset=True))
 
     def test_raw_bytes_replace_the_answer(self) -> None:
-        """Raw bytes are sent as they are."""
+        """Raw bytes are sent unchanged."""
         self.origin.serve("/a", BODY, Raw(b"SSH-2.0-what\r\n"))
         line = self.line()
         line.ask("/a")
         self.assertEqual(b"SSH-2.0-what\r\n", line.read_all())
 
     def test_garbage_follows_a_good_head(self) -> None:
-        """Garbage in place of chunks comes behind a head that looks right."""
+        """Garbage in place of chunks comes after a head that looks right."""
         line, status, headers = self.get(GarbageBody())
         self.assertEqual((200, "chunked"), (status, headers["Transfer-Encoding"]))
         self.assertIn(b"not a chunk", line.read_all())
 
     def test_trailing_bytes_follow_a_good_answer(self) -> None:
-        """Bytes nobody asked for lie behind the body."""
+        """The additional bytes come after the body."""
         line, _, _ = self.get(Trailing(b"boo"), headers=("Connection: close",))
         self.assertEqual(BODY + b"boo", line.read_all())
 
 
 class PlanTests(OriginCase):
-    """Plans choose the requests that meet a fault."""
+    """Plans choose the requests that have a fault."""
 
     def statuses(self, count: int) -> list[int]:
         statuses = []
@@ -127,7 +127,7 @@ class PlanTests(OriginCase):
         self.assertEqual([200, 503, 503], self.statuses(3))
 
     def test_methods_and_targets_are_counted_apart(self) -> None:
-        """A HEAD does not use up the fault that a GET is to meet."""
+        """The number of a HEAD request does not count for GET."""
         self.origin.serve("/a", BODY, Only(Status(503), 1))
         line = self.line()
         line.ask("/a", method="HEAD")
@@ -135,7 +135,7 @@ class PlanTests(OriginCase):
         self.assertEqual([503, 200], self.statuses(2))
 
     def test_plan_chooses_by_request(self) -> None:
-        """A plan sees the request and chooses; the origin's own plan holds for all targets."""
+        """A plan sees the request; the origin's own plan counts for all targets."""
 
         def plan(request: Request) -> tuple[Fault, ...]:
             return (Status(500 + request.number),)
@@ -147,7 +147,7 @@ class PlanTests(OriginCase):
         self.assertEqual([418], self.statuses(1))
 
     def test_faults_print_as_they_are_written(self) -> None:
-        """The text of a fault is the expression that makes it, so that a run can be replayed."""
+        """The text of a fault is its expression, so that a storm can be repeated."""
         fault = Only(Cut(10, reset=True), 3)
         self.assertEqual("Only(fault=Cut(at=10, reset=True), numbers=3)", repr(fault))
         self.assertEqual(fault, eval(repr(fault)))

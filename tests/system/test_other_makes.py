@@ -1,4 +1,4 @@
-"""Stores of another make, and stores that another daemon uses."""
+"""Stores of the Go program, and stores that another daemon uses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SIZE = 3_000_000
 
 
 class OtherMakeTests(Stage):
-    """A tree of the Go program."""
+    """A store of the Go program."""
 
     def test_recompressed_tree_is_served(self) -> None:
-        """An uncompressed NAR that lies there as .nar.zst is served as named, in parts too."""
+        """An uncompressed NAR stored as .nar.zst is served under its name, also in parts."""
         path = self.cache.add(SIZE, compression="none")
         origin = self.mounted()
         origin.withdraw(path.nar_target)
@@ -40,7 +40,7 @@ class OtherMakeTests(Stage):
         self.assertEqual(0, origin.gets(path.nar_target))
 
     def test_plain_tree_is_served(self) -> None:
-        """A compressed NAR of an old tree is taken over, not fetched."""
+        """A compressed NAR of an old store is recorded, not fetched."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         origin.withdraw(path.nar_target)
@@ -54,7 +54,7 @@ class OtherMakeTests(Stage):
         self.assert_served(daemon, path)
 
     def test_key_of_an_old_tree_is_used(self) -> None:
-        """The secret key that lies in the tree's config/cache.key goes on signing."""
+        """The secret key in config/cache.key of the old store is still used."""
         first = self.daemon(self.origin())
         key = first.public_key()
         first.stop()
@@ -68,7 +68,7 @@ class LockTests(Stage):
     """Two daemons on one store or database."""
 
     def test_second_daemon_on_the_same_store_refuses(self) -> None:
-        """The second daemon says who holds the store, with exit code 1 and no traceback."""
+        """The second daemon names the first, with exit code 1 and no traceback."""
         daemon = self.daemon(self.origin())
         for option in (
             ("--cache-database-url", f"sqlite:{self.directory}/other.sqlite"),

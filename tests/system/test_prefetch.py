@@ -1,4 +1,4 @@
-"""Fetches before a client asks: each thing once, within bounds, at no client's cost.
+"""Prefetch: each object once, within limits, without delay for clients.
 
 The origin counts the requests; a client that walks a closure asks level by level, as Nix does.
 """
@@ -22,15 +22,15 @@ SERVED = "ncps_prefetched_total"
 
 
 def narinfo_of(path: StorePath) -> str:
-    """The target of a request for a narinfo."""
+    """Return the target of a request for a narinfo."""
     return f"/{path.digest}.narinfo"
 
 
 class Closures(Stage):
-    """Looks at a closure at the origin."""
+    """Makes closures at the origin, and walks them."""
 
     def closure(self, levels: int = 4, width: int = 4) -> list[StorePath]:
-        """Make paths in levels, each of which refers to all of the next level; the root first."""
+        """Make levels of paths, each of which refers to all of the next level; root first."""
         made: list[StorePath] = []
         below: list[StorePath] = []
         for level in reversed(range(levels)):
@@ -57,7 +57,7 @@ class Closures(Stage):
         wait_until(lambda: self.metric(daemon, series) >= value, series, daemon=daemon)
 
     def wait_for_rest(self, daemon: Daemon) -> None:
-        """Wait until nothing is fetched ahead any more."""
+        """Wait until no prefetch runs or waits."""
         wait_until(
             lambda: self.metric(daemon, "ncps_prefetch_pending") == 0,
             "all to be fetched",
@@ -67,7 +67,7 @@ class Closures(Stage):
 
 class OnceTests(Closures):
     def test_a_client_finds_all_of_a_closure_here(self) -> None:
-        """After one question of a client, the rest of the closure comes by itself."""
+        """After one request of a client, the rest of the closure comes by itself."""
         paths = self.closure()
         origin = self.mounted()
         daemon = self.daemon(origin, options=SMALL)
@@ -82,7 +82,7 @@ class OnceTests(Closures):
         )
 
     def test_a_crowd_causes_one_request_for_each_thing(self) -> None:
-        """Eight clients that walk at once join what is being fetched ahead."""
+        """Eight clients that walk at the same time join the prefetches."""
         paths = self.closure()
         origin = self.mounted()
         daemon = self.daemon(origin, options=SMALL)
@@ -110,7 +110,7 @@ class OnceTests(Closures):
 
 class WorkersTests(Closures, WorkersStage):
     def test_two_workers_fetch_each_thing_once(self) -> None:
-        """Clients of both at the same time."""
+        """Clients of both workers ask at the same time."""
         paths = self.closure()
         origin = self.mounted()
         daemon, _ = self.crew(origin, 2, SMALL)
@@ -120,10 +120,10 @@ class WorkersTests(Closures, WorkersStage):
 
 
 class NothingTests(Closures):
-    """Questions that lead to nothing."""
+    """Requests that cause no prefetch."""
 
     def assert_nothing(self, daemon: Daemon, origin: Origin, paths: Sequence[StorePath]) -> None:
-        """Check that nothing but the root's narinfo was asked for, and nothing is to be."""
+        """Check that only the root's narinfo was fetched, and no prefetch waits."""
         self.wait_for_rest(daemon)
         self.assertEqual(0, self.metric(daemon, f'{SERVED}{{kind="narinfo"}}'))
         asked = [origin.gets(narinfo_of(path)) for path in paths]
@@ -171,7 +171,7 @@ class BoundTests(Closures):
         self.wait_for(daemon, 'ncps_prefetch_dropped_total{reason="allowance"}', 16)
         self.wait_for_rest(daemon)
         size = sum(len(path.file) * origin.gets(path.nar_target) for path in paths)
-        self.assertLessEqual(size, 10 * 1024 + 2000)  # some of the minute has passed
+        self.assertLessEqual(size, 10 * 1024 + 2000)  # a part of the minute has passed
         self.assertGreater(size, 5000)
 
     def test_a_walk_that_nobody_follows_ends(self) -> None:
@@ -190,7 +190,7 @@ class BoundTests(Closures):
         self.assertLess(sum(origin.gets(narinfo_of(path)) for path in paths), 6)
 
     def test_a_client_does_not_wait_for_guesses(self) -> None:
-        """All places of guesses are taken by answers that do not come; a client has its own."""
+        """All connections of guesses wait for answers; a client has its own."""
         paths = self.closure(levels=2, width=20)
         other = self.cache.add(2000)
         origin = self.origin()
@@ -205,7 +205,7 @@ class BoundTests(Closures):
         origin.release()
 
     def test_failures_of_guesses_are_nobodys_trouble(self) -> None:
-        """No line in the log, no breaker, and the client that comes is served."""
+        """No line in the log, no open breaker, and a client gets the path."""
         paths = self.closure(levels=2, width=6)
         origin = self.origin()
         self.cache.mount(origin)
@@ -224,7 +224,7 @@ class BoundTests(Closures):
 
 class EndTests(Closures):
     def test_sigterm_in_the_middle_of_a_walk(self) -> None:
-        """Nobody waits for what no client has asked for."""
+        """The process ends without waiting for guesses."""
         paths = self.closure(levels=2, width=20)
         origin = self.origin()
         self.cache.mount(origin, "", Stall(100))
@@ -232,14 +232,14 @@ class EndTests(Closures):
         daemon = self.daemon(origin, options=options)
         self.narinfo(daemon, paths[0])
         origin.wait_for(lambda: sum(origin.gets(path.nar_target) for path in paths) >= 10)
-        daemon.stop()  # within half the time that downloads of clients would have
+        daemon.stop()  # within half the time that downloads of clients would get
         self.assertEqual([], daemon.stored_nars())
         origin.release()
 
 
 class FullTests(Sized, Closures):
     def test_what_nobody_has_asked_for_goes_first(self) -> None:
-        """Of a full store, and all that was used stays longer."""
+        """A full store first removes NARs that no client has asked for."""
         guessed = [self.cache.add(SIZE) for _ in range(4)]
         root = self.cache.add(1000, references=guessed)
         used = [self.cache.add(SIZE) for _ in range(11)]

@@ -1,4 +1,4 @@
-"""Upstreams behind a proxy: names that only it can look up, servers that only it reaches."""
+"""Upstreams behind a proxy, whose names and servers only the proxy can reach."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ LOGIN = BasicCredentials(user="me", password=PASSWORD).header().decode()
 
 
 class _Quiet(ThreadingHTTPServer):
-    """Says nothing of clients that leave."""
+    """Logs nothing when a client leaves."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass
 
 
 class Proxy:
-    """An HTTP proxy that lets in who has the password.
+    """An HTTP proxy that accepts clients with the password.
 
     :ivar asked: method and target of each request.
     """
 
     def __init__(self, places: Mapping[str, int]) -> None:
-        """Begin. Where `host:port` of a target leads: a port of this machine."""
+        """Begin. A target `host:port` leads to a port of this machine."""
         self.asked: list[tuple[str, str]] = []
         proxy = self
 
@@ -80,7 +80,7 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """End; connections end with the daemon that has them."""
+        """End; connections end with their daemon."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -108,13 +108,13 @@ class ProxyTests(Stage):
         self.addCleanup(self.proxy.stop)
 
     def test_both_schemes(self) -> None:
-        """NARs and narinfos come through the proxy, which sees what is plain, and hosts else."""
+        """NARs and narinfos come through the proxy; of https it sees only the hosts."""
         first, second = self.cache.add(), self.cache.add()
         for path, origin in ((first, self.plain), (second, self.secured)):
             origin.serve("/nix-cache-info", b"StoreDir: /nix/store\n")
             origin.serve(f"/{path.digest}.narinfo", path.narinfo())
             origin.serve(path.nar_target, path.file)
-        local = self.origin()  # with the paths it would be asked for them when a proxy is late
+        local = self.origin()  # with the paths, ncps would ask it for them when a proxy is late
         local.serve("/nix-cache-info", b"StoreDir: /nix/store\n")
         daemon = self.make_daemon(f"http://{HOST}", f"https://{HOST}", local)
         proxy = f"http://me:{PASSWORD}@127.0.0.1:{self.proxy.port}"
@@ -138,7 +138,7 @@ class ProxyTests(Stage):
             self.wait_for_log(daemon, HOST, "is asked through the proxy", where)
 
     def test_wrong_password(self) -> None:
-        """The log says that the proxy wants another one, and shows neither."""
+        """The log says that the proxy refuses the password, and shows none."""
         path = self.cache.add()
         proxy = f"http://me:not-{PASSWORD}@127.0.0.1:{self.proxy.port}"
         daemon = self.daemon(f"https://{HOST}", options=(f"--cache-upstream-proxy={proxy}",))

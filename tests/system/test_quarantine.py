@@ -1,4 +1,4 @@
-"""The quarantine stays within its bounds, however often an upstream lies."""
+"""The quarantine stays within its limits, even if an upstream often sends wrong NARs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIES = 6
 
 
 class QuarantineTests(Sized):
-    """An upstream whose xz files are as it says, but have other NARs inside."""
+    """An upstream whose xz files have the right hash and other NARs inside."""
 
     def liar(self) -> Origin:
         """Return an origin of wrong NARs, and put their paths into `self.wrong`."""
@@ -32,7 +32,7 @@ class QuarantineTests(Sized):
         return origin
 
     def lied_to(self, options: Sequence[str]) -> Daemon:
-        """Return a daemon that has stored all of them and inspects them now."""
+        """Return a daemon that has stored all of them and is inspecting them."""
         blind = ("--cache-verify-while-arriving=false", "--cache-verify-rate", "0")
         daemon = self.daemon(self.liar(), options=blind)
         for path in self.wrong:
@@ -58,7 +58,7 @@ class QuarantineTests(Sized):
         )
 
     def test_wrong_files_are_kept_within_the_count(self) -> None:
-        """The rest is discarded; counters, gauges and the log say so; other files stay."""
+        """Further files are deleted; counters, gauges and the log say so; other files stay."""
         daemon = self.lied_to(("--cache-quarantine-max-count", "2"))
         (self.directory_of(daemon) / "README").write_text("for whom it may concern")
         self.wait_for_discards(daemon, "count", LIES - 2)
@@ -74,14 +74,14 @@ class QuarantineTests(Sized):
         self.assertTrue((self.directory_of(daemon) / "README").exists())
 
     def test_without_a_quarantine_wrong_files_are_deleted(self) -> None:
-        """At once, each with a line that names the setting."""
+        """They are deleted immediately, each with a line that names the setting."""
         daemon = self.lied_to(("--cache-quarantine-max-size", "0"))
         self.wait_for_discards(daemon, "size", LIES)
         self.assertEqual(([], []), (daemon.stored_nars(), self.set_aside(daemon)))
         self.wait_for_log(daemon, "deleted instead of set aside", "cache-quarantine-max-size")
 
     def test_what_is_too_old_goes_at_the_start(self) -> None:
-        """Though nothing is set aside any more."""
+        """A start deletes files that are too old."""
         daemon = self.lied_to(())
         wait_until(lambda: len(self.set_aside(daemon)) == LIES, "all aside", daemon=daemon)
         daemon.kill()

@@ -1,4 +1,4 @@
-"""Upstreams of the internet that lead to what is inside."""
+"""Upstreams on the internet that lead to internal addresses."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class InsideTests(Stage):
         self.addCleanup(self.outside.stop)
 
     def over(self, *upstreams: Origin, options: Sequence[str] = ()) -> Daemon:
-        """Return a started daemon for which the outside is outside."""
+        """Return a started daemon on a machine with an address of the internet."""
         daemon = self.make_daemon(*upstreams, options=options)
         daemon.program = ("-m", "tests.machines.outside")
         daemon.start()
         return daemon
 
     def test_redirect(self) -> None:
-        """Nothing inside is asked, the upstream has failed, and the log says why."""
+        """No internal server is asked, the upstream has failed, and the log says why."""
         path = self.cache.add()
         self.cache.mount(self.inside)
         self.cache.mount(self.outside)
@@ -44,7 +44,7 @@ class InsideTests(Stage):
         self.assertEqual([], self.inside.log)
 
     def test_url_of_a_narinfo(self) -> None:
-        """Another upstream that has the NAR gives it."""
+        """ncps fetches the NAR from another upstream."""
         path = self.cache.add()
         url = f"{self.inside.url}/secret/{path.url}"
         self.cache.mount(self.outside)
@@ -55,7 +55,7 @@ class InsideTests(Stage):
         self.assertEqual([], self.inside.log)
 
     def test_upstream_that_is_inside(self) -> None:
-        """It may lead where it likes, and so may all others if the setting says so."""
+        """An internal upstream may lead to any address, and with the setting so may all others."""
         path = self.cache.add()
         self.cache.mount(self.inside)
         there = self.mounted()

@@ -20,11 +20,11 @@ KEYS = (
 PATH = StorePath(DIGEST, "hello-1.0")
 OTHER = StorePath(DIGEST[::-1], "hello-1.0")
 ASKED = 8
-"""Connections on which something is asked, so that both workers are reached."""
+"""Connections for requests, so that both workers are reached."""
 
 
 def put(daemon: Daemon, path: str, body: bytes) -> tuple[int, bytes]:
-    """Upload; return status and text."""
+    """Upload; return the status and the text."""
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=30)
     try:
         connection.request("PUT", path, body)
@@ -36,7 +36,7 @@ def put(daemon: Daemon, path: str, body: bytes) -> tuple[int, bytes]:
 
 class UploadTests(Stage):
     def check(self, daemon: Daemon) -> None:
-        """Every worker serves what was uploaded, with a good signature."""
+        """Check that every worker serves the upload, with a good signature."""
         public = PublicKey.parse(daemon.public_key())
         for key in KEYS:
             for path in ASKED * [f"/{key.path}.doi"]:
@@ -48,7 +48,7 @@ class UploadTests(Stage):
                 self.assertIsNotNone(verify_any([public], message, told.signatures))
 
     def test_uploads_are_there_at_once_and_stay(self) -> None:
-        """For both workers that had denied them, after SIGKILL, and after a lost database."""
+        """Both workers serve it after they denied it, after SIGKILL, and after a lost database."""
         options = ("--workers", "2", "--cache-allow-put-verb")
         daemon = self.daemon(self.origin(), options=options)
         for key in KEYS:
@@ -79,7 +79,7 @@ class UploadTests(Stage):
         self.check(daemon)
 
     def test_without_leave_nobody_uploads(self) -> None:
-        """405, as for every write that is off."""
+        """Uploads get 405, as for every method that is switched off."""
         daemon = self.daemon(self.origin())
         text = Realisation(KEYS[0], PATH).render()
         for prefix in ("", "/upload"):

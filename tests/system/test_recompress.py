@@ -1,4 +1,4 @@
-"""Recompression by a real daemon: narinfos name a file in zstd, old URLs stay what they were."""
+"""Recompression by a real daemon: narinfos name a zstd file, and old URLs keep their bytes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class RecompressTests(Sized):
         return daemon
 
     def path(self, size: int = SIZE) -> StorePath:
-        """A path whose contents compress to a third."""
+        """Make a path whose contents compress to a third."""
         noise = os.urandom(size // 3).hex().encode()
         return self.cache.add(content=noise + noise[: size - len(noise)])
 
     def wait_for_twin(self, daemon: Daemon, path: StorePath) -> str:
-        """Wait until the narinfo names a file in zstd; return its target."""
+        """Wait until the narinfo names a zstd file; return its target."""
         wait_until(
             lambda: self.nar_target(daemon, path).endswith(".zst"),
             "the narinfo to name the new file",
@@ -44,7 +44,7 @@ class RecompressTests(Sized):
         return self.nar_target(daemon, path)
 
     def assert_twin(self, daemon: Daemon, path: StorePath, target: str) -> bytes:
-        """Check that a target answers with the NAR in zstd; return the file."""
+        """Check that a target has the NAR in zstd; return the file."""
         answer = self.ask(daemon, target)
         self.assertEqual((200, True), (answer.status, answer.whole))
         decoder = zstandard.ZstdDecompressor().decompressobj()
@@ -55,7 +55,7 @@ class RecompressTests(Sized):
         return {"/nar/" + name for name in self.files(daemon)}
 
     def test_life_of_a_twin(self) -> None:
-        """It is made, takes the place of the original, and is made again when its bytes rot."""
+        """ncps makes a twin, replaces the original by it, and makes it again when it is damaged."""
         path = self.path()
         origin = self.mounted()
         daemon = self.make_daemon(origin, options=OPTIONS)
@@ -88,7 +88,7 @@ class RecompressTests(Sized):
         self.assert_consistent(daemon)
 
     def test_killed_at_work(self) -> None:
-        """SIGKILL of the daemon ends its process, and leaves nothing but a file to sweep."""
+        """SIGKILL of the daemon ends the compressing process; only an unfinished file is left."""
         path = self.path(9_000_000)
         daemon = self.compressing("--cache-recompress-level", "19")
         self.assert_served(daemon, path)
@@ -108,7 +108,7 @@ class RecompressTests(Sized):
         self.assert_consistent(daemon)
 
     def test_workers_make_one(self) -> None:
-        """Of two workers one makes the twin, and both name it."""
+        """One of two workers makes the twin, and both name it."""
         path = self.path()
         daemon = self.compressing("--workers", "2")
         self.assert_served(daemon, path)
@@ -127,7 +127,7 @@ def _answer(answer: Answer) -> tuple[int, bytes]:
 
 
 def _workers(parent: int | None = None) -> list[int]:
-    """The processes that compress, all of this machine or those of one parent."""
+    """Return the processes that compress, of this machine or of one parent."""
     found = []
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):

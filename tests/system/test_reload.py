@@ -1,4 +1,4 @@
-"""SIGHUP: the settings are read again, and what runs goes on."""
+"""SIGHUP: the daemon reads its settings again, and running work continues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReloadStage(WorkersStage):
         self.other = SyntheticCache(2, key=TestKey.of("other-1"))
 
     def write(self, origin: Origin, key: TestKey, **more: Any) -> None:
-        """Write the file anew, with one upstream; `more` are further branches."""
+        """Write the file with one upstream; `more` are further branches."""
         cache = {"upstream": {"urls": [origin.url], "public-keys": [key.public]}}
         cache |= more.pop("cache", {})
         self.file.write_text(yaml.safe_dump({"cache": cache, **more}))
@@ -49,7 +49,7 @@ class ReloadStage(WorkersStage):
         return daemon
 
     def reload(self, daemon: Daemon, end: str = "reloaded: ") -> list[str]:
-        """Send SIGHUP; return the lines about it, once there is one that begins in this way."""
+        """Send SIGHUP; return the lines about it, once one has this prefix."""
         before = len(self.messages(daemon))
         os.kill(daemon.pid, signal.SIGHUP)
         self.wait_for_log(daemon, end)
@@ -57,7 +57,7 @@ class ReloadStage(WorkersStage):
         return self.messages(daemon)[before:]
 
     def messages(self, daemon: Daemon) -> list[str]:
-        """The messages of the log so far, but for those about requests."""
+        """Return the messages of the log so far, except those about requests."""
         found = [line["message"] for line in log_lines(daemon) if "duration_ms" not in line]
         return [message for message in found if message != "reading the settings again"]
 
@@ -66,7 +66,7 @@ class ReloadTests(ReloadStage):
     """One process."""
 
     def test_upstreams_and_keys(self) -> None:
-        """New questions go to the new upstream; a running answer ends as it began."""
+        """New requests go to the new upstream; a running answer ends as it began."""
         path, unfetched = self.cache.add(SIZE), self.cache.add(1000)
         origin, elsewhere = self.mounted(Stall(SIZE // 2)), self.origin()
         self.other.mount(elsewhere)
@@ -101,7 +101,7 @@ class ReloadTests(ReloadStage):
         self.assertEqual((True, path.file), (answer.whole, answer.body))
 
     def test_a_typo_changes_nothing(self) -> None:
-        """The line is that of a start, and everything goes on as before."""
+        """The line is that of a start, and nothing changes."""
         path = self.cache.add(1000)
         origin = self.mounted()
         self.write(origin, self.cache.key)
@@ -127,7 +127,7 @@ class ReloadTests(ReloadStage):
         self.assertEqual(["reloaded: nothing has changed"], self.reload(daemon, "nothing has"))
 
     def test_some_changes_need_a_restart(self) -> None:
-        """One line for each; what a running process can take is taken all the same."""
+        """There is one line for each; all other changes are applied."""
         origin = self.mounted()
         self.write(origin, self.cache.key)
         daemon = self.configured()
@@ -139,7 +139,7 @@ class ReloadTests(ReloadStage):
         self.assertIn(lines[-1], self.reload(daemon, "a restart is needed"), "it is said again")
 
     def test_credentials(self) -> None:
-        """They are read again, also where they lie in a netrc file; no line shows them."""
+        """ncps reads credentials again, also those of a netrc file; no line shows them."""
         origin = self.mounted()
         self.write(origin, self.cache.key)
         self.netrc.write_text("machine 127.0.0.1 login nix password former\n")
@@ -165,7 +165,7 @@ class ReloadTests(ReloadStage):
         self.assertNotIn("hidden", daemon.log)
 
     def test_a_file_that_hangs(self) -> None:
-        """ncps keeps its former contents, applies all else, and the next reload works."""
+        """ncps keeps the former contents, applies all other changes, and reloads again later."""
         self.write(self.mounted(), self.cache.key)
         with Manager(self.directory) as manager:
             daemon = self.configured(manager)
@@ -175,7 +175,7 @@ class ReloadTests(ReloadStage):
             lines = self.reload(daemon, "reloaded: log.level")
             self.assertIn("cannot be read within 10 s", "\n".join(lines))
             manager.wait_for("READY=1", 2)
-            # The thread that still waits for the pipe goes on.
+            # The thread that still waits for the pipe continues.
             os.close(os.open(self.netrc, os.O_WRONLY))
             self.netrc.unlink()
             self.netrc.touch()
@@ -183,7 +183,7 @@ class ReloadTests(ReloadStage):
             self.reload(daemon, "reloaded: log.level: info instead of debug")
 
     def test_many_signals_are_few_reloads(self) -> None:
-        """Signals that come while the settings are read ask for one more reload in all."""
+        """Signals during a reload cause only one more reload."""
         self.write(self.mounted(), self.cache.key)
         daemon = self.configured()
         for _ in range(50):
@@ -197,7 +197,7 @@ class CrewTests(ReloadStage):
     """Several processes."""
 
     def test_all_workers_take_the_settings(self) -> None:
-        """Each change is one line; a worker that is replaced later begins with the new settings."""
+        """Each change is one line; a new worker begins with the new settings."""
         origin, elsewhere = self.mounted(), self.origin()
         paths = [self.other.add(1000) for _ in range(12)]
         self.other.mount(elsewhere)
@@ -222,7 +222,7 @@ class CrewTests(ReloadStage):
         self.assertEqual(1, said.count("is asked with new settings"))
 
     def test_a_typo_changes_nothing(self) -> None:
-        """No worker hears of it."""
+        """No worker gets new settings."""
         path = self.cache.add(1000)
         self.write(self.mounted(), self.cache.key)
         daemon = self.configured(options=["--workers", "2"])

@@ -1,4 +1,4 @@
-"""SIGHUP changes who may do what: tokens of files, issuers, proxies, closed reads."""
+"""SIGHUP changes the rights of clients: tokens in files, issuers, proxies, closed reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROXY = "127.0.0.9"
 
 
 class AccessStage(ReloadStage):
-    """A daemon whose file says who may do what."""
+    """A daemon whose file has the rights of clients."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -24,13 +24,13 @@ class AccessStage(ReloadStage):
         self.numbers = iter(range(100))
 
     def say(self, auth: object = None, server: object = None, **cache: object) -> None:
-        """Write the file anew with these branches."""
+        """Write the file with these branches."""
         more: dict[str, Any] = {"auth": auth} if auth else {}
         more |= {"server": server} if server else {}
         self.write(self.upstream, self.cache.key, cache=cache, **more)
 
     def read(self, daemon: Daemon, token: str = "", target: str = "", **sent: str) -> Answer:
-        """Ask for the narinfo, as a proxy if headers are sent."""
+        """Ask for the narinfo, as a proxy if headers are given."""
         target = target or f"/{self.path.digest}.narinfo"
         headers = {name.replace("_", "-"): value for name, value in sent.items()}
         headers |= {"Authorization": f"Bearer {token}"} if token else {}
@@ -44,7 +44,7 @@ class AccessStage(ReloadStage):
 
 class StaticTests(AccessStage):
     def test_reads_are_closed_and_opened(self) -> None:
-        """The token of a file closes reads and changes; what lay ready is not given to others."""
+        """The token of a file closes reads and changes; answers in memory are closed, too."""
         self.say()
         daemon = self.configured()
         for _ in range(3):
@@ -81,7 +81,7 @@ class StaticTests(AccessStage):
             self.assertEqual("public, max-age=60", self.read(daemon).headers["cache-control"])
 
     def test_verbs_that_are_opened(self) -> None:
-        """The log warns of what anybody may do from now on."""
+        """The log warns of the rights of all clients."""
         self.say()
         daemon = self.configured()
         target = f"/upload/{self.path.digest}.narinfo"
@@ -104,7 +104,7 @@ class VouchedTests(AccessStage):
             self.issuer.serve(f"/{name}/keys", keys(public_jwk("RS256", f"{name}-1")))
 
     def oidc(self, name: str, rule: str) -> dict[str, Any]:
-        """The branch about one issuer."""
+        """Return the branch about one issuer."""
         return {
             "issuers": [f"{self.issuer.url}/{name}"],
             "audiences": [AUDIENCE],
@@ -112,15 +112,15 @@ class VouchedTests(AccessStage):
         }
 
     def token(self, name: str) -> str:
-        """A token of an issuer; no two are the same."""
+        """Return a token of an issuer, each time different."""
         number = str(next(self.numbers))
         claims = of_github(time.time(), iss=f"{self.issuer.url}/{name}", jti=number)
         return sign(claims, name=f"{name}-1")
 
     def test_issuers_and_rules(self) -> None:
-        """Rules count at once, also for tokens that were found right.
+        """Rules count immediately, also for tokens that were accepted before.
 
-        An issuer that stays keeps its keys; an issuer that goes is believed no more.
+        An issuer that stays keeps its keys; tokens of a removed issuer are refused.
         """
         self.say({"reads": "token", "oidc": self.oidc("github", "repository=octo-org/*")})
         daemon = self.configured()
@@ -143,7 +143,7 @@ class VouchedTests(AccessStage):
         self.assertNotIn(b"ncps token create", nobody.body)
 
     def test_a_wrong_rule_changes_nothing(self) -> None:
-        """The line says what is wrong with it."""
+        """The line names the fault of the rule."""
         self.say({"reads": "token", "oidc": self.oidc("github", "repository=octo-org/*")})
         daemon = self.configured()
         self.say({"reads": "open", "oidc": self.oidc("github", "aud=x")})
@@ -170,7 +170,7 @@ class VouchedTests(AccessStage):
 
 class CrewAccessTests(AccessStage):
     def test_all_workers_close(self) -> None:
-        """No worker goes on giving what only some may have."""
+        """All workers close their reads."""
         self.say()
         daemon = self.configured(options=["--workers", "2"])
         self.wait_until_all_serve(daemon)

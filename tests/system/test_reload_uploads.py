@@ -1,4 +1,4 @@
-"""SIGHUP: the limits of uploads are read again, and an upload that has begun goes on."""
+"""SIGHUP: the daemon reads the limits of uploads again, and running uploads continue."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.waiting import wait_until
 
 class UploadReloadTests(ReloadStage, UploadStage):
     def set(self, more: Mapping[str, Any] | None = None, **limits: str | bool) -> None:
-        """Write the file with these settings of uploads; `more` are others of the cache."""
+        """Write the file with these settings of uploads; `more` are other settings of the cache."""
         urls = {"urls": ["http://127.0.0.1:9"], "public-keys": [self.cache.key.public]}
         branch = {key.replace("_", "-"): value for key, value in limits.items()}
         cache = {"allow-put-verb": True, "upstream": urls, "upload": branch, **(more or {})}
         self.file.write_text(yaml.safe_dump({"cache": cache}))
 
     def test_keys_that_vouch(self) -> None:
-        """A signature is required from a reload on; a wrong key changes nothing.
+        """After a reload a signature is required; a wrong key changes nothing.
 
-        A later reload trusts another key in the place of the former one.
+        A later reload trusts another key in place of the former one.
         """
         own, other = SecretKey.generate("own-1"), SecretKey.generate("other-1")
         unsigned, first, second = (upload(name, "none", 10_000) for name in ("a", "b", "c"))
@@ -61,7 +61,7 @@ class UploadReloadTests(ReloadStage, UploadStage):
         self.assertEqual(201, self.put_narinfo(daemon, unsigned)[0])
 
     def test_size_references_and_grace(self) -> None:
-        """The next upload meets the new limits; a NAR on its way the one that it began with."""
+        """The next upload has the new limits; a running one has those of its begin."""
         self.set(max_size="10M", grace="1h")
         files = ["--config", str(self.file), "--netrc-file", str(self.netrc)]
         daemon = self.make_daemon(options=files)

@@ -1,4 +1,4 @@
-"""Caches that are each other's upstreams: two, three, and a mesh of five, an origin behind one."""
+"""Caches that are each other's upstreams: two, three, and a mesh of five, with one origin."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tests.system.origin import Origin
 from tests.system.stage import Stage
 
 PATIENCE_S = 15
-"""Seconds that an upstream may take; a wait in a circle would exceed the limit below."""
+"""Timeout of an upstream in seconds; a wait in a circle would take longer than the limit below."""
 
 ONE_UPSTREAM_S = 2.0
-"""Seconds within which one upstream has answered, on a busy machine."""
+"""Seconds within which one upstream answers, on a busy machine."""
 
 AT_ONCE_S = 8.0
-"""The same where all caches of a mesh are asked at once, which makes 300 questions."""
+"""The same if all caches of a mesh are asked at the same time, which makes 300 requests."""
 
 
 class RingTests(Stage):
     def test_rings_of_two_and_three_and_a_mesh_of_five(self) -> None:
-        """A path that nobody has is a quick 404, and remembered by none; later all find it."""
+        """A missing path is soon 404, and no cache remembers it; later all caches find it."""
         origin = self.mounted()
         patient = (
             *("--cache-upstream-response-header-timeout", f"{PATIENCE_S}s"),
@@ -40,7 +40,7 @@ class RingTests(Stage):
         self.check(origin, daemons)
 
     def connect(self, origin: Origin, daemons: Sequence[Daemon], *, is_mesh: bool) -> None:
-        """Let each ask the next one, in a mesh all others; the first one asks the origin last."""
+        """Make each cache ask the next, or in a mesh all others; the first asks the origin last."""
         key = self.cache.key.public
         for place, daemon in enumerate(daemons):
             others = [*daemons[place + 1 :], *daemons[:place]]
@@ -52,7 +52,7 @@ class RingTests(Stage):
             )
 
     def check(self, origin: Origin, daemons: Sequence[Daemon]) -> None:
-        """Ask every one for a path that nobody has, and again once the origin has it."""
+        """Ask every cache for a missing path, and again once the origin has it."""
         there, later = self.cache.add(2000), self.cache.add(3000)
         self.cache.mount_path(origin, there)
         for daemon in reversed(daemons):
@@ -68,7 +68,7 @@ class RingTests(Stage):
     def assert_absent(
         self, daemon: Daemon, path: StorePath, most_s: float = ONE_UPSTREAM_S
     ) -> None:
-        """Check that a path is denied within the time of one upstream."""
+        """Check that a path is 404 within the time of one upstream."""
         began = time.monotonic()
         answer = self.narinfo(daemon, path)
         self.assertEqual(404, answer.status, answer.body)

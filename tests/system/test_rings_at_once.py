@@ -1,4 +1,4 @@
-"""Two caches that ask each other for many things at once, an origin behind one of them."""
+"""Two caches that ask each other for many objects at the same time, with one origin."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tests.e2e.daemon import UpstreamCache
 from tests.system.stage import Stage
 
 PATIENCE_S = 20
-"""Seconds that an upstream may take: a wait in a circle takes as long."""
+"""Timeout of an upstream in seconds: a wait in a circle takes as long."""
 
 LIMIT_S = 8.0
-"""Seconds within which all is answered, on a busy machine."""
+"""Seconds within which all answers come, on a busy machine."""
 
 EACH = 12
-"""Questions that each cache is asked at once: more than it asks an upstream at once."""
+"""Requests to each cache at the same time: more than it sends to an upstream at the same time."""
 
 
 def derivation(number: int) -> str:
@@ -39,9 +39,9 @@ class RingsAtOnceTests(Stage):
         self.at_once(self.first.start, self.second.start)
 
     def ask_both(self, path: Callable[[int], str], first: int) -> set[tuple[int, bytes]]:
-        """Ask each cache for things of its own, all at once; return the answers, which come soon.
+        """Ask each cache for objects of its own at the same time; return the answers.
 
-        :param path: of a thing by its number.
+        :param path: of an object by its number.
         """
         numbers = range(first, first + EACH)
         asked = [(self.first, n) for n in numbers] + [(self.second, n + EACH) for n in numbers]
@@ -51,7 +51,7 @@ class RingsAtOnceTests(Stage):
         return {(answer.status, answer.body) for answer in answers}
 
     def test_questions_do_not_wait_for_each_other(self) -> None:
-        """Things that exist are had through both caches, and the others are soon denied."""
+        """Both caches serve the objects that exist, and soon answer 404 for the others."""
         kinds: tuple[Callable[[int], str], ...] = (
             lambda n: f"/{n:032}.narinfo",
             lambda n: f"/log/{derivation(n)}",

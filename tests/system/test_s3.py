@@ -22,7 +22,7 @@ SIZE = 3_000_000
 
 @cache
 def server_of_ours() -> RadosGW:
-    """A server that the tests of this module share; they stop it and start it again."""
+    """Return a server that the tests of this module share; they stop it and start it again."""
     server = RadosGW()
     atexit.register(server.close)
     server.start()
@@ -39,7 +39,7 @@ class BucketStage(Stage):
     def bucket_daemon(
         self, origin: Origin | str, *, options: Sequence[str] = (), bucket: str = ""
     ) -> BucketDaemon:
-        """Return a daemon on a bucket, to be started."""
+        """Return a daemon on a bucket that is not started."""
         template = self.make_daemon(origin, options=options)
         daemon = BucketDaemon(
             self.directory / f"bucket-{template.port}",
@@ -55,7 +55,7 @@ class BucketStage(Stage):
 
 class ServingTests(BucketStage):
     def test_cold_warm_and_after_a_restart(self) -> None:
-        """A NAR is fetched once, kept in the bucket and served from there ever after."""
+        """A NAR is fetched once, stored in the bucket and served from there."""
         paths = [self.cache.add(size) for size in (SIZE, 1000, 0)]
         origin = self.mounted()
         daemon = self.bucket_daemon(origin)
@@ -76,7 +76,7 @@ class ServingTests(BucketStage):
         daemon.stop()
 
     def test_two_workers_share_a_bucket(self) -> None:
-        """One key, one fetch, whichever worker answers."""
+        """Two workers have one key and make one fetch."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         daemon = self.bucket_daemon(origin, options=("--workers", "2"))
@@ -90,7 +90,7 @@ class ServingTests(BucketStage):
         daemon.stop()
 
     def test_ranges_and_heads(self) -> None:
-        """Every part of a stored NAR can be had, and HEAD tells its size."""
+        """All ranges of a stored NAR are served, and HEAD has its size."""
         path = self.cache.add(SIZE)
         daemon = self.bucket_daemon(self.mounted())
         daemon.start()
@@ -106,7 +106,7 @@ class ServingTests(BucketStage):
         self.assertEqual((200, str(size)), (head.status, head.headers["content-length"]))
 
     def test_lost_object_is_fetched_again(self) -> None:
-        """An object that somebody removed is fetched again, and a cut one is set aside."""
+        """A removed object is fetched again, and a truncated one is set aside."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         daemon = self.bucket_daemon(origin)
@@ -123,7 +123,7 @@ class ServingTests(BucketStage):
             self.assertEqual(count, origin.gets(path.nar_target))
 
     def test_large_nars_are_redirected(self) -> None:
-        """GET is sent into the bucket, HEAD and small NARs are not; lost ones are fetched again."""
+        """GET is redirected, HEAD and small NARs are not; lost NARs are fetched again."""
         large, small = self.cache.add(SIZE), self.cache.add(1000)
         origin = self.mounted()
         daemon = self.bucket_daemon(
@@ -155,7 +155,7 @@ class ServingTests(BucketStage):
         self.assertNotIn("X-Amz", daemon.log)
 
     def test_lost_database_is_rebuilt_from_the_bucket(self) -> None:
-        """With its database gone, a daemon serves everything again, without the upstream."""
+        """After the loss of its database, a daemon serves all paths again, without the upstream."""
         paths = [self.cache.add(size) for size in (SIZE, 1000)]
         origin = self.mounted()
         daemon = self.bucket_daemon(origin)
@@ -179,7 +179,7 @@ class ServingTests(BucketStage):
 
 class TroubleTests(BucketStage):
     def refused(self, *flags: str, daemon: BucketDaemon | None = None) -> str:
-        """Start a daemon that must not start; return the one line that it says."""
+        """Start a daemon that must not start; return its one line."""
         daemon = daemon or self.bucket_daemon(self.origin())
         done = run_ncps(daemon, "serve", flags=flags)
         self.assertEqual(1, done.returncode, done.stderr)
@@ -188,7 +188,7 @@ class TroubleTests(BucketStage):
         return done.stderr
 
     def test_chunks_of_the_go_program(self) -> None:
-        """Its command says whether the bucket has any; what cannot be told is not denied."""
+        """The command says whether the bucket has chunks, and fails if it cannot tell."""
         daemon = self.bucket_daemon(self.mounted())
         command = "migrate-chunks-to-nar"
         done = run_ncps(daemon, command)
@@ -202,7 +202,7 @@ class TroubleTests(BucketStage):
         self.assertIn("cannot tell whether there are chunks: S3 bucket not-there", done.stderr)
 
     def test_what_is_wrong_with_the_bucket_is_told(self) -> None:
-        """Each mistake is named in one line, with the setting to correct."""
+        """For each mistake one line names it and the setting to correct."""
         self.server.new_user("STRANGER", "stranger")
         daemon = self.bucket_daemon(self.origin())
         secret = self.directory / "other-secret"
@@ -233,7 +233,7 @@ class TroubleTests(BucketStage):
                 self.assertIn(word, said)
 
     def test_server_away_for_some_seconds(self) -> None:
-        """While the server is away nothing wrong is said; when it is back all goes on."""
+        """While the server is away no answer is wrong; when it is back all requests succeed."""
         stored, new = self.cache.add(SIZE), self.cache.add(SIZE)
         daemon = self.bucket_daemon(
             self.mounted(), options=("--cache-storage-s3-max-attempts", "1")
@@ -258,7 +258,7 @@ class TroubleTests(BucketStage):
         self.assert_kept(daemon, new)
 
     def test_server_away_under_load(self) -> None:
-        """Whole answers are right, the others say to come back or are cut; then all is well."""
+        """Complete answers are right, others are 503 or cut; then all requests succeed."""
         paths = [self.cache.add(size) for size in (SIZE, 200_000, 1000)]
         daemon = self.bucket_daemon(
             self.mounted(), options=("--cache-storage-s3-max-attempts", "1")

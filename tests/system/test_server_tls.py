@@ -35,7 +35,7 @@ class TlsStage(WorkersStage):
         self.install(*self.authority.issue("first", days=90))
 
     def install(self, cert: Path, key: Path) -> None:
-        """Put a certificate in place, as programs that renew certificates do."""
+        """Replace the certificate as programs that renew certificates do."""
         for source, target in ((cert, self.cert), (key, self.key)):
             fresh = target.with_suffix(".new")
             shutil.copyfile(source, fresh)
@@ -50,7 +50,7 @@ class TlsStage(WorkersStage):
         ]
 
     def secured(self, *more: str) -> Daemon:
-        """Return a running daemon that looks at its certificate often."""
+        """Return a running daemon that checks its certificate often."""
         daemon = self.make_daemon(self.mounted(), options=self.flags(*more))
         daemon.constants["ncps.assembly.runtime.CERTIFICATES_S"] = LOOK_S
         daemon.start()
@@ -65,7 +65,7 @@ class TlsStage(WorkersStage):
     def get(
         self, path: str, own: tuple[Path, Path] | None = None, **headers: str
     ) -> tuple[int, bytes]:
-        """Ask over TLS, on a connection of its own."""
+        """Send a request over TLS, on a connection of its own."""
         connection = HTTPSConnection("127.0.0.1", self.port, context=self.context(own), timeout=20)
         with closing(connection):
             connection.request("GET", path, headers=headers)
@@ -73,7 +73,7 @@ class TlsStage(WorkersStage):
             return response.status, response.read()
 
     def shown(self) -> str:
-        """Return the common name of the certificate that a new connection is shown."""
+        """Return the common name of the certificate on a new connection."""
         with (
             socket.create_connection(("127.0.0.1", self.port), 20) as plain,
             self.context().wrap_socket(plain, server_hostname="127.0.0.1") as line,
@@ -89,7 +89,7 @@ class TlsStage(WorkersStage):
 
 class TlsTests(TlsStage):
     def test_https_beside_http(self) -> None:
-        """narinfos and NARs are the same by both addresses, misses and hits, whole and in part."""
+        """narinfos and NARs are the same at both addresses, as misses, hits and ranges."""
         path = self.cache.add(size=3_000_000)
         daemon = self.secured()
         narinfo = self.get(f"/{path.digest}.narinfo")
@@ -107,7 +107,7 @@ class TlsTests(TlsStage):
         self.assertEqual(0, self.metric(daemon, 'ncps_tls_handshakes_total{result="other"}'))
 
     def test_workers_share_the_address(self) -> None:
-        """Each worker speaks TLS, and takes a new certificate."""
+        """Each worker speaks TLS, and uses a new certificate."""
         daemon = self.secured("--workers", "2")
         self.assertEqual("first", self.shown())
         self.install(*self.authority.issue("second", days=90))
@@ -134,7 +134,7 @@ class TlsTests(TlsStage):
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
         wait_until(lambda: listens(self.port), "systemd-socket-activate", daemon=daemon)
-        # The look at the port was a connection, so the program starts.
+        # The check of the port was a connection, so the program starts.
         wait_until(lambda: " serves " in daemon.log, "a start", deadline=60.0, daemon=daemon)
         self.assertEqual("first", self.shown())
         self.assertEqual(200, self.get("/pubkey")[0])
@@ -142,7 +142,7 @@ class TlsTests(TlsStage):
 
 class ClientCertificateTests(TlsStage):
     def test_clients_need_a_certificate(self) -> None:
-        """A client without one, or with one of another authority, is refused; the log says why."""
+        """A client without a certificate of the authority is refused and logged."""
         clients = Authority(self.directory, "clients")
         own = clients.issue("laptop", days=90)
         other = Authority(self.directory, "others").issue("stranger", days=90)
@@ -160,9 +160,9 @@ class ClientCertificateTests(TlsStage):
         self.assertEqual(200, self.ask(daemon, "/pubkey").status)
 
     def test_certificates_say_who_may_read(self) -> None:
-        """By the names in them, for all requests of a connection, also of answers that lie ready.
+        """Names in certificates give scopes for all requests of a connection, also for short cuts.
 
-        A token counts before the certificate, and the plain address knows nobody.
+        A token counts before the certificate, and the plain address has no certificates.
         """
         clients = Authority(self.directory, "clients")
         laptop = clients.issue("laptop", names=["laptop.example"], days=90)
@@ -192,7 +192,7 @@ class ClientCertificateTests(TlsStage):
 
 
 class AuthorityReloadTests(TlsStage, ReloadStage):
-    """SIGHUP: other authorities vouch for clients."""
+    """SIGHUP changes the authorities of client certificates."""
 
     def set(self, authorities: Path | None) -> None:
         """Write the file."""
@@ -206,7 +206,7 @@ class AuthorityReloadTests(TlsStage, ReloadStage):
             self.get("/pubkey", own)
 
     def kept(self, own: tuple[Path, Path] | None) -> HTTPSConnection:
-        """Return a connection that was used."""
+        """Return a connection after a request."""
         line = HTTPSConnection("127.0.0.1", self.port, context=self.context(own), timeout=20)
         self.addCleanup(line.close)
         self.ask_on(line)
@@ -218,9 +218,9 @@ class AuthorityReloadTests(TlsStage, ReloadStage):
         self.assertEqual((200, True), (response.status, bool(response.read())))
 
     def test_other_authorities(self) -> None:
-        """They count for new connections, and end those of clients that are kept out now.
+        """They count for new connections, and connections of refused clients end.
 
-        A file that is no use changes nothing.
+        An unusable file changes nothing.
         """
         self.upstream = self.mounted()
         first, second = (Authority(self.directory, name) for name in ("clients", "others"))
@@ -264,7 +264,7 @@ class AuthorityReloadTests(TlsStage, ReloadStage):
 
 class RenewalTests(TlsStage):
     def test_certificates_change_while_it_runs(self) -> None:
-        """New connections get the new one; files that are no use change nothing, and it is said."""
+        """New connections get the new one; unusable files change nothing, and the log says so."""
         daemon = self.secured()
         loads = 'ncps_tls_certificate_loads_total{result="%s"}'
         kept = HTTPSConnection("127.0.0.1", self.port, context=self.context(), timeout=20)

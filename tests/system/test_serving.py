@@ -18,10 +18,10 @@ MIDDLE = 1_000_000
 
 
 class ServingStage(Stage):
-    """One NAR, stored or held up half-way at the upstream."""
+    """One NAR, stored or stalled half-way at the upstream."""
 
     def stored(self) -> tuple[Daemon, StorePath, str]:
-        """Return a daemon that has a NAR, and the NAR's target."""
+        """Return a daemon with a stored NAR, and its target."""
         path = self.cache.add(SIZE, compression="zstd")
         daemon = self.daemon(self.mounted())
         self.assert_served(daemon, path)
@@ -29,7 +29,7 @@ class ServingStage(Stage):
         return daemon, path, self.nar_target(daemon, path)
 
     def arriving(self) -> tuple[Daemon, StorePath, str, Origin]:
-        """Return a daemon to which half of a NAR has come, its target, and what holds it up."""
+        """Return a daemon with half of a NAR, its target, and the stall."""
         path = self.cache.add(SIZE, compression="zstd")
         origin = self.mounted(Stall(MIDDLE))
         daemon = self.daemon(origin, options=["--cache-upstream-idle-timeout", "60s"])
@@ -39,13 +39,13 @@ class ServingStage(Stage):
         return daemon, path, target, origin
 
     def active(self, daemon: Daemon) -> float:
-        """Return how many requests are being answered, the one that asks included."""
+        """Return the number of running requests, including this one."""
         text = self.ask(daemon, "/metrics").body.decode()
         (line,) = (t for t in text.splitlines() if t.startswith("http_server_active_requests "))
         return float(line.split()[1])
 
     def assert_validated(self, answer: Answer) -> None:
-        """Check the headers that every answer with bytes of a NAR has."""
+        """Check the headers of each answer with bytes of a NAR."""
         self.assertEqual("bytes", answer.headers["accept-ranges"])
         self.assertRegex(answer.headers["etag"], r'^"[^"]+"$')
         self.assertIn("immutable", answer.headers["cache-control"])
@@ -59,7 +59,7 @@ class HitTests(ServingStage):
     """A stored NAR."""
 
     def test_everything_a_client_may_want(self) -> None:
-        """Whole, ranges, validators and HEAD of a stored NAR are as RFC 9110 has them."""
+        """A complete NAR, ranges, validators and HEAD follow RFC 9110."""
         daemon, path, target = self.stored()
         size = len(path.file)
         whole = self.ask(daemon, target)
@@ -108,7 +108,7 @@ class HitTests(ServingStage):
         self.assertEqual(1, len(daemon.stored_nars()))
 
     def test_query_changes_nothing(self) -> None:
-        """A query behind a NAR's path names the same NAR and causes no request upstream."""
+        """A query after a NAR's path names the same NAR and causes no request upstream."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         daemon = self.daemon(origin)
@@ -127,7 +127,7 @@ class HitTests(ServingStage):
 
 
 class ArrivingTests(ServingStage):
-    """A NAR that is still on its way."""
+    """A NAR that is still arriving."""
 
     def test_bytes_that_are_there_can_be_had(self) -> None:
         """While the upstream stalls, every reader gets the bytes that have arrived."""
@@ -141,7 +141,7 @@ class ArrivingTests(ServingStage):
         self.assertEqual(206, part.status)
         self.assertEqual(f"bytes 0-799999/{len(path.file)}", part.headers["content-range"])
         self.assertEqual(path.file[:500_000], part.read(500_000))
-        head = self.ask(daemon, target, method="HEAD")  # nobody can know the size yet
+        head = self.ask(daemon, target, method="HEAD")  # the size is not known yet
         self.assertEqual((200, None), (head.status, head.headers.get("content-length")))
         etag = part.headers["etag"]
         self.assertEqual(304, self.ask(daemon, target, If_None_Match=etag).status)
@@ -156,7 +156,7 @@ class ArrivingTests(ServingStage):
         self.assertEqual(416, far.status)
 
     def test_everybody_gets_the_rest_from_one_fetch(self) -> None:
-        """Ten readers of one NAR, early, late and in part, cause one upstream transfer (P4)."""
+        """Ten readers of one NAR, early, late and in part, cause one transfer (P4)."""
         daemon, path, target, origin = self.arriving()
         readers = [self.exchange(daemon, target) for _ in range(8)]
         tail = self.in_background(lambda: self.ask(daemon, target, Range="bytes=-1000"))
@@ -171,7 +171,7 @@ class ArrivingTests(ServingStage):
         self.wait_until_stored(daemon, path)
 
     def test_last_bytes_wait_for_the_verdict(self) -> None:
-        """The end of a NAR does not leave before size and hash have been found right (P1)."""
+        """The end of a NAR is not sent before size and hash are verified (P1)."""
         path = self.cache.add(SIZE, compression="zstd")
         last = len(path.file) - 1
         origin = self.mounted(Stall(last))
@@ -188,7 +188,7 @@ class ArrivingTests(ServingStage):
         return sum(file.stat().st_size for file in (daemon.directory / "tmp").iterdir())
 
     def test_download_goes_on_without_clients(self) -> None:
-        """When the only client leaves, the download ends well and is stored (D5)."""
+        """When the only client leaves, the download continues and is stored (D5)."""
         path = self.cache.add(SIZE, compression="zstd")
         origin = self.mounted(Stall(MIDDLE))
         daemon = self.daemon(origin, options=["--cache-upstream-idle-timeout", "60s"])
@@ -203,7 +203,7 @@ class ArrivingTests(ServingStage):
         self.assertEqual(1, origin.gets(path.nar_target))
 
     def test_client_resumes_while_it_arrives(self) -> None:
-        """A client that was cut off goes on from its byte while the download is running (P2)."""
+        """A client that was cut off resumes at its byte while the download runs (P2)."""
         daemon, path, target, origin = self.arriving()
         first = self.exchange(daemon, target)
         start = first.read(500_000)
@@ -214,7 +214,7 @@ class ArrivingTests(ServingStage):
         self.assertEqual(path.file, start + rest.finish().body)
 
     def test_unknown_size_comes_in_chunks_or_by_length(self) -> None:
-        """A NAR of unknown size is served in chunks at once; a range of it waits for the size."""
+        """A NAR of unknown size is served in chunks immediately; a range waits for the size."""
         path = self.cache.add(SIZE, compression="zstd")
         origin = self.mounted(NoLength(), Stall(MIDDLE))
         narinfo = path.narinfo(FileSize=None)
@@ -231,7 +231,7 @@ class ArrivingTests(ServingStage):
         self.assertEqual((True, path.file), (answer.whole, answer.body))
 
     def test_first_bytes_come_with_the_upstreams(self) -> None:
-        """A slow upstream's first bytes reach the client before its last ones are sent."""
+        """A slow upstream's first bytes reach the client before the last ones are sent."""
         _daemon, _path, _target, origin = self.arriving()
         reader = self.exchange(_daemon, _target)
         self.assertEqual(1000, len(reader.read(1000)))
@@ -239,10 +239,10 @@ class ArrivingTests(ServingStage):
 
 
 class PathTests(Stage):
-    """Paths and methods, good and bad; nothing bad ever reaches an upstream."""
+    """Good and bad paths and methods; nothing bad reaches an upstream."""
 
     def test_bad_hashes_are_404_and_ask_nobody(self) -> None:
-        """Malformed names are 404 (an unknown extension 400) without any upstream traffic."""
+        """Malformed names are 404 (an unknown extension is 400) without a request upstream."""
         origin = self.origin()
         daemon = self.daemon(origin)
         origin.wait_for(lambda: origin.gets("/nix-cache-info"))
@@ -264,15 +264,15 @@ class PathTests(Stage):
         self.assertEqual(200, self.ask(daemon, "/healthz").status)
 
     def test_smuggled_request_is_not_served(self) -> None:
-        """A request with both a length and chunks is refused as a whole."""
+        """A request with both a length and chunks is refused completely."""
         daemon = self.daemon(self.origin())
         answer = send_raw(("127.0.0.1", daemon.port), SMUGGLED)
         self.assertNotIn(b"test:", answer)
 
     def test_wrong_methods_are_405_with_allow(self) -> None:
-        """Every method but GET, HEAD and OPTIONS is 405 and told which methods there are.
+        """Every method except GET, HEAD and OPTIONS is 405 with Allow.
 
-        DELETE is a method of narinfos and NARs, but off.
+        DELETE is a method of narinfos and NARs, but switched off.
         """
         path = self.cache.add()
         origin = self.mounted()
@@ -287,14 +287,14 @@ class PathTests(Stage):
         self.assertEqual(0, origin.gets(path.nar_target))
 
     def test_upload_is_refused_before_its_body(self) -> None:
-        """A PUT of a gigabyte is refused at its head, without reading the body."""
+        """A PUT of a gigabyte is refused after its head."""
         daemon = self.daemon(self.origin())
         head = b"PUT /pubkey HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n"
         answer = send_raw(("127.0.0.1", daemon.port), head + b"Expect: 100-continue\r\n\r\n")
         self.assertEqual(405, raw_status(answer))
 
     def test_pages_about_the_cache(self) -> None:
-        """Index, nix-cache-info, public key and heartbeat say what they should, also to HEAD."""
+        """Index, nix-cache-info, public key and /healthz have their texts, also for HEAD."""
         daemon = self.daemon(self.origin())
         key = daemon.public_key()
         index = self.ask(daemon, "/")
@@ -323,7 +323,7 @@ class PathTests(Stage):
         self.assertLess(answer.index(b"test:"), answer.index(b"404"))
 
     def test_slow_upstream_does_not_hold_up_others(self) -> None:
-        """While one client waits for a slow upstream, hits are served at once."""
+        """While one client waits for a slow upstream, hits are served without delay."""
         slow, fast = self.cache.add(), self.cache.add()
         origin = self.mounted()
         daemon = self.daemon(origin, options=["--cache-upstream-response-header-timeout", "10s"])

@@ -1,7 +1,7 @@
-"""Small NARs: answered from memory and stored behind the answer, whenever the daemon is killed.
+"""Small NARs are answered from memory and stored afterwards; the daemon is killed in between.
 
-Between the answer and the end of the store there are three steps: bytes, row, sidecar. A daemon
-that is killed between any two of them owes its clients nothing but another fetch.
+After the answer there are three steps: bytes, row, sidecar. If a daemon is killed between two of
+them, clients lose nothing, and at most one more fetch is needed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class KilledTests(Stage):
         self.at_once(*[lambda path=path: self.assert_served(daemon, path) for path in self.paths])
 
     def test_killed_before_the_bytes_are_written(self) -> None:
-        """Clients had the whole; the next daemon has neither bytes nor a row, and fetches anew."""
+        """Clients had the whole NAR; the next daemon has no bytes and no row, and fetches again."""
         origin = self.mounted()
         daemon = self.make_daemon(origin)
         daemon.constants["ncps.cache.nar.stored.GATHER_S"] = NEVER_S
@@ -46,7 +46,7 @@ class KilledTests(Stage):
         self.assertEqual([2] * CROWD, [origin.gets(path.nar_target) for path in self.paths])
 
     def test_killed_at_any_moment(self) -> None:
-        """A file in the store is always whole, and each path is served right after a restart."""
+        """A file in the store is always complete, and each path is served after a restart."""
         noise, origin = random.Random(5), self.mounted()
         daemon = self.make_daemon(origin)
         for _ in range(ROUNDS):
@@ -71,7 +71,7 @@ class KilledTests(Stage):
 
 
 class WayTests(Stage):
-    """The short ways and the long ones give the same answers."""
+    """The short cuts and the general code give the same answers."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -85,7 +85,7 @@ class WayTests(Stage):
         self.sick = {self.cache.add(SIZE + n): fault for n, fault in enumerate(faults)}
 
     def seen(self, *options: str) -> list[object]:
-        """The answers for NARs of a sick upstream and a well one, and the files that are stored."""
+        """Return the answers for NARs of a bad and a good upstream, and the stored files."""
         sick, well = self.origin(), self.mounted()
         for path, fault in self.sick.items():
             self.cache.mount_path(sick, path, "", fault)
@@ -111,12 +111,12 @@ class WayTests(Stage):
         return [*found, published, sorted(file.name for file in daemon.stored_nars())]
 
     def test_the_short_way_shows_nothing_else(self) -> None:
-        """Status, ranges, bodies, tags, files and counters do not depend on the way."""
+        """Status, ranges, bodies, tags, files and counters do not depend on the short cut."""
         long = self.seen("--cache-download-small-size=0", "--cache-upstream-plain-requests=false")
         self.assertEqual(long, self.seen())
 
     def test_the_ways_are_counted(self) -> None:
-        """The metrics say how much went the short way, and the settings turn it off."""
+        """The metrics count the short cuts, and the settings switch them off."""
         path, ways = self.cache.paths[0], 'ncps_short_ways_total{kind="%s"}'
         short = self.daemon(self.mounted())
         off = ["--cache-download-small-size=0", "--cache-upstream-plain-requests=false"]

@@ -1,7 +1,7 @@
-"""Stale is better than nothing: stored paths are served, also while upstreams are away or wrong.
+"""Stored paths are served, also while upstreams are away or wrong.
 
-No wait for an upstream ends within the patience of these clients: an answer shows that there was
-none.
+Upstreams take longer to answer than these clients wait: an answer shows that no upstream was
+asked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SMALL = (*("--cache-max-size", "1M"), *("--cache-lru-grace", "0s"))
 
 class StaleTests(Stage):
     def test_everything_stored_is_served_by_a_daemon_that_meets_only_silence(self) -> None:
-        """Right after a restart, with upstreams that accept and say nothing, all are hits."""
+        """After a restart all stored paths are hits, although the upstreams never answer."""
         upstreams = [self.mounted(), self.mounted()]
         paths = [self.cache.add(SIZE, compression=c) for c in ("xz", "none", "zstd", "bzip2") * 2]
         for upstream in upstreams:
@@ -51,7 +51,7 @@ class StaleTests(Stage):
             upstream.release()
 
     def evicted(self, *upstreams: Origin) -> StorePath:
-        """Have a daemon over these, and a path that it has stored once, and not any more."""
+        """Return a daemon that has stored a path once and evicted it."""
         path = self.cache.add(SIZE)
         others = [self.cache.add(SIZE) for _ in range(9)]
         for upstream in upstreams:
@@ -75,13 +75,13 @@ class StaleTests(Stage):
         )
 
     def test_evicted_nar_whose_upstream_has_it(self) -> None:
-        """It is a miss like any other, and stored again."""
+        """It is an ordinary miss, and is stored again."""
         path = self.evicted(self.origin())
         self.assertEqual(200, self.narinfo(self.ncps, path).status)
         self.assertEqual("miss", self.assert_served(self.ncps, path).outcome)
 
     def test_evicted_nar_whose_upstreams_are_away(self) -> None:
-        """Its narinfo is absent soon, after a restart as well; then it comes back."""
+        """Its narinfo is soon 404, also after a restart; later it is served again."""
         upstreams = [self.origin(), self.origin()]
         path = self.evicted(*upstreams)
         for upstream in upstreams:
@@ -95,7 +95,7 @@ class StaleTests(Stage):
         self.assert_served(self.ncps, path)
 
     def test_evicted_nar_that_no_upstream_has_any_more(self) -> None:
-        """Its narinfo is 404 soon, though nobody has asked for the NAR in vain."""
+        """Its narinfo is soon 404, even if no client has asked for the NAR."""
         upstream = self.origin()
         path = self.evicted(upstream)
         upstream.withdraw(f"/{path.digest}.narinfo")

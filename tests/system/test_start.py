@@ -15,7 +15,7 @@ from tests.waiting import free_port
 
 
 class ListenTests(LifeStage):
-    """Where it listens."""
+    """The addresses of the daemon."""
 
     def serve_on(self, *addresses: str) -> Daemon:
         """Return a daemon that also listens on these addresses."""
@@ -23,7 +23,7 @@ class ListenTests(LifeStage):
         return self.daemon(self.origin(), options=options)
 
     def test_unix_socket(self) -> None:
-        """A `unix:` endpoint is listened on, beside others, and removed at the end."""
+        """A `unix:` endpoint works beside others, and is removed at the end."""
         path = self.directory / "ncps.sock"
         daemon = self.serve_on(f"unix:{path}:mode=660")
         self.assertEqual(0o660, path.stat().st_mode & 0o777)
@@ -36,7 +36,7 @@ class ListenTests(LifeStage):
         self.assertFalse(path.exists())
 
     def test_a_socket_whose_file_was_removed(self) -> None:
-        """It ends in order though nothing is left to be removed, its directory neither."""
+        """The daemon ends in order if the socket's file, or also its directory, is gone."""
         path = self.directory / "run" / "ncps.sock"
         path.parent.mkdir()
         daemon = self.serve_on(f"unix:{path}")
@@ -53,7 +53,7 @@ class ListenTests(LifeStage):
             self.assertEqual(200, raw_status(send_raw(("127.0.0.1", port), GET_INDEX)))
 
     def test_port_in_use_is_told(self) -> None:
-        """A port that is taken is one line that names it as it was given, with exit code 1."""
+        """A port in use is one line with the address of the setting, and exit code 1."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             daemon = self.make_daemon(self.origin())
@@ -65,10 +65,10 @@ class ListenTests(LifeStage):
 
 
 class StartTests(LifeStage):
-    """Errors that stop a start."""
+    """Errors that end a start."""
 
     def refused(self, *flags: str, code: int = 2, **variables: str) -> str:
-        """Start with these flags; return what was said instead of starting."""
+        """Start with these flags; return the printed error."""
         home = self.directory / "home"
         home.mkdir(exist_ok=True)
         done = run(["-m", "ncps", "serve", *flags], home, variables)
@@ -79,7 +79,7 @@ class StartTests(LifeStage):
         return said
 
     def test_wrong_flags_are_told(self) -> None:
-        """Misspelt flags and wrong values are named, with what would be right."""
+        """The error names misspelt flags and wrong values, and what would be right."""
         for flags, words in (
             (["--cache-hostnme=x"], ["--cache-hostnme", "did you mean --cache-hostname"]),
             (["--server-drain-timeout=5"], ["server-drain-timeout"]),
@@ -97,7 +97,7 @@ class StartTests(LifeStage):
                 self.assertIn(word, said)
 
     def test_wrong_keys_of_files_are_told(self) -> None:
-        """Unknown keys and wrong values of a file are named, in all three formats."""
+        """The error names unknown keys and wrong values of a file, in all three formats."""
         for name, text in (
             ("a.yaml", "cache:\n  hostnme: x\n"),
             ("a.toml", '[cache]\nhostnme = "x"\n'),
@@ -113,11 +113,11 @@ class StartTests(LifeStage):
         self.assertIn("broken.yaml", self.refused(f"--config={broken}"))
 
     def test_wrong_variables_are_told(self) -> None:
-        """Wrong values of the environment are named by their variable."""
+        """The error names the variable with a wrong value."""
         self.assertIn("SERVER_DRAIN_TIMEOUT", self.refused(SERVER_DRAIN_TIMEOUT="soon"))
 
     def test_unusable_places_are_told(self) -> None:
-        """A storage path or database that cannot be is told with exit code 1."""
+        """A storage path or database that cannot be used is an error with exit code 1."""
         file = self.directory / "file"
         file.write_text("not a database, not a directory, just some text")
         base = [f"--cache-storage-local={self.directory}/storage"]
@@ -129,7 +129,7 @@ class StartTests(LifeStage):
         self.assertIn("not a database", said)
 
     def test_settings_from_everywhere(self) -> None:
-        """A file, the environment and flags each have their say, in that order."""
+        """A file, the environment and flags are used, in that order."""
         file = self.directory / "ncps.yaml"
         file.write_text(
             "cache:\n  hostname: file.test\n  nix-cache-info:\n    priority: 31\n"
@@ -162,7 +162,7 @@ class MigrateTests(LifeStage):
     """`ncps migrate`."""
 
     def test_migrations_by_hand(self) -> None:
-        """`migrate up` makes the schema that `serve` makes, and `status` tells where it is."""
+        """`migrate up` makes the same schema as `serve`, and `status` lists the steps."""
         daemon = self.make_daemon(self.origin())
         before = run_ncps(daemon, "migrate", "status")
         self.assertEqual(0, before.returncode, before.stderr)
@@ -180,7 +180,7 @@ class MigrateTests(LifeStage):
         self.assertNotIn("applied migration", daemon.log)
 
     def test_newer_schema_is_refused(self) -> None:
-        """A database that a newer ncps has migrated is not touched."""
+        """A database of a newer ncps is not changed."""
         daemon = self.daemon(self.origin())
         daemon.stop()
         with contextlib.closing(sqlite3.connect(daemon.directory / "catalog.sqlite")) as db:

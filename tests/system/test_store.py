@@ -1,4 +1,4 @@
-"""The store: full, read-only, left behind by a crash, or without its database."""
+"""The store: full, read-only, after a crash, or without its database."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.waiting import wait_until
 SIZE = 3_000_000
 MIDDLE = 1_000_000
 ROOM = "1m"  # of a file system that is too small
-NO_RESERVE = ("--cache-storage-min-free", "0")  # so that only the system says that it is full
+NO_RESERVE = ("--cache-storage-min-free", "0")  # so that only the system reports that it is full
 
 
 class SmallDiskTests(Stage):
-    """A file system without room."""
+    """A full file system."""
 
     def mount(self, directory: Path, *options: str) -> None:
         """Put a tmpfs onto a directory until the test ends."""
@@ -35,14 +35,14 @@ class SmallDiskTests(Stage):
         self.addCleanup(subprocess.run, ["umount", "-l", str(directory)], check=True)
 
     def assert_streams_through(self, daemon: Daemon, path: StorePath, *words: str) -> None:
-        """Check that clients get a NAR whole again and again, though it is never kept."""
+        """Check that clients get a complete NAR several times, though it is never stored."""
         for _ in range(2):
             self.assert_served(daemon, path)
         self.wait_for_log(daemon, "passed through but is not kept", *words)
         self.assertEqual([], daemon.stored_nars())
 
     def test_full_directory_for_downloads(self) -> None:
-        """With the download directory full, clients get their bytes, and the log says why."""
+        """If the directory for downloads is full, clients get all bytes, and the log says why."""
         path = self.cache.add(SIZE)
         daemon = self.make_daemon(self.mounted(), options=NO_RESERVE)
         self.mount(daemon.directory / "tmp", f"size={ROOM}")
@@ -50,7 +50,7 @@ class SmallDiskTests(Stage):
         self.assert_streams_through(daemon, path, "would leave less than")
 
     def test_small_file_system_for_downloads(self) -> None:
-        """One that is smaller than the usual reserve is no reason to keep nothing; that is told."""
+        """ncps stores NARs on a file system smaller than the usual reserve, and the log says so."""
         path = self.cache.add(SIZE)
         daemon = self.make_daemon(self.mounted())
         self.mount(daemon.directory / "tmp", "size=64m")
@@ -64,7 +64,7 @@ class SmallDiskTests(Stage):
         self.assertIn("ncps: error: cache-storage-min-free: ", done.stderr)
 
     def test_disk_that_fills_unforeseen(self) -> None:
-        """A NAR of unknown size that fills the disk in the middle reaches its clients whole."""
+        """A NAR of unknown size that fills the disk in the middle reaches its clients complete."""
         path = self.cache.add(SIZE, dialect=Dialect.BARE, compression="zstd")
         daemon = self.make_daemon(self.mounted(Chunked()), options=NO_RESERVE)
         self.mount(daemon.directory / "tmp", f"size={ROOM}")
@@ -72,7 +72,7 @@ class SmallDiskTests(Stage):
         self.assert_streams_through(daemon, path, "No space left")
 
     def test_many_clients_on_a_full_disk(self) -> None:
-        """With the disk full, several clients at once all get the whole NAR."""
+        """If the disk is full, several clients at the same time get the complete NAR."""
         path = self.cache.add(SIZE)
         daemon = self.make_daemon(self.mounted(), options=NO_RESERVE)
         self.mount(daemon.directory / "tmp", f"size={ROOM}")
@@ -82,7 +82,7 @@ class SmallDiskTests(Stage):
             self.assertEqual((200, True, path.file), (answer.status, answer.whole, answer.body))
 
     def test_full_store(self) -> None:
-        """With the store full, clients get their bytes, and what fits later is kept."""
+        """If the store is full, clients get all bytes, and later NARs that fit are stored."""
         path, small = self.cache.add(SIZE), self.cache.add(1000)
         daemon = self.make_daemon(self.mounted(), options=NO_RESERVE)
         self.mount(daemon.storage, f"size={ROOM}")
@@ -92,7 +92,7 @@ class SmallDiskTests(Stage):
         self.wait_until_stored(daemon, small)
 
     def test_full_disk_and_a_cut_upstream(self) -> None:
-        """With the disk full, a client whose NAR is wrong still sees a broken connection."""
+        """If the disk is full, a client whose NAR is wrong sees a cut connection."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         origin.serve(path.nar_target, path.file[:-1] + b"\xee")
@@ -102,7 +102,7 @@ class SmallDiskTests(Stage):
         self.assertFalse(self.nar(daemon, path).whole)
 
     def test_full_disk_under_the_database(self) -> None:
-        """With no room for a row, hits and misses reach their clients; later all is kept."""
+        """Without space for a row, hits and misses reach clients; later all are stored."""
         old, *new = (self.cache.add(SIZE) for _ in range(4))
         origin = self.mounted()
         daemon = self.make_daemon(origin)
@@ -116,7 +116,7 @@ class SmallDiskTests(Stage):
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
             while file.write(bytes(4096)):
                 pass
-        many = [self.cache.add(100) for _ in range(150)]  # more than free pages in the file
+        many = [self.cache.add(100) for _ in range(150)]  # more than the free pages in the file
         self.cache.mount(origin)
         for path in many:
             self.assertEqual(200, self.narinfo(daemon, path).status)
@@ -132,7 +132,7 @@ class SmallDiskTests(Stage):
         daemon.stop()
 
     def test_store_that_must_not_be_written(self) -> None:
-        """A store that turns read-only still serves what it has and streams the rest through."""
+        """A read-only store serves its NARs and streams others through."""
         old, new = self.cache.add(SIZE), self.cache.add(SIZE)
         daemon = self.daemon(self.mounted())
         self.assert_served(daemon, old)
@@ -150,10 +150,10 @@ class SmallDiskTests(Stage):
 
 
 class CrashTests(Stage):
-    """A store that SIGKILL leaves behind."""
+    """A store after SIGKILL."""
 
     def test_unfinished_download_is_swept_and_fetched_again(self) -> None:
-        """Killed in the middle of a download, ncps leaves no NAR, sweeps up and starts over."""
+        """Killed during a download, ncps stores no NAR, removes the file and fetches again."""
         path = self.cache.add(SIZE)
         origin = self.mounted(Stall(MIDDLE))
         daemon = self.daemon(origin, options=["--cache-upstream-idle-timeout", "60s"])
@@ -172,7 +172,7 @@ class CrashTests(Stage):
         self.wait_until_stored(daemon, path)
 
     def test_bytes_without_a_row_are_adopted(self) -> None:
-        """A NAR that was published when the row was not yet written is not fetched again."""
+        """A NAR that was published before its row was written is not fetched again."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         daemon = self.daemon(origin)
@@ -185,7 +185,7 @@ class CrashTests(Stage):
         self.assertEqual(0, origin.gets(path.nar_target))
 
     def test_wrong_bytes_without_a_row_are_set_aside(self) -> None:
-        """A file under a final name that is not what it should be is never served."""
+        """A wrong file under a final name is never served."""
         path = self.cache.add(SIZE)
         daemon = self.daemon(self.mounted())
         name = self.nar_target(daemon, path).removeprefix("/nar/")
@@ -194,7 +194,7 @@ class CrashTests(Stage):
         self.wait_for_log(daemon, "set aside")
 
     def test_what_is_no_file_makes_way(self) -> None:
-        """A pipe in the place of a stored NAR, a directory in that of one to come."""
+        """A pipe in place of a stored NAR, and a directory in place of a new one, are replaced."""
         stored, new = self.cache.add(SIZE), self.cache.add(SIZE)
         origin = self.mounted()
         daemon = self.daemon(origin)
@@ -214,7 +214,7 @@ class CrashTests(Stage):
         self.assertEqual([False, False], [thing.is_file() for thing in aside])
 
     def test_wrong_bytes_under_the_upstream_s_name_are_never_served(self) -> None:
-        """Under that name, without a narinfo, the verified download takes their place."""
+        """Without a narinfo, the verified download replaces wrong bytes under that name."""
         known, unknown = self.cache.add(SIZE), self.cache.add(SIZE)
         daemon = self.daemon(self.mounted())
         for path in (known, unknown):
@@ -229,7 +229,7 @@ class CrashTests(Stage):
         )
 
     def test_kill_at_any_time_leaves_a_store_that_works(self) -> None:
-        """Killed at several moments of a busy life, ncps serves everything after a restart."""
+        """After a kill at several moments, ncps serves all paths after a restart."""
         paths = [self.cache.add(50_000 + 1000 * i) for i in range(10)]
         origin = self.mounted()
         daemon = self.make_daemon(origin)
@@ -247,17 +247,17 @@ class CrashTests(Stage):
             self.assertIn(file.read_bytes(), [path.file for path in paths])
 
     def put(self, daemon: Daemon, name: str, content: bytes) -> None:
-        """Put a file under a NAR's final name."""
+        """Put a file into the store under a NAR's final name."""
         directory = daemon.storage / "store" / "nar" / name[0] / name[:2]
         directory.mkdir(parents=True, exist_ok=True)
         (directory / name).write_bytes(content)
 
 
 class RebuildTests(Stage):
-    """The database is gone."""
+    """The database is lost."""
 
     def test_rebuilt_database_serves_all_without_upstream(self) -> None:
-        """A damaged database says what to do, and done so everything is there: key and answers."""
+        """The error says what to do; afterwards key and answers are the same."""
         paths = [self.cache.add(1000, compression=c) for c in ("none", "xz", "zstd", "bzip2")]
         origin = self.mounted()
         daemon = self.daemon(origin)
@@ -287,7 +287,7 @@ class RebuildTests(Stage):
             self.assertEqual("hit", self.assert_served(daemon, path).outcome)
 
     def test_rebuild_does_not_believe_the_store(self) -> None:
-        """A damaged NAR and a damaged narinfo of the store are not taken into the database."""
+        """A damaged NAR and a damaged narinfo of the store are not recorded."""
         paths = [self.cache.add(1000) for _ in range(3)]
         daemon = self.daemon(self.mounted())
         for path in paths:
@@ -310,7 +310,7 @@ class RebuildTests(Stage):
             self.assert_served(daemon, path)
 
     def test_store_without_narinfos(self) -> None:
-        """NARs alone are told of and recorded by nobody; that is no success."""
+        """NARs without narinfos are counted and not recorded, and the exit code is not 0."""
         daemon = self.make_daemon(self.origin())
         path = self.cache.add(1000, compression="xz")
         name = path.nar_target.rpartition("/")[2]
@@ -323,7 +323,7 @@ class RebuildTests(Stage):
         self.assertIn("ncps: error: no narinfo was recorded", done.stderr)
 
     def test_store_of_the_go_program(self) -> None:
-        """Neither the start nor `ncps rebuild` begins anew beside its database."""
+        """Neither the start nor `ncps rebuild` makes a new database beside its database."""
         daemon = self.make_daemon(self.origin())
         former = daemon.storage / "db" / "db.sqlite"
         former.parent.mkdir()
@@ -340,7 +340,7 @@ class RebuildTests(Stage):
         self.assertFalse((daemon.directory / "catalog.sqlite").exists())
 
     def test_rebuild_beside_a_running_daemon_is_refused(self) -> None:
-        """`ncps rebuild` names the daemon that holds the store, and does nothing."""
+        """`ncps rebuild` names the daemon that uses the store, and changes nothing."""
         daemon = self.daemon(self.origin())
         done = run_ncps(daemon, "rebuild")
         self.assertEqual(1, done.returncode)
@@ -350,10 +350,10 @@ class RebuildTests(Stage):
 
 
 class InspectionTests(Stage):
-    """NarHash is checked of everything before it counts as verified (P7)."""
+    """Each path counts as verified only after its NarHash was checked (P7)."""
 
     def swapped(self) -> tuple[Origin, StorePath]:
-        """Return an origin, and a path whose narinfo there names another path's file."""
+        """Return an origin, and a path whose narinfo names another path's file."""
         other, path = self.cache.add(1000), self.cache.add(1000)
         origin = self.mounted()
         fields = dict(other.fields())
@@ -364,7 +364,7 @@ class InspectionTests(Stage):
         return origin, path
 
     def test_wrong_nar_inside_a_right_xz_file_is_withdrawn(self) -> None:
-        """An xz file with the right FileHash and a wrong NAR in it does not stay."""
+        """An xz file with the right FileHash and a wrong NAR inside is removed."""
         origin, path = self.swapped()
         daemon = self.daemon(origin, options=("--cache-verify-while-arriving=false",))
         self.ask(daemon, self.nar_target(daemon, path))
@@ -374,7 +374,7 @@ class InspectionTests(Stage):
         wait_until(lambda: not daemon.stored_nars(), "the NAR to be set aside", daemon=daemon)
 
     def test_wrong_nar_inside_a_right_xz_file_is_no_answer(self) -> None:
-        """NarHash is signed and FileHash is not: nobody gets such a file, and it is not stored."""
+        """NarHash is signed and FileHash is not: such a file is neither served nor stored."""
         origin, path = self.swapped()
         daemon = self.daemon(origin)
         self.assertEqual(502, self.ask(daemon, self.nar_target(daemon, path)).status)

@@ -1,4 +1,4 @@
-"""systemd, or another service manager: what it is told, and the sockets that it passes."""
+"""Messages to systemd or another service manager, and sockets from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ManagerTests(WorkersStage):
     def serve(
         self, manager: Manager, *options: str, watchdog_s: float = 0.0
     ) -> tuple[Daemon, subprocess.Popen[bytes]]:
-        """Start a daemon under a manager, and wait until it says that it serves."""
+        """Start a daemon under a manager, and wait until it is ready."""
         daemon = self.make_daemon(self.origin(), options=options)
         more: Mapping[str, str] = manager.variables(watchdog_s)
         process = self.spawn(daemon, ["-m", "ncps", "serve", *settings_of(daemon)], more=more)
@@ -30,7 +30,7 @@ class ManagerTests(WorkersStage):
         return daemon, process
 
     def test_it_hears_of_start_and_end(self) -> None:
-        """Ready means that it serves; the end says how long it may take, drain and all."""
+        """The daemon is ready when it serves; its last message has the longest time of the end."""
         with Manager(self.directory) as manager:
             daemon, process = self.serve(manager)
             self.assertIn(f"http://127.0.0.1:{daemon.port}", manager.lines("STATUS=")[0])
@@ -42,7 +42,7 @@ class ManagerTests(WorkersStage):
             self.assertEqual([], manager.lines("WATCHDOG"))
 
     def test_its_watchdog_gets_a_pulse_from_the_reactor(self) -> None:
-        """A process that stands still gives none; a watchdog of one second is made longer."""
+        """A blocked process sends no pulse; a watchdog of one second becomes longer."""
         with Manager(self.directory) as manager:
             daemon, process = self.serve(manager, watchdog_s=1.0)
             self.assertIn("WATCHDOG_USEC=10000000", manager.wait_for("READY=1"))
@@ -55,7 +55,7 @@ class ManagerTests(WorkersStage):
             self.end(process)
 
     def test_a_stalled_process_says_where_it_stands(self) -> None:
-        """The watchdog ends it with SIGABRT, and its stack is in the log."""
+        """The watchdog sends SIGABRT, and the stack is in the log."""
         with Manager(self.directory) as manager:
             daemon, process = self.serve(manager, watchdog_s=30.0)
             manager.wait_for("WATCHDOG=1")
@@ -64,7 +64,7 @@ class ManagerTests(WorkersStage):
             self.assertIn("most recent call first", daemon.log)
 
     def test_workers_are_silent(self) -> None:
-        """The supervisor alone speaks, once all serve; its pulse goes on while they are well."""
+        """Only the supervisor sends messages, once all workers serve, and pulses while they do."""
         with Manager(self.directory) as manager:
             _, process = self.serve(manager, "--workers", "2", watchdog_s=30.0)
             manager.wait_for("WATCHDOG=1")
@@ -78,9 +78,9 @@ class SocketTests(WorkersStage):
     """Sockets that the manager has opened."""
 
     def serve_from(self, named: str, addresses: Sequence[str], *options: str) -> Daemon:
-        """Start a daemon on a TCP and a UNIX socket that it inherits; ask it on both.
+        """Start a daemon on inherited TCP and UNIX sockets; send a request to both.
 
-        :param named: the names of the sockets, as the manager gives them.
+        :param named: the names of the sockets.
         """
         daemon = self.make_daemon(self.origin(), options=options)
         path = self.directory / "passed.sock"
@@ -113,7 +113,7 @@ class SocketTests(WorkersStage):
             path.unlink()
 
     def test_sockets_that_were_not_passed(self) -> None:
-        """One line names the sockets that there are; also where the domain is another."""
+        """One line names the sockets; also if only the domain differs."""
         run = ["-m", "ncps", "serve"]
         for address, words in (
             ("systemd:domain=INET:name=htp", "no such socket, only http; name it in"),
@@ -143,7 +143,7 @@ class SocketTests(WorkersStage):
         return daemon.log
 
     def test_a_socket_that_no_setting_names(self) -> None:
-        """One that stands in the way of a plain address is told, not a program to stop."""
+        """A socket at the address of a setting is reported in place of another program."""
         for workers in ("1", "2"):
             with socket.create_server(("127.0.0.1", 0)) as tcp:
                 plain = f"127.0.0.1:{tcp.getsockname()[1]}"
@@ -152,7 +152,7 @@ class SocketTests(WorkersStage):
             self.assertIn("systemd has passed; write systemd:domain=INET:index=0 instead", log)
 
     def test_one_socket_named_twice(self) -> None:
-        """The message says so, and not that a descriptor is bad."""
+        """The message says so, and does not name a bad descriptor."""
         for workers in ("1", "2"):
             with socket.create_server(("127.0.0.1", 0)) as tcp:
                 twice = ["--server-addr", "systemd:domain=INET:name=http"] * 2
@@ -160,7 +160,7 @@ class SocketTests(WorkersStage):
             self.assertIn("another server-addr names the same socket", log)
 
     def test_a_socket_that_nobody_serves(self) -> None:
-        """A unit with two ListenStream= gives both one name: the one that is left out is told."""
+        """A unit with two ListenStream= gives both the same name; the unused one is reported."""
         names, addresses = "x:x", ["systemd:domain=INET:index=0", "systemd:domain=UNIX:name=x"]
         for workers in ("1", "2"):
             daemon = self.serve_from(names, addresses, "--workers", workers)

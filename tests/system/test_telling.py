@@ -17,7 +17,7 @@ SECRET = "hunter2-very-secret"
 
 
 class MetricsStage(Stage):
-    """Metrics read by the client library's own parser."""
+    """Reads metrics with the client library's own parser."""
 
     def metrics(self, daemon: Daemon) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Return every sample by name and labels."""
@@ -32,7 +32,7 @@ class MetricsStage(Stage):
         }
 
     def value(self, daemon: Daemon, name: str, **labels: str) -> float:
-        """Return the sum of the samples that have these labels, and maybe others."""
+        """Return the sum of the samples with these labels and any others."""
         wanted = set(labels.items())
         found = [v for (n, has), v in self.metrics(daemon).items() if n == name and wanted <= has]
         self.assertNotEqual([], found, (name, labels))
@@ -83,7 +83,7 @@ class MetricsTests(MetricsStage):
         self.assertEqual(1, self.value(daemon, "ncps_upstream_count_healthy"))
 
     def test_miss_and_hit_are_counted(self) -> None:
-        """A miss and a hit are counted at once, with their bytes."""
+        """A miss and a hit are counted immediately, with their bytes."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         daemon = self.daemon(origin)
@@ -135,7 +135,7 @@ class MetricsTests(MetricsStage):
         self.assertEqual(len(path.file), self.value(daemon, "ncps_store_total_size_bytes"))
 
     def test_failures_of_upstreams_are_counted_by_kind(self) -> None:
-        """Failures with narinfos and NARs are counted for their upstream, each as what it is."""
+        """Failures with narinfos and NARs are counted for their upstream, each by its kind."""
         paths = {
             kind: self.cache.add(SIZE)
             for kind in ("status", "malformed", "corrupt", "broken", "wrong", "timeout")
@@ -175,7 +175,7 @@ class MetricsTests(MetricsStage):
         wait_until(lambda: count(daemon, "connect") > 0, "connect")
 
     def test_failed_downloads_are_counted(self) -> None:
-        """A NAR that cannot be had is counted as a failed download and an error served."""
+        """A NAR that cannot be fetched counts as a failed download and an error."""
         path = self.cache.add(SIZE)
         daemon = self.daemon(self.mounted(Status(500)))
         self.assertEqual(503, self.nar(daemon, path).status)
@@ -184,7 +184,7 @@ class MetricsTests(MetricsStage):
         self.assertEqual(1, failed)
 
     def test_metrics_are_off_by_default(self) -> None:
-        """Without --prometheus-enabled there is no such page."""
+        """Without --prometheus-enabled `/metrics` is 404."""
         daemon = self.daemon(self.origin(), options=["--prometheus-enabled=false"])
         self.assertEqual(404, self.ask(daemon, "/metrics").status)
 
@@ -197,7 +197,7 @@ class LogTests(Stage):
         return [line for line in requests(daemon) if line["path"] == path]
 
     def test_every_request_gives_one_line(self) -> None:
-        """Each request is one line of JSON: status, bytes, duration, cache outcome, hash."""
+        """Each request is one line of JSON with status, bytes, duration, cache outcome and hash."""
         path: StorePath = self.cache.add(SIZE)
         daemon = self.daemon(self.mounted())
         target = self.nar_target(daemon, path)
@@ -227,7 +227,7 @@ class LogTests(Stage):
         self.assertEqual([405], [line["status"] for line in deleted])
 
     def test_a_trusted_proxy_says_who_asks(self) -> None:
-        """Its word is in the log, of narinfos that lie ready, too; so are uploads that are open."""
+        """Its header is in the log, also for answers from memory; so are open uploads."""
         path = self.cache.add()
         daemon = self.daemon(
             self.mounted(),
@@ -246,11 +246,11 @@ class LogTests(Stage):
         self.assertIn("anybody who reaches the port may upload", str(warning["message"]))
 
     def sent(self, line: dict[str, object]) -> tuple[object, object]:
-        """Return status and bytes of a line."""
+        """Return the status and the bytes of a line."""
         return line["status"], line["bytes"]
 
     def test_no_client_can_forge_a_line(self) -> None:
-        """A path with any characters is inside of one line of valid JSON."""
+        """A path with any characters is part of one line of valid JSON."""
         daemon = self.daemon(self.origin())
         for target in ('/"}\\', "/%0a%0d{", "/a?x=%0ay", "/" + "é".encode().hex(), "/\x7f"):
             self.ask(daemon, target.replace("\x7f", "%7f"))
@@ -273,7 +273,7 @@ class LogTests(Stage):
         self.assertEqual([], log_lines(daemon))
 
     def test_lines_are_in_the_order_of_their_times(self) -> None:
-        """Requests that wait to be written go before a warning that came later."""
+        """Lines of requests that wait are written before a warning that came later."""
         path = self.cache.add(compression="none")
         origin = self.mounted()
         daemon = self.daemon(origin, options=["--log-level", "debug"])
@@ -281,7 +281,7 @@ class LogTests(Stage):
         origin.plan = lambda _request: [Status(500)]
         for digit in "012":
             self.narinfo(daemon, path)  # a hit, which leaves a line
-            self.ask(daemon, f"/{digit * 32}.narinfo")  # a miss that leaves warnings at once
+            self.ask(daemon, f"/{digit * 32}.narinfo")  # a miss that immediately logs warnings
         daemon.stop()
         lines = log_lines(daemon)
         times = [line["time"] for line in lines]
@@ -293,7 +293,7 @@ class LogTests(Stage):
             self.assertNotIn(noise, said)
 
     def test_lines_for_people(self) -> None:
-        """With the console writer on, lines are text with the prefix in front."""
+        """With the console writer, lines are text with a prefix."""
         options = ["--log-console-writer-enabled", "--log-console-writer-prefix", "ncps> "]
         daemon = self.daemon(self.origin(), options=options)
         self.ask(daemon, "/nope")
@@ -303,7 +303,7 @@ class LogTests(Stage):
         self.assertIn("GET /nope 404", daemon.log)
 
     def test_secrets_stay_secret(self) -> None:
-        """Neither credentials of an upstream nor the signing key ever reach log, page or metric."""
+        """Credentials of an upstream and the signing key are in no log, page or metric."""
         path = self.cache.add()
         origin = self.mounted()
         url = origin.url.replace("http://", f"http://user:{SECRET}@")
@@ -327,7 +327,7 @@ class ReadinessTests(Stage):
     """`/readyz`."""
 
     def test_ready_and_why_not(self) -> None:
-        """Readiness names its parts; an upstream that is away does not make it unready."""
+        """Readiness names its parts; an upstream that is away does not change the status."""
         origin = self.mounted()
         daemon = self.daemon(origin)
         ready = self.ask(daemon, "/readyz")
@@ -345,7 +345,7 @@ class ReadinessTests(Stage):
         self.assertEqual(200, self.ask(daemon, "/readyz").status)
 
     def test_lost_store_is_not_ready(self) -> None:
-        """When the storage directory is gone, readiness is 503 and says so; nothing turns 404."""
+        """If the storage directory is gone, readiness is 503 and says so; nothing becomes 404."""
         path = self.cache.add(SIZE)
         daemon = self.daemon(self.mounted())
         self.assert_served(daemon, path)

@@ -1,4 +1,4 @@
-"""Upstreams over TLS: what their certificates have to say."""
+"""Upstreams over TLS: which certificates ncps accepts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CertificateTests(Stage):
         return origin
 
     def over(self, origin: Origin, trusted: Authority) -> Daemon:
-        """Return a running daemon that shows the origin a password and trusts one authority."""
+        """Return a running daemon with a password for the origin and one trusted authority."""
         url = origin.url.replace("://", f"://user:{PASSWORD}@")
         daemon = self.make_daemon(url, options=["--cache-upstream-away-answer", "error"])
         daemon.environment["SSL_CERT_FILE"] = str(trusted.path)
@@ -33,7 +33,7 @@ class CertificateTests(Stage):
         return daemon
 
     def test_certificate_that_is_not_of_the_upstream(self) -> None:
-        """Nothing is asked, no password is sent, and the log says what is wrong."""
+        """ncps sends no request and no password, and the log says what is wrong."""
         right, wrong = Authority(self.directory, "right"), Authority(self.directory, "wrong")
         path = self.cache.add()
         for names, trusted, reason in (
@@ -51,7 +51,7 @@ class CertificateTests(Stage):
             self.check_log(daemon)
 
     def test_certificate_of_the_upstream(self) -> None:
-        """One that is for its address lets everything through."""
+        """With a certificate for its address all requests succeed."""
         authority = Authority(self.directory, "authority")
         path = self.cache.add()
         origin = self.secured(authority, ["127.0.0.1"])

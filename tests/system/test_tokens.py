@@ -1,4 +1,4 @@
-"""Tokens of clients, made by `ncps token` beside daemons that run."""
+"""Tokens of clients, made by `ncps token` beside running daemons."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TokenStage(Stage):
         return self.ask(daemon, path, method=method, **given)
 
     def wait_for_status(self, daemon: Daemon, path: str, value: str, status: int) -> None:
-        """Wait until every worker says so: ten answers in a row, each on its own connection."""
+        """Wait until every worker answers so: ten answers in a row, each on its own connection."""
 
         def is_so() -> bool:
             return all(self.get(daemon, path, value).status == status for _ in range(10))
@@ -67,7 +67,7 @@ class TokenStage(Stage):
 
 class ClosedReadsTests(TokenStage):
     def test_the_life_of_tokens(self) -> None:
-        """Made, used, listed, expired and revoked, beside two workers on one SQLite file."""
+        """Tokens are made, used, listed, expired and revoked, with two workers on one file."""
         options = ("--auth-reads", "token", "--workers", "2")
         path = self.cache.add()
         daemon = self.daemon(self.mounted(), options=options)
@@ -141,7 +141,7 @@ class ClosedReadsTests(TokenStage):
 
 class OpenTests(TokenStage):
     def test_uploads_that_are_open_to_everybody(self) -> None:
-        """A line at the start and in /readyz says so until the first token is made."""
+        """A line at the start and in /readyz says so until there is a token."""
         daemon = self.daemon(self.mounted(), options=("--cache-allow-put-verb",))
         self.assertIn("anybody who reaches the port may upload", daemon.log)
         found = json.loads(self.get(daemon, "/readyz").body)

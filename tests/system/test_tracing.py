@@ -1,4 +1,4 @@
-"""Traces, metrics and logs, as collectors get them from the whole daemon."""
+"""Traces, metrics and logs that collectors get from a whole daemon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_METRIC_EXPORT_INTERVAL": "200"}
 
 
 def hex_of(text: str) -> str:
-    """An id as protobuf's JSON has it, in hexadecimal."""
+    """Return an id of protobuf's JSON in hexadecimal."""
     return b64decode(text).hex()
 
 
@@ -43,13 +43,13 @@ class TracingStage(WorkersStage):
         options: Sequence[str] = (),
         more: Mapping[str, str] | None = None,
     ) -> Daemon:
-        """Return a daemon with telemetry, to be started."""
+        """Return a daemon with telemetry that is not started."""
         daemon = self.make_daemon(*upstreams, options=["--otel-enabled", *options])
         daemon.environment = {**SOON, **(more or {})}
         return daemon
 
     def wait_for_span(self, collector: Collector, name: str, count: int = 1) -> list[Any]:
-        """Wait until `count` spans of a name have come; return them in the order of time."""
+        """Wait until there are `count` spans of a name; return them in the order of time."""
         wait_until(
             lambda: len(collector.spans(name)) >= count,
             f"{count} spans {name}",
@@ -58,7 +58,7 @@ class TracingStage(WorkersStage):
         return sorted(collector.spans(name), key=lambda span: int(span["startTimeUnixNano"]))
 
     def lost(self, daemon: Daemon, what: str) -> float:
-        """Return the number of items of a signal that no collector took."""
+        """Return the number of items of a signal that no collector accepted."""
         text = self.ask(daemon, "/metrics").body.decode()
         name = f'ncps_telemetry_lost_total{{signal="{what}"}} '
         (line,) = [line for line in text.splitlines() if line.startswith(name)]
@@ -67,7 +67,7 @@ class TracingStage(WorkersStage):
 
 class GrpcTests(TracingStage):
     def test_one_miss_is_one_trace(self) -> None:
-        """All steps of a request are below it, in the trace of its client, up to the upstream."""
+        """All steps of a request are below it, in the trace of its client, also at the upstream."""
         collector = self.collector("grpc")
         path = self.cache.add()
         origin = self.mounted()
@@ -92,7 +92,7 @@ class GrpcTests(TracingStage):
         self.check_logs(collector, daemon)
 
     def check_trace(self, collector: Collector) -> None:
-        """See that each step of the NAR's request is below the right other one."""
+        """Check that each step of the NAR's request has the right parent."""
         (root,) = collector.spans("GET /nar/{file}")
         self.assertEqual((TRACE, PARENT), (hex_of(root["traceId"]), hex_of(root["parentSpanId"])))
         self.assertEqual("SPAN_KIND_SERVER", root["kind"])
@@ -117,7 +117,7 @@ class GrpcTests(TracingStage):
         self.assertGreater(opened["attributes"]["ncps.bytes"], 100)
 
     def check_upstream(self, origin: Origin, collector: Collector) -> None:
-        """See that the upstream was told the span of its own request."""
+        """Check that the upstream got the span of its own request."""
         told = [
             v.request.headers["traceparent"] for v in origin.log if v.target.startswith("/nar/")
         ]
@@ -125,20 +125,20 @@ class GrpcTests(TracingStage):
         self.assertEqual([f"00-{TRACE}-{hex_of(asked['spanId'])}-01"], told)
 
     def check_resource(self, collector: Collector) -> None:
-        """See who says so."""
+        """Check the facts about the process."""
         for line in collector.lines("traces"):
             self.assertEqual("mine", line["resource"]["service.name"])
             self.assertEqual("sqlite", line["resource"]["ncps.db_type"])
             self.assertEqual("one", line["headers"]["x-scope"])
 
     def check_metrics(self, collector: Collector) -> None:
-        """See that the last reading, at the end, has the download."""
+        """Check that the last reading, at the end, has the download."""
         found = [m for m in collector.items("metrics") if m["name"] == "ncps_downloads_total"]
         points = {p["attributes"]["outcome"]: p["asDouble"] for p in found[-1]["sum"]["dataPoints"]}
         self.assertEqual(1, points["published"])
 
     def check_logs(self, collector: Collector, daemon: Daemon) -> None:
-        """See that the lines of the request bear its trace, at the collector and in the log."""
+        """Check that the lines of the request have its trace, at the collector and in the log."""
         records = [r for r in collector.items("logs") if hex_of(r.get("traceId", "")) == TRACE]
         messages = [record["body"]["stringValue"] for record in records]
         self.assertTrue(any(m.startswith("GET /nar/") for m in messages), messages)
@@ -173,7 +173,7 @@ class GrpcTests(TracingStage):
         self.assertEqual([[], [download["spanId"]]], sorted(linked))
 
     def test_each_worker_tells_of_itself(self) -> None:
-        """Under a number of its own."""
+        """Each worker sends its number."""
         collector = self.collector("grpc")
         self.cache.add()
         daemon = self.traced(
@@ -192,7 +192,7 @@ class GrpcTests(TracingStage):
 
 class HttpTests(TracingStage):
     def test_all_signals_go_over_http(self) -> None:
-        """The variables of OpenTelemetry name the collector; hot answers have no span."""
+        """The variables of OpenTelemetry name the collector; answers from memory have no span."""
         collector = self.collector("http")
         path = self.cache.add()
         daemon = self.traced(
@@ -223,7 +223,7 @@ class HttpTests(TracingStage):
         self.assertIn(f"ncps_untraced_answers_total {6 - asked}.0", text)
 
     def test_headers_of_strangers_do_no_harm(self) -> None:
-        """A hostile trace header begins a new trace; one of 64 KiB is refused as any header is."""
+        """A malformed trace header begins a new trace; one of 64 KiB is refused like any header."""
         collector = self.collector("http")
         origin = self.mounted()
         daemon = self.traced(
@@ -242,7 +242,7 @@ class HttpTests(TracingStage):
         )
 
     def test_without_a_collector_there_is_standard_output(self) -> None:
-        """A line of JSON for each span, among the lines of the log."""
+        """Without a collector each span is a line of JSON in the log."""
         daemon = self.traced(self.mounted())
         daemon.start()
         self.ask(daemon, "/pubkey", traceparent=TRACEPARENT)
@@ -253,7 +253,7 @@ class HttpTests(TracingStage):
 
 class BadCollectorTests(TracingStage):
     def check_served(self, url: str, flag: str) -> Daemon:
-        """See that a daemon serves as ever, loses what it tells, says so once, and ends soon."""
+        """Check that a daemon serves, loses its telemetry, logs that once, and ends soon."""
         path = self.cache.add()
         daemon = self.traced(
             self.mounted(),
@@ -277,20 +277,20 @@ class BadCollectorTests(TracingStage):
         return collector
 
     def test_one_that_hangs(self) -> None:
-        """It accepts connections, and says nothing."""
+        """It accepts connections, and sends nothing."""
         for flag in ("--otel-grpc-url", "--otel-http-url"):
             collector = self.deaf()
             self.check_served(collector.url, flag)
             self.assertGreater(collector.accepted, 0)
 
     def test_one_that_answers_garbage(self) -> None:
-        """Neither HTTP nor gRPC."""
+        """It sends neither HTTP nor gRPC."""
         garbage = b"\x00\xffgarbage\r\n\r\n" * 50
         for flag in ("--otel-grpc-url", "--otel-http-url"):
             self.check_served(self.deaf(garbage).url, flag)
 
     def test_one_that_is_away_and_comes_back(self) -> None:
-        """Nothing is connected at the start, so it may come later."""
+        """ncps does not connect at the start, so the collector may come later."""
         collector = Collector(self.directory / "late", "http")
         self.addCleanup(collector.close)
         daemon = self.traced(
@@ -310,7 +310,7 @@ class BadCollectorTests(TracingStage):
         self.wait_for_log(daemon, "the collector accepts traces again")
 
     def test_wrong_variables_end_the_start(self) -> None:
-        """With one line that names the variable."""
+        """One line names the variable."""
         daemon = self.traced(self.mounted(), more={"OTEL_TRACES_SAMPLER": "sometimes"})
         self.assertRaises(AssertionError, daemon.start)
         self.assertIn("OTEL_TRACES_SAMPLER should be one of", daemon.log)

@@ -13,9 +13,9 @@ from tests.waiting import wait_until
 
 class TlsTests(TracingStage):
     def test_a_collector_that_speaks_tls(self) -> None:
-        """Its authority is that of OTEL_EXPORTER_OTLP_CERTIFICATE, or one of the system.
+        """Its authority is in OTEL_EXPORTER_OTLP_CERTIFICATE, or is one of the system.
 
-        A stranger is told nothing.
+        A collector with another authority gets nothing.
         """
         authority = Authority(self.directory, "authority")
         certificate = authority.issue("collector")

@@ -1,4 +1,4 @@
-"""Traces of uploads, as a collector gets them from the whole daemon."""
+"""Traces of uploads that a collector gets from a whole daemon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.cache.write.rig import upload
 
 class UploadTests(TracingStage, UploadStage):
     def test_uploads_are_traced(self) -> None:
-        """NAR and narinfo are parts of the client's trace, each with its own steps.
+        """NAR and narinfo are in the client's trace, each with its own steps.
 
         The text of a refused narinfo is in no span.
         """

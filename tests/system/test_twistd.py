@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 
 class TwistdTests(LifeStage):
-    """Twisted's own ways to run it."""
+    """The commands of Twisted."""
 
     def test_twistd(self) -> None:
         """`twistd -n ncps` serves and stops like `ncps serve`."""
@@ -27,7 +27,7 @@ class TwistdTests(LifeStage):
         self.wait_for_log(daemon, "ncps has stopped")
 
     def end_by_signal(self, process: subprocess.Popen[bytes]) -> None:
-        """Ask a process of Twisted to end: by design it then dies of the signal it was sent."""
+        """Send a signal to a process of Twisted: by design it then dies of that signal."""
         process.send_signal(signal.SIGTERM)
         self.assertIn(process.wait(20), {0, -signal.SIGTERM})
 
@@ -40,7 +40,7 @@ class TwistdTests(LifeStage):
         self.wait_for_log(daemon, "ncps has stopped")
 
     def test_twistd_tells_what_is_wrong(self) -> None:
-        """A misspelt option is told as `ncps serve` tells it."""
+        """A misspelt option has the same message as with `ncps serve`."""
         home = self.directory
         done = run([*TWISTD, "--cache-hostnme=x"], home)
         self.assertNotEqual(0, done.returncode)
@@ -48,7 +48,7 @@ class TwistdTests(LifeStage):
         self.assertNotIn("Traceback", done.stdout + done.stderr)
 
     def test_twistd_refuses_a_store_in_use(self) -> None:
-        """A store that another daemon holds is told under twistd, too."""
+        """A store of another daemon is an error under twistd, too."""
         daemon = self.daemon(self.origin())
         command = [*TWISTD, *settings_of(daemon)]
         done = run(command, daemon.directory / "home")
@@ -58,20 +58,20 @@ class TwistdTests(LifeStage):
         self.assertNotIn("Traceback", said)
 
     def test_twist_refuses_a_store_in_use(self) -> None:
-        """A store that another daemon holds is told under twist, too."""
+        """A store of another daemon is an error under twist, too."""
         daemon = self.daemon(self.origin())
         done = run(["-m", "twisted", "ncps", *settings_of(daemon)], daemon.directory / "home")
         self.assertEqual(1, done.returncode)
         self.assertRegex(done.stdout + done.stderr, r"is in use by process \d+ on ")
 
     def daemonized(self, daemon: Daemon, *flags: str) -> subprocess.CompletedProcess[str]:
-        """Run `twistd ncps` as a user does who wants a daemon, until the command ends."""
+        """Run `twistd ncps` for a daemon, until the command ends."""
         where = daemon.directory
         twistd = [*TWISTD[:2], f"--pidfile={where}/pid", f"--logfile={where}/log"]
         return run([*twistd, "ncps", *settings_of(daemon), *flags], where / "home")
 
     def test_a_daemon_that_serves_ends_the_command(self) -> None:
-        """`twistd ncps` ends with 0 once the daemon serves, which then turns its log and stops."""
+        """The command ends with 0 once the daemon serves; the daemon rotates its log and stops."""
         daemon = self.make_daemon(self.origin())
         done = self.daemonized(daemon)
         self.assertEqual((0, ""), (done.returncode, done.stderr))
@@ -102,7 +102,7 @@ class TwistdTests(LifeStage):
                 wait_until(lambda: not (daemon.directory / "pid").exists(), "it to end")  # noqa: B023
 
     def test_in_the_foreground_no_pid_file_is_left(self) -> None:
-        """`twistd -n` writes one, too."""
+        """`twistd -n` writes a pid file, too."""
         daemon = self.make_daemon(self.origin())
         where = daemon.directory
         command = [*TWISTD[:2], "-n", f"--pidfile={where}/pid", "ncps", *settings_of(daemon)]
@@ -111,7 +111,7 @@ class TwistdTests(LifeStage):
         self.assertFalse((where / "pid").exists())
 
     def test_port_in_use_ends_twistd(self) -> None:
-        """A port that is taken ends twistd instead of leaving it there without a port."""
+        """A port in use ends twistd instead of leaving it without a port."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             daemon = self.make_daemon(self.origin())
             flags = [*settings_of(daemon), "--server-addr", f":{taken.getsockname()[1]}"]

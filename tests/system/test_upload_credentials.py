@@ -1,4 +1,4 @@
-"""Uploads with credentials that are wrong: refused before the body, and nothing of them is kept."""
+"""Uploads with wrong credentials: refused before the body, and no file has the credentials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 class UploadCredentialsTests(IssuerStage, UploadStage):
     def writers(self) -> Daemon:
-        """Return a daemon that lets jobs of an issuer write, and those that have a token."""
+        """Return a daemon with an issuer and with tokens for uploads."""
         daemon = self.make_daemon(
             "http://127.0.0.1:9",
             options=(
@@ -38,14 +38,14 @@ class UploadCredentialsTests(IssuerStage, UploadStage):
         return self.run_words(daemon, "create", "--name", name, "--scope", scope, *words)
 
     def send(self, daemon: Daemon, path: str, body: bytes, *fields: str) -> tuple[int, str]:
-        """Upload as Nix does it, which waits for leave to send the body: it is never sent."""
+        """Send an upload as Nix does, which waits before it sends the body: it never sends it."""
         line = self.connect(daemon)
         expecting = (f"Content-Length: {len(body)}", "Expect: 100-continue")
         line.sendall(head(path, *expecting, *fields))
         return self.answer(line)
 
     def test_each_is_refused(self) -> None:
-        """Expired, revoked, invented, for reads alone, of others, forged, in the URL, or none."""
+        """Expired, revoked, invented, only for reads, of others, forged, in the URL, or missing."""
         daemon, one = self.writers(), upload("secret", "none", 10_000)
         right = self.create(daemon, "right", "write")
         revoked = self.create(daemon, "revoked", "write")

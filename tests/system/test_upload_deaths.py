@@ -1,4 +1,4 @@
-"""The daemon is killed at each step of an upload: what it has answered is there, and nothing half.
+"""The daemon is killed at each step of an upload: answered uploads stay, others leave nothing.
 
 The steps are found and not listed: the daemon dies in place of its first system call that changes
 something, then of its second, and so on, until an upload meets no death.
@@ -17,11 +17,11 @@ from tests.unit.cache.write.rig import upload
 from tests.waiting import wait_until
 
 LOG = "catalog.sqlite-wal"
-"""The file that SQLite writes to first; other transactions write there, too."""
+"""The file that SQLite writes first; other transactions write it, too."""
 
 
 def unsynced(steps: Sequence[str]) -> set[str]:
-    """Return the files that a loss of power may take back, when an answer has been sent."""
+    """Return the files that a loss of power may lose after an answer."""
     found = {"a directory", LOG}
     for step in steps[: steps.index("sendto")]:
         call, _, name = step.partition(" ")
@@ -59,17 +59,17 @@ class DeathAtEachStepTests(DyingStage):
         wait_until(lambda: not self.unfinished(daemon), "spools to go", daemon=daemon)
 
     def test_each_step_of_one_in_memory(self) -> None:
-        """A small upload has no file before the one that gets the final name."""
+        """A small upload has no file before its final one."""
         kinds = kinds_of(self.die_at_each_step(300_000, "none", "zstd"))
         self.assertLessEqual({"write", "pwrite64", "fsync", "rename", "mkdir", "sendto"}, kinds)
 
     def test_each_step_of_one_in_a_spool(self) -> None:
-        """A large upload lies in a file from its first byte on."""
+        """A large upload is a file from its first byte on."""
         kinds = kinds_of(self.die_at_each_step(1_500_000, "none"))  # the others are small
         self.assertLessEqual({"pwrite64", "fsync", "rename", "unlink", "sendto"}, kinds)
 
     def test_answers_come_after_all_is_durable(self) -> None:
-        """Files are synced before they are renamed; directory and log of the database, too."""
+        """Files are synced before renames; so are the directory and the log of the database."""
         for compression, size in (
             ("none", 300_000),
             ("none", 1_500_000),

@@ -1,4 +1,4 @@
-"""Uploads over sockets: what survives the death of the daemon, and what is left of a cut upload."""
+"""Uploads over sockets: the state after the death of the daemon, and after a cut upload."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class UploadTests(Stage):
         return self.served_by
 
     def test_what_was_answered_survives_a_kill(self) -> None:
-        """After each answer the daemon is killed: what it has accepted is there."""
+        """The daemon is killed after each answer: accepted uploads are there."""
         for compression in ("none", "xz"):
             one = upload(compression, compression, 3_000_000)
             self.assertEqual(404, self.head(f"/upload/{one.url}"))
@@ -62,7 +62,7 @@ class UploadTests(Stage):
             self.assertEqual((200, 200), (self.put_nar(one), self.put_narinfo(one)))
 
     def test_a_kill_in_the_middle_leaves_nothing(self) -> None:
-        """The path is not there, no file has its name, and the whole upload succeeds later."""
+        """The path is not there, no file has its name, and a complete upload succeeds later."""
         one = upload("cut", "none", 3_000_000)
         with closing(socket.create_connection(("127.0.0.1", self.served_by.port))) as client:
             head = f"PUT /upload/{one.url} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(one.file)}"
@@ -77,7 +77,7 @@ class UploadTests(Stage):
         self.assertEqual((201, 201), (self.put_nar(one), self.put_narinfo(one)))
 
     def test_bad_uploads_are_refused(self) -> None:
-        """Flipped bits, another name, a narinfo without its NAR, and a narinfo that lies."""
+        """Flipped bits, another name, a narinfo without its NAR, a false narinfo are refused."""
         one, other = upload("one"), upload("other")
         flipped = bytearray(one.file)
         flipped[len(flipped) // 2] ^= 1

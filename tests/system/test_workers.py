@@ -1,4 +1,4 @@
-"""Several processes on one port: one is killed, the supervisor is killed, all are told to end."""
+"""Several processes on one port: a worker or the supervisor is killed, or all end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ServingTests(WorkersStage):
     """Answers that clients get."""
 
     def test_all_workers_serve_the_same_cold_and_warm(self) -> None:
-        """Every worker gives every client the right bytes, of what is new and what is stored."""
+        """Every worker serves the right bytes of new and stored paths."""
         paths = [self.cache.add(SIZE) for _ in range(3)]
         daemon, _ = self.crew(self.mounted())
         for path in paths:
@@ -51,7 +51,7 @@ class ServingTests(WorkersStage):
         daemon.stop()
 
     def test_one_is_killed_and_replaced(self) -> None:
-        """After `kill -9` of a worker the service goes on, and soon all are there again."""
+        """After `kill -9` of a worker the service continues, and soon all workers are back."""
         path = self.cache.add(SIZE)
         daemon, workers = self.crew(self.mounted())
         self.assert_served(daemon, path)
@@ -66,7 +66,7 @@ class ServingTests(WorkersStage):
         daemon.stop()
 
     def test_a_client_waits_for_no_worker_that_stands_still(self) -> None:
-        """Nor for one that is killed then: each connection is served by one that runs."""
+        """A running worker serves each connection if the other one is stopped or killed."""
         daemon, workers = self.crew(self.mounted(), 2)
         calls = [lambda: self.ask(daemon, "/nix-cache-info").status] * MANY
         os.kill(workers[0], signal.SIGSTOP)
@@ -76,7 +76,7 @@ class ServingTests(WorkersStage):
         daemon.stop()
 
     def test_the_others_serve_while_one_is_away(self) -> None:
-        """A worker that is killed costs its own connections, not those of the others."""
+        """A killed worker cuts its own connections, not those of the others."""
         path = self.cache.add(SIZE)
         daemon, workers = self.crew(self.mounted())
         self.assert_served(daemon, path)
@@ -92,10 +92,10 @@ class ServingTests(WorkersStage):
 
 
 class TogetherTests(WorkersStage):
-    """Work that one worker does for all."""
+    """Work that one worker does for all workers."""
 
     def arriving(self, daemon: Daemon, path: StorePath) -> list[Exchange]:
-        """Ask for a NAR on many connections; each has got some of it, which cannot be all."""
+        """Ask for a NAR on many connections; each has received a part of it."""
         target = self.nar_target(daemon, path)
         readers = self.at_once(*[lambda: self.exchange(daemon, target)] * 24)
         for reader in readers:
@@ -103,7 +103,7 @@ class TogetherTests(WorkersStage):
         return readers
 
     def test_one_fetch_for_all(self) -> None:
-        """Clients of all workers get a NAR while it arrives, and it arrives once."""
+        """Clients of all workers get a NAR while it arrives, and it is fetched once."""
         path = self.cache.add(SIZE)
         origin = self.mounted(Stall(SIZE // 2))
         daemon, _ = self.crew(origin, options=PATIENT)
@@ -120,7 +120,7 @@ class TogetherTests(WorkersStage):
         self.assertGreater(len(served), 1)
 
     def test_another_goes_on_when_the_one_that_fetches_dies(self) -> None:
-        """`kill -9` in the middle costs its own clients their connections, and nobody else."""
+        """`kill -9` in the middle cuts only its own clients."""
         path = self.cache.add(SIZE)
         origin = self.mounted(Stall(SIZE // 2))
         daemon = self.make_daemon(origin, options=["--workers", "3", *PATIENT])
@@ -147,7 +147,7 @@ class TogetherTests(WorkersStage):
         self.end(process)
 
     def test_all_hear_that_something_is_there_now(self) -> None:
-        """A path that one worker has found is absent for no other, though it was a moment ago."""
+        """A path that one worker has found is 404 at no worker any more."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         daemon, _ = self.crew(origin, options=["--cache-negative-ttl", "1h"])
@@ -174,13 +174,13 @@ class MetricsTests(WorkersStage):
         return {name: float(value) for name, _, value in rows}
 
     def asked(self, found: dict[str, float]) -> float:
-        """How often `/nix-cache-info` was answered."""
+        """Return how often `/nix-cache-info` was answered."""
         words = ("duration_seconds_count", '"/nix-cache-info"', '"GET"', '"200"')
         (value,) = [found[name] for name in found if all(word in name for word in words)]
         return value
 
     def test_any_worker_tells_the_sum(self) -> None:
-        """Every worker gives the counters' sums over all workers; totals are told once."""
+        """Every worker gives the sums of all counters; totals are counted once."""
         path = self.cache.add(SIZE)
         daemon, _ = self.crew(self.mounted())
         self.assert_served(daemon, path)
@@ -195,7 +195,7 @@ class MetricsTests(WorkersStage):
             self.assertEqual(1, found['ncps_downloads_total{outcome="published"}'])
 
     def test_no_counter_falls_when_a_worker_dies(self) -> None:
-        """A count that was shown once stays in the sum, while a worker is away and afterwards."""
+        """A counter never falls, while a worker is away and afterwards."""
         daemon, workers = self.crew(self.origin())
         for _ in range(MANY):
             self.ask(daemon, "/nix-cache-info")
@@ -213,7 +213,7 @@ class MetricsTests(WorkersStage):
         self.assertEqual(1, found["ncps_worker_restarts_total"])
 
     def scrape_until_answered(self, daemon: Daemon) -> dict[str, float]:
-        """Scrape on connections that the kernel may give to a worker that hangs."""
+        """Scrape on connections that the kernel may give to a stopped worker."""
         for _ in range(MANY):
             with socket.create_connection(("127.0.0.1", daemon.port), 5) as line:
                 line.settimeout(3)
@@ -232,10 +232,10 @@ class MetricsTests(WorkersStage):
 
 
 class CleanedTests(WorkersStage):
-    """Something removes what lies in /tmp or /run."""
+    """Another program removes files in /tmp or /run."""
 
     def test_directories_are_made_again(self) -> None:
-        """Without run and temp directory, misses come back by themselves, each fetched once."""
+        """Without run and temp directory, misses recover by themselves, each fetched once."""
         paths = [self.cache.add(SIZE) for _ in range(2)]
         origin = self.mounted(Stall(SIZE // 2))
         run = self.directory / "run"
@@ -266,7 +266,7 @@ class CleanedTests(WorkersStage):
         daemon.stop()
 
     def test_a_removed_database_is_made_again(self) -> None:
-        """Workers end that write into a file without a name; their successors have a new one."""
+        """Workers whose database file was removed end; their successors have a new one."""
         paths = [self.cache.add(1000) for _ in range(2)]
         daemon, _ = self.crew(self.mounted(), 2)
         self.assert_served(daemon, paths.pop())
@@ -274,10 +274,10 @@ class CleanedTests(WorkersStage):
 
         def ask(_: int) -> None:
             with contextlib.suppress(OSError, HTTPException):
-                fetch(f"{daemon.url}/readyz")  # has the worker that answers read from the database
+                fetch(f"{daemon.url}/readyz")  # has the answering worker read from the database
 
         def have_all_begun_anew() -> bool:
-            list(clients.map(ask, range(16)))  # at once, so that each worker gets some
+            list(clients.map(ask, range(16)))  # at the same time, so that each worker gets some
             return len(self.starts(daemon)) >= 4
 
         with ThreadPoolExecutor(16) as clients:
@@ -289,10 +289,10 @@ class CleanedTests(WorkersStage):
 
 
 class EndTests(WorkersStage):
-    """How they end."""
+    """The ends of the processes."""
 
     def test_all_end_with_the_supervisor(self) -> None:
-        """SIGTERM ends every process, with exit code 0 and nothing left behind."""
+        """SIGTERM ends every process, with exit code 0, and leaves no files."""
         daemon, workers = self.crew(self.origin())
         os.kill(daemon.pid, signal.SIGTERM)
         daemon.stop()
@@ -314,7 +314,7 @@ class EndTests(WorkersStage):
             self.assertNotIn("takes its place", daemon.log)
 
     def test_running_answers_finish(self) -> None:
-        """An answer that ends before the deadline reaches its client whole."""
+        """An answer that ends before the deadline reaches its client complete."""
         path = self.cache.add(SIZE)
         origin = self.mounted(Stall(SIZE // 2))
         daemon, _ = self.crew(origin, 2, [*PATIENT, "--server-drain-timeout", "20s"])
@@ -329,7 +329,7 @@ class EndTests(WorkersStage):
         self.assertEqual(1, len(daemon.stored_nars()))
 
     def test_a_second_signal_cuts_all(self) -> None:
-        """A worker that hears two is told to end once; the supervisor's second one cuts all."""
+        """A second signal to a worker changes nothing; the supervisor's second one cuts all."""
         path = self.cache.add(SIZE)
         origin = self.mounted(Stall(SIZE // 2))
         daemon, workers = self.crew(origin, 2, [*PATIENT, "--server-drain-timeout", "60s"])
@@ -353,7 +353,7 @@ class EndTests(WorkersStage):
         self.assertEqual(1, sum("reloaded: nothing has changed" in line for line in lines))
 
     def test_workers_go_with_a_killed_supervisor(self) -> None:
-        """After `kill -9` of the supervisor its workers end, and only then another may start."""
+        """After `kill -9` of the supervisor its workers end, and then another daemon may start."""
         daemon, workers = self.crew(self.origin())
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
@@ -373,7 +373,7 @@ class EndTests(WorkersStage):
         self.end(process)
 
     def test_a_second_daemon_is_refused(self) -> None:
-        """The store and the database are in use, whether the second has one process or several."""
+        """A second daemon is refused, whether it has one process or several."""
         daemon, _ = self.crew(self.origin(), count=2)
         for count in ("1", "2"):
             done = run_ncps(daemon, "serve", flags=["--workers", count])

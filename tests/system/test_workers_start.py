@@ -1,4 +1,4 @@
-"""How several processes start, and where they listen."""
+"""The start of several processes, and their addresses."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ os.putenv = putenv
 from ncps.__main__ import main
 sys.exit(main())
 """
-"""Runs ncps; its second worker ends when it is told its place."""
+"""Runs ncps; its second worker ends when it gets its place."""
 
 
 class StartTests(WorkersStage):
-    """How they start, or not."""
+    """Starts that succeed or fail."""
 
     def test_port_in_use_is_told(self) -> None:
-        """A port that is taken is the error it always was, also if its holder would share it."""
+        """A port in use is the same error as before, also if the other program shares it."""
         for share in (False, True):
             with socket.socket() as taken:
                 if share:
@@ -53,7 +53,7 @@ class StartTests(WorkersStage):
             self.assertNotIn("has stopped", done.stdout)
 
     def test_a_worker_that_cannot_start_is_told(self) -> None:
-        """A worker that dies at the start ends the daemon with exit code 1, and says which."""
+        """A worker that dies at the start ends the daemon with exit code 1, and is named."""
         daemon = self.make_daemon(self.origin())
         flags = ["serve", "--workers", "3", *settings_of(daemon)]
         done = run(["-c", SABOTAGE, *flags], daemon.directory / "home")
@@ -73,7 +73,7 @@ class StartTests(WorkersStage):
         self.assertNotIn('"fatal"', done.stdout)
 
     def test_usual_errors_are_as_usual(self) -> None:
-        """The supervisor tells once of an error in the settings or the storage."""
+        """The supervisor reports an error in the settings or the storage once."""
         file = self.directory / "file"
         file.write_text("not a directory")
         daemon = self.make_daemon(self.origin())
@@ -87,7 +87,7 @@ class StartTests(WorkersStage):
         self.assertIn("--workers", done.stderr)
 
     def test_twistd_has_one_process(self) -> None:
-        """Under twistd several workers are an error that says what to use instead."""
+        """Under twistd several workers are an error that names `ncps serve`."""
         command = ["-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
         done = run([*command, "ncps", "--workers", "2"], self.directory)
         self.assertNotEqual(0, done.returncode)
@@ -95,17 +95,17 @@ class StartTests(WorkersStage):
 
 
 class DoorTests(WorkersStage):
-    """Where they listen."""
+    """The addresses of the workers."""
 
     def replaced(self, daemon: Daemon, process: subprocess.Popen[bytes]) -> None:
-        """End one worker in order, and wait until another serves in its place."""
+        """End one worker in order, and wait until another one serves."""
         workers = children(process.pid)
         os.kill(workers[0], signal.SIGTERM)
         self.wait_for_log(daemon, "ended with exit code 0", "takes its place")
         self.wait_for_starts(daemon, 3)
 
     def test_a_unix_socket_outlives_a_worker(self) -> None:
-        """A worker that ends leaves the socket of all alone; the supervisor removes it."""
+        """A worker that ends does not remove the socket of all; the supervisor does."""
         path = self.directory / "web.sock"
         daemon = self.make_daemon(self.origin())
         flags = settings_of(daemon)
@@ -121,7 +121,7 @@ class DoorTests(WorkersStage):
         self.assertFalse(path.exists())
 
     def test_sockets_of_systemd_outlive_a_worker(self) -> None:
-        """Sockets that systemd has opened are served by all workers and stay systemd's."""
+        """All workers serve sockets of systemd, and a worker that ends does not close them."""
         daemon = self.make_daemon(self.origin())
         path = self.directory / "passed.sock"
         with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as tcp:
@@ -147,7 +147,7 @@ class DoorTests(WorkersStage):
                 client.connect(str(path))  # systemd could start it again
 
     def test_any_port_is_the_same_for_all(self) -> None:
-        """Port 0 becomes one number, for all workers."""
+        """Port 0 becomes the same number for all workers."""
         daemon = self.make_daemon(self.origin())
         flags = settings_of(daemon)
         flags[flags.index("--server-addr") + 1] = "127.0.0.1:0"

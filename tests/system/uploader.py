@@ -1,4 +1,4 @@
-"""The stage of the tests of uploads: clients that send them byte by byte."""
+"""The base of the tests of uploads: clients that send them byte by byte."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.system.wire import DEADLINE, raw_status
 from tests.waiting import wait_until
 
 ALLOWED = "--cache-allow-put-verb"
-"""Anybody may upload."""
+"""Every client may upload."""
 
 
 def head(path: str, *fields: str) -> bytes:
-    """The head of an upload."""
+    """Return the head of an upload."""
     lines = (f"PUT {path} HTTP/1.1", "Host: x", "Connection: close", *fields)
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
 
 class UploadStage(Stage):
-    """Clients that upload byte by byte as the test wants it.
+    """Clients that upload byte by byte.
 
     :ivar last_head: status line and headers of the last answer.
     """
@@ -76,17 +76,17 @@ class UploadStage(Stage):
         self.assertEqual(one.file, self.ask(daemon, f"/{answer.fields['URL']}").body)
 
     def assert_nothing_is_left(self, daemon: Daemon) -> None:
-        """Check that there is no NAR, no narinfo and no file on its way."""
+        """Check that there is no NAR, no narinfo and no unfinished file."""
         wait_until(lambda: not self.unfinished(daemon), "spools to go", daemon=daemon)
         self.assertEqual([], daemon.stored_nars())
         self.assertEqual([], self.narinfos(daemon))
 
     def spools(self, daemon: Daemon) -> list[Path]:
-        """Return the files of uploads that arrive, but for small ones, which are in memory."""
+        """Return the files of running uploads, except small ones, which are in memory."""
         return [path for path in (daemon.directory / "tmp").rglob("spool-*") if path.is_file()]
 
     def unfinished(self, daemon: Daemon) -> list[Path]:
-        """Return files on their way: spools, and small uploads that are written."""
+        """Return unfinished files: spools, and small uploads that are being written."""
         temps = (daemon.storage / "store" / "tmp").rglob("temp-*")
         return [*self.spools(daemon), *(path for path in temps if path.is_file())]
 

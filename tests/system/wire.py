@@ -1,6 +1,6 @@
-"""A plain HTTP client for the system tests, which notices what better clients hide.
+"""A plain HTTP client for the system tests that reports what other clients hide.
 
-It tells a body that was cut off from one that ended, keeps repeated headers apart, and sends any
+It distinguishes a body that was cut from a complete one, keeps repeated headers, and sends any
 bytes as a request.
 """
 
@@ -20,10 +20,10 @@ DEADLINE = 20.0  # seconds for each step of an exchange
 
 @frozen(kw_only=True)
 class Answer:
-    """A response as it came.
+    """A response.
 
     :param headers: names in lower case; repeated ones are joined by commas.
-    :param whole: whether the body ended as HTTP says that it must.
+    :param whole: whether the body ended as HTTP says.
     """
 
     status: int
@@ -33,12 +33,12 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body read as JSON."""
+        """The body as JSON."""
         return json.loads(self.body)
 
     @property
     def fields(self) -> dict[str, str]:
-        """The body read as a narinfo, the last one of repeated fields."""
+        """The body as a narinfo, with the last one of repeated fields."""
         lines = self.body.decode().splitlines()
         return dict(line.split(": ", 1) for line in lines)
 
@@ -49,7 +49,7 @@ class Answer:
 
 
 class Exchange:
-    """A response whose body is read when the test likes.
+    """A response whose body the test reads later.
 
     :param deadline: seconds for each step.
     :param source: address of the client.
@@ -84,7 +84,7 @@ class Exchange:
         return found
 
     def read(self, size: int) -> bytes:
-        """Read this many bytes of the body; fewer only where it ends or is cut."""
+        """Read this many bytes of the body; fewer only if it ends or is cut."""
         before = len(self._body)
         while len(self._body) - before < size:
             more = self._response.read1(size - (len(self._body) - before))
@@ -110,13 +110,13 @@ class Exchange:
         return Answer(status=self.status, headers=self.headers, body=bytes(self._body), whole=whole)
 
     def close(self) -> None:
-        """Hang up; harmless when closed."""
+        """Close the connection; harmless if it is closed."""
         self._response.close()
         self._connection.close()
 
 
 def ask(port: int, path: str, **options: Any) -> Answer:
-    """Put one request on a connection of its own and read the whole answer.
+    """Send one request on a connection of its own and read the whole answer.
 
     :param options: those of `Exchange`.
     """
@@ -124,7 +124,7 @@ def ask(port: int, path: str, **options: Any) -> Answer:
 
 
 def send_raw(address: tuple[str, int] | str, data: bytes, *, deadline: float = DEADLINE) -> bytes:
-    """Send bytes and return everything that comes back until the connection ends.
+    """Send bytes and return all received bytes until the connection ends.
 
     :param address: host and port, or the path of a UNIX socket.
     """

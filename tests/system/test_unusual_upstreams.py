@@ -1,4 +1,4 @@
-"""Upstreams with odd manners, which have what they are asked for all the same."""
+"""Upstreams with unusual but valid answers, from which NARs must arrive."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tests.waiting import wait_until
 SIZE = 200_000
 LATE_S = 3.0
 OPTIONS = ("--cache-upstream-nar-timeout", "20s")
-"""Questions have 2 s in all; see `stage.QUICK`."""
+"""Each request has 2 s in total; see `stage.QUICK`."""
 
 
 class MannersTests(Stage):
     def put(self, origin: Origin, path: StorePath, *nar_faults: Fault, kind: str = "") -> None:
-        """Put a NAR whose narinfo tells nothing of its file."""
+        """Put a NAR onto an origin; its narinfo has no facts of the file."""
         text = path.narinfo(FileHash=None, FileSize=None)
         origin.serve(f"/{path.digest}.narinfo", text, *nar_faults[1:])
         headers = [("Content-Type", kind or "application/x-nix-nar")]
         origin.serve(path.nar_target, path.file, *nar_faults, headers=headers)
 
     def test_what_is_there_is_served(self) -> None:
-        """One upstream, alone: no length, no HEAD, another type, late, too many headers."""
+        """A single upstream without length or HEAD, with another type, late, many headers."""
         closing, late, typed, flooding = [self.cache.add(SIZE) for _ in range(4)]
         origin = self.mounted()
         origin.serve("/nix-cache-info", self.cache.info(), NoLength())
