@@ -14,7 +14,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "ncps.assembly.recompression.LOOK_S": 0.5,
     "ncps.assembly.recompression.LEAST_MEMORY": 0,
     "ncps.assembly.recompression.NEEDS_MAINS": False,
-    "ncps.cache.recompress.press.ROOMY": 0,
+    "ncps.cache.recompress.convert.ROOMY": 0,
     "ncps.cache.recompress.work.CALM_S": 0.0,
     "ncps.cache.recompress.idle.OWN_SHARE": 1e9,
     "ncps.cache.recompress.idle.SAMPLE_S": 0.0,

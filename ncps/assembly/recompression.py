@@ -12,9 +12,9 @@ from ncps.aio.tasks import Ticker
 from ncps.assembly.leases import alone
 from ncps.assembly.parts import Foundation
 from ncps.cache.core import Core
+from ncps.cache.recompress.convert import Converter
 from ncps.cache.recompress.idle import Idleness
 from ncps.cache.recompress.make import TwinMaker, TwinRules
-from ncps.cache.recompress.press import Press
 from ncps.cache.recompress.remake import TwinRemaker
 from ncps.cache.recompress.work import (
     COMPRESSIONS,
@@ -45,17 +45,17 @@ def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[T
     """
     settings = base.settings.cache.recompress
     new_file = partial(base.parts.stores.spools.create, "spool")
-    press = Press(
+    converter = Converter(
         world,
         read=core.nars.read,
         transcoder=ChildTranscoder(base.reactor, world.threads, new_file),
         threads=settings.threads,
         cpu_share=settings.cpu_share / 100,
     )
-    core.nars.remake = TwinRemaker(world, press, core.records, core.verifier.verify).remake
+    core.nars.remake = TwinRemaker(world, converter, core.records, core.verifier.verify).remake
     maker = TwinMaker(
         world,
-        press,
+        converter,
         core.records,
         core.state.board,
         TwinRules(level=settings.level, max_growth=settings.max_growth),
@@ -66,14 +66,14 @@ def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[T
         core.nars.is_arriving,
         keep_s=settings.keep_s,
         brief_s=base.settings.cache.lru.grace_s,
-        is_tight=lambda: not press.has_room(0),
+        is_tight=lambda: not converter.has_room(0),
     )
     look_s = min(REPLACED_S, max(1.0, settings.keep_s / 4))
     check = alone(world.leases, REPLACED_LEASE, originals.check)
     yield Ticker(world.clock, "NARs replaced by zstd", check, look_s)
     if settings.to != "zstd":
         return
-    idleness = _idleness(base, core, lambda: press.has_room(0))
+    idleness = _idleness(base, core, lambda: converter.has_room(0))
     work = Recompressing(world, maker, core.verifier, idleness, _wanted(settings))
     run = alone(world.leases, LEASE, work.run)
 

@@ -1,4 +1,4 @@
-"""A twin that one replica makes, and the others."""
+"""Twins and several replicas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.waiting import wait_until
 
 SIZE = 300_000
 MADE_S = 120.0
-"""Within which a twin is made, or an original removed, on a busy machine."""
+"""Seconds for a twin to be made or an original to be removed, on a busy machine."""
 
 
 class Twinning(KeeperStage):
@@ -47,7 +47,7 @@ class Twinning(KeeperStage):
         self.assertEqual(path.nar, decoder.decompress(answer.body))
 
     def test_life_of_a_twin(self) -> None:
-        """One is made; all name and serve it, answer the old URL, and forget both at a removal."""
+        """One replica makes it; all serve it and the old URL; a removal ends both."""
         path = self.compressible()
         first, second = self.pair(*OPTIONS)
         old = self.nar_target(first, path)
@@ -73,7 +73,7 @@ class Twinning(KeeperStage):
         self.assertEqual(set(), self.stored())
 
     def test_original_goes(self) -> None:
-        """Its bytes go in time, and each replica answers its URL from the upstream."""
+        """After its time the bytes go, and each replica answers the URL from the upstream."""
         path = self.compressible()
         first, second = self.pair(*OPTIONS, "--cache-recompress-keep", "1s")
         old = self.nar_target(first, path)

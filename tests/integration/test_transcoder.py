@@ -1,4 +1,4 @@
-"""The transcoder that starts processes: its contract, and what happens to its processes."""
+"""The transcoder that starts processes: its contract, and the ends of its processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ reactor = cast("Any", _reactor)
 
 
 class Stuck(Pieces):
-    """A source that sends something, lets `went` fire, and waits for `rest`."""
+    """A source that sends its chunks, fires `went`, and waits for `rest`."""
 
     def __init__(self, *chunks: bytes) -> None:
         super().__init__(*chunks)
@@ -55,7 +55,7 @@ class ChildTranscoderTests(TranscoderContract, TestCase):
         temps = Temps(self.directory)
 
         class Spawning:
-            """A reactor that notes the processes that it starts, and may have another clock."""
+            """A reactor that records the processes that it starts, and may have another clock."""
 
             def __getattr__(its, name: str) -> Any:  # noqa: N805 - `self` is the test
                 if clock is not None and name in {"callLater", "seconds"}:
@@ -78,7 +78,7 @@ class ChildTranscoderTests(TranscoderContract, TestCase):
             await sleep(reactor, 0.02)
 
     async def ended(self) -> None:
-        """Wait until the process is gone and buried."""
+        """Wait until the process has ended and was waited for."""
         while _is_there(self.children[-1]):
             await sleep(reactor, 0.02)
 
@@ -96,7 +96,7 @@ class ChildTranscoderTests(TranscoderContract, TestCase):
         await self.ended()
 
     async def test_lowest_priority(self) -> None:
-        """The process is nice, idle, and has its own memory bound; it knows no secret."""
+        """The process has the lowest priority, a memory limit, and no secret of the daemon."""
         sample = self.sample()
         self.patch(os, "environ", {**os.environ, "NCPS_TEST_SECRET": "hidden"})
         source = Stuck(sample.file[:100])
@@ -116,7 +116,7 @@ class ChildTranscoderTests(TranscoderContract, TestCase):
         await self.removed()
 
     async def test_process_is_killed(self) -> None:
-        """A process that is killed is the fault of the NAR; one that is told to stop is not."""
+        """SIGKILL counts as a fault of the NAR; SIGTERM does not."""
         sample = self.sample()
         for number, kind in ((signal.SIGKILL, Corrupt), (signal.SIGTERM, Unavailable)):
             source = Stuck(sample.file[:100])
@@ -142,7 +142,7 @@ class ChildTranscoderTests(TranscoderContract, TestCase):
         await self.removed()
 
     async def test_no_room(self) -> None:
-        """A file that cannot be made or written is no fault of the NAR."""
+        """A file that cannot be created or written is not a fault of the NAR."""
         sample = self.sample()
 
         def refuse() -> TempFile:

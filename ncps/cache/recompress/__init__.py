@@ -1,1 +1,1 @@
-"""Recompression: stored NARs get a twin in zstd while the machine is idle (D4)."""
+"""Recompression: makes twins of stored NARs in zstd while the machine is idle (D4)."""

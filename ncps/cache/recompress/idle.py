@@ -1,9 +1,9 @@
-"""Idleness: whether the machine, and this process, have time for background work.
+"""Idleness: whether the machine and this process have time for background work.
 
-The machine is idle if its load average of the last minute, without our own background work, is a
-small part of its processors. This process is idle if no NAR arrives and it has used little of a
-processor since it was last looked at. Work runs at the lowest priority besides, so a wrong guess
-costs little.
+The machine is idle if its load average of the last minute, without the background work of ncps, is
+at most a given part of its processors. This process is idle if it receives no NAR and has used
+little of a processor since the last sample. The background work has the lowest priority, so a wrong
+answer costs little.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 OWN_SHARE: Final = 0.2
-"""Part of a processor that this process uses at most while it counts as idle: some hundred
-requests a second, or less than a gigabit of large NARs."""
+"""Part of a processor that an idle process uses, at most. Some hundred requests a second take as
+much, or large NARs at a bit less than 1 Gbit/s."""
 SAMPLE_S: Final = 1.0
-"""Seconds over which that is measured, at least."""
+"""Seconds between two samples of that use, at least."""
 ECHO_S: Final = 120.0
-"""Seconds for which our own work is seen in the load average."""
+"""Seconds for which ended background work still raises the load average."""
 
 
 class Idleness:
-    """Looks at the machine.
+    """Decides whether the machine and this process are idle.
 
-    :param load: the load average of the last minute; None if nothing tells it: then the machine
-        never counts as idle.
-    :param used: seconds of a processor that this process has used so far.
-    :param may_work: whether nothing else speaks against work: the hour, or a NAR that arrives.
-    :param most: load that the machine may have beside our work.
-    :param own: load that our work makes.
+    :param load: returns the load average of the last minute, or None if it is unknown. With an
+        unknown load the machine never counts as idle.
+    :param used: returns the processor time of this process in seconds.
+    :param may_work: returns whether all other conditions allow work, such as the hour of the day.
+    :param most: load of an idle machine without the background work, at most.
+    :param own: load that the background work adds.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Idleness:
         self._is_light = False
 
     def worked(self) -> None:
-        """Note that our background work runs, or has just ended."""
+        """Note that background work begins or has just ended."""
         self._worked_at = self._clock.seconds()
 
     def is_idle(self) -> bool:
-        """Whether there is time now."""
+        """Return whether background work may run now."""
         self._sample()
         return self._is_light and self._is_calm() and self._may_work()
 
@@ -76,7 +76,7 @@ class Idleness:
             self._sampled_at, self._sampled = now, used
 
     def _echo(self) -> float:
-        """The part of the load average that may be our own work of the last minutes."""
+        """Return the part of the load average that may come from recent background work."""
         if self._worked_at is None or self._clock.seconds() - self._worked_at > ECHO_S:
             return 0.0
         return self._own

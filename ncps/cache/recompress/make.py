@@ -1,11 +1,11 @@
-"""Making: a stored NAR gets a twin.
+"""Making: makes a twin of a stored NAR.
 
-    NAR, found right --> its bytes --> a process --> new file, read again --> store
-                                                                               |
-                     narinfos name the twin, everywhere <-- row and narinfos <-+
+    bytes of a verified NAR --> process --> new file, verified --> store
+                                                                     |
+         all processes drop the old narinfos <-- row and narinfos <--+
 
-The file goes before the row: a process that dies in between leaves an object without a row, which
-the next attempt replaces. Row and narinfos are one transaction.
+ncps stores the file before its row: a process that dies in between leaves an object without a row,
+and the next attempt replaces that object. One transaction writes row and narinfos.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from twisted.logger import Logger
 from ncps.cache.cluster import lease_of
 from ncps.cache.narinfo.record import Records
 from ncps.cache.narinfo.state import Invalidation
-from ncps.cache.recompress.press import FORMAT, Press
+from ncps.cache.recompress.convert import FORMAT, Converter
 from ncps.cache.world import World
 from ncps.nix.narurl import VARIANTS, NarKey, opaque_key
 from ncps.ports import Lease, NarRecord
 
 MOST_OF_PLAIN: Final = 90
-"""Percentage of the size of a file without compression that its twin may have: to unpack costs
-clients time, and only bytes that are saved make up for that."""
+"""Percentage of an uncompressed file's size that its twin may have. Clients have to unpack the
+twin, which is only worth while if the twin saves bytes."""
 
 Making = Literal["made", "joined", "large", "taken", "busy"]
-"""How an attempt ended: a new twin; one that was there; it would be too large; its names stand for
-other bytes; another process has it."""
+"""The result of an attempt: a new twin was made; the twin was there already; the twin would be too
+large; all its names belong to other bytes, or the NAR is gone; another process works on it."""
 
 
 @frozen(kw_only=True)
 class TwinRules:
-    """How twins are made.
+    """Level and size of new twins.
 
-    :param max_growth: percentage of the size of the original that a twin may have.
+    :param max_growth: size that a twin may have, as a percentage of the original's size.
     """
 
     level: int
@@ -44,27 +44,32 @@ class TwinRules:
 
 
 class TwinMaker:
-    """Makes twins, one for each call."""
+    """Makes twins."""
 
     _log = Logger()
 
     def __init__(
-        self, world: World, press: Press, records: Records, board: Invalidation, rules: TwinRules
+        self,
+        world: World,
+        converter: Converter,
+        records: Records,
+        board: Invalidation,
+        rules: TwinRules,
     ) -> None:
         self._catalog = world.catalog
         self._twins = world.twins
         self._leases = world.leases
         self._metrics = world.metrics
-        self._press = press
+        self._converter = converter
         self._records = records
         self._board = board
         self._rules = rules
 
     async def make(self, nar: NarRecord) -> Making:
-        """Give a stored NAR a twin, and have its narinfos name it.
+        """Make a twin of a stored NAR, and change the narinfos so that they name the twin.
 
-        Raises Corrupt if its bytes are not right, NotFound or Blocked if it is gone or unwanted by
-        now, StorageFull or Unavailable if it cannot be done now.
+        Raises Corrupt if the NAR's bytes are wrong, NotFound if the NAR is gone, Blocked if it is
+        blocked, StorageFull or Unavailable if the twin cannot be made now.
         """
         key = await self._name_of(nar)
         if key is None:
@@ -73,7 +78,7 @@ class TwinMaker:
         if lease is None:
             return "busy"
         try:
-            there = await self._catalog.nar(key)  # until now another process could remove it
+            there = await self._catalog.nar(key)  # until now another process could remove the twin
             if there is not None and there.is_stored:
                 if not _is_twin(there, nar):
                     return "busy"
@@ -84,7 +89,7 @@ class TwinMaker:
             await lease.release()
 
     async def _name_of(self, nar: NarRecord) -> NarKey | None:
-        """Return the first name that the twin may have; None if all stand for other files."""
+        """Return the first name that the twin may have; None if all belong to other files."""
         assert nar.nar_hash is not None
         for variant in range(VARIANTS):
             key = opaque_key(FORMAT, nar.nar_hash, variant)
@@ -99,15 +104,15 @@ class TwinMaker:
     async def _make(self, nar: NarRecord, key: NarKey, lease: Lease) -> Making:
         most = (nar.stored_size or 0) * self._percentage(nar) // 100
         room = min(nar.nar_size or most, most)
-        async with self._press.pressed(nar, self._rules.level, room=room) as made:
+        async with self._converter.converted(nar, self._rules.level, room=room) as made:
             if made.file_size > most:
                 return "large"
-            if self._press.too_large(made.file_size):
+            if self._converter.too_large(made.file_size):
                 return "large"
             there = await self._catalog.nar(key)
             if there is not None and there.was_stored and there.file_hash != made.file_hash:
                 return "taken"
-            twin = await self._press.publish(nar, key, made, self._rules.level, lease)
+            twin = await self._converter.publish(nar, key, made, self._rules.level, lease)
             await self._join(twin, nar, lease)
         self._metrics.recompress_read.inc(nar.stored_size or 0)
         self._metrics.recompress_written.inc(made.file_size)

@@ -1,7 +1,7 @@
-"""Remaking: a twin whose bytes are gone is made again as it was, for a client that asks for it.
+"""Remaking: makes a lost twin again for a client that asks for it.
 
-No upstream has the file of a twin. Its URL stands for the same bytes for ever (P5), so it is made
-by its own level, from its original, and kept only if it has its own hash.
+No upstream has the file of a twin. The bytes behind a URL never change (P5), so ncps makes the twin
+from its original, at its former level, and keeps it only if it has its former hash.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from ncps.aio.recent import RecentSet
 from ncps.aio.single_flight import SingleFlight
 from ncps.cache.cluster import lease_of
 from ncps.cache.narinfo.record import Records
-from ncps.cache.recompress.press import Press
+from ncps.cache.recompress.convert import Converter
 from ncps.cache.world import World
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import Lease, NarRecord
 
 AT_ONCE: Final = 2
-"""Twins that are made again at one time."""
+"""Twins that are made again at the same time, at most."""
 WAITING: Final = 50
-"""Others that wait for that; a client that asks for one more gets 503."""
+"""Further twins that wait; a client that asks for one more gets 503."""
 PATIENCE_S: Final = 120.0
-"""Seconds for which one waits."""
+"""Seconds for which a twin waits, at most."""
 RETRY_S: Final = 5.0
-"""Seconds after which a client may ask again for a twin that another process makes."""
+"""Seconds after which a client should ask again for a twin that another process makes."""
 HOPELESS_S: Final = 3600.0
-"""Seconds for which a twin that came out otherwise is not made again."""
+"""Seconds for which ncps does not try again after a twin got another hash."""
 HOPELESS: Final = 10_000
-"""Such twins that are remembered."""
+"""Number of such twins that a process remembers, at most."""
 
 
 class TwinRemaker:
-    """Makes lost twins again, each once for all clients that ask for it at one time.
+    """Makes lost twins again, each once for all clients that ask for it at the same time.
 
     :param verify: see `Verifier.verify`.
     """
@@ -44,14 +44,14 @@ class TwinRemaker:
     def __init__(
         self,
         world: World,
-        press: Press,
+        converter: Converter,
         records: Records,
         verify: Callable[[NarRecord], Awaitable[NarRecord | None]],
     ) -> None:
         self._catalog = world.catalog
         self._leases = world.leases
         self._count = world.metrics.recompressions
-        self._press = press
+        self._converter = converter
         self._records = records
         self._verify = verify
         self._hopeless = RecentSet(world.clock, ttl_s=HOPELESS_S, max_entries=HOPELESS)
@@ -65,9 +65,10 @@ class TwinRemaker:
         )
 
     async def remake(self, twin: NarRecord) -> None:
-        """Make a twin again, whose row says that it is not stored, and have it stored.
+        """Make and store a twin whose row says that it is not stored.
 
-        Raises NotFound if it cannot be what it was, else Unavailable, Corrupt or StorageFull.
+        Raises NotFound if the new file has another hash than the twin had, Corrupt if the original
+        is damaged at the upstream, too, Unavailable or StorageFull if the twin cannot be made now.
         """
         if twin.key in self._hopeless:
             raise _otherwise(twin)
@@ -94,22 +95,24 @@ class TwinRemaker:
         except Corrupt:
             if not original.is_stored or await self._verify(original) is not None:
                 raise
-            await self._remake_from(original, lease, twin)  # its bytes were wrong: it is fetched
+            await self._remake_from(
+                original, lease, twin
+            )  # the original was damaged, and is fetched
 
     async def _remake_from(self, original: NarRecord, lease: Lease, twin: NarRecord) -> None:
         level = twin.made_level
-        async with self._press.pressed(original, level, is_urgent=True) as made:
+        async with self._converter.converted(original, level, is_urgent=True) as made:
             if made.file_hash != twin.file_hash:
                 self._hopeless.add(twin.key)
                 self._count("failed").inc()
                 raise _otherwise(twin)
-            record = await self._press.publish(original, twin.key, made, level, lease)
+            record = await self._converter.publish(original, twin.key, made, level, lease)
         entries = await self._catalog.mark_stored(record, lease.fence)
         await self._records.published(record, entries)
         self._count("remade").inc()
 
     async def _original(self, twin: NarRecord) -> NarRecord:
-        """Return the row of a twin's original, or what can be said of it if it is gone."""
+        """Return the row of a twin's original, or one with the known facts if it is gone."""
         key = NarKey.parse(twin.made_from)
         return await self._catalog.nar(key) or NarRecord(
             key=key,

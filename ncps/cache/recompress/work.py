@@ -1,4 +1,4 @@
-"""Work: gives twins to the stored NARs that want one, and removes the bytes that twins replace."""
+"""Work: makes twins of stored NARs, and removes the originals that twins have replaced."""
 
 from __future__ import annotations
 
@@ -20,33 +20,35 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import IdleNar, NarRecord, TwinCandidates
 
 LEASE: Final = "recompress"
-"""Name of the lease of the process that makes twins, one at a time in all processes."""
+"""Name of the lease under which a process makes twins, so that only one does."""
 COMPRESSIONS: Final = ("xz", "bzip2", "none")
-"""Compressions of NARs that get a twin."""
+"""Compressions of NARs of which ncps makes twins."""
 REUSED_S: Final = 60.0
-"""Seconds after which a NAR that a client asks for counts as asked for again: those that wait for
-the same download ask before that."""
+"""Seconds after the storing of a NAR from which a request counts as another use. The clients that
+waited for the same download ask before that."""
 LOOK_S: Final = 5.0
-"""Seconds between two looks whether there is time, and something to do."""
+"""Seconds between two checks whether the machine is idle."""
 BATCH: Final = 20
+"""NARs that are read from the catalog in one transaction."""
 CALM_S: Final = 300.0
-"""Seconds of rest after nothing was found to do: to find that out takes a look at all NARs."""
+"""Seconds of rest after no NAR was left: the catalog looks through all NARs to find that out."""
 REST_S: Final = 600.0
-"""Seconds of rest after a twin could not be made: each attempt reads a NAR and fills the disk."""
+"""Seconds of rest after an attempt failed, because each attempt reads a NAR and writes a file."""
 PASSED_S: Final = 6 * 3600.0
-"""Seconds for which a NAR is passed over that failed then, so that one never holds up all others:
-the disk may be unable to read it."""
+"""Seconds for which ncps skips a NAR whose attempt failed. Without that, a NAR that the disk cannot
+read would stop the work on all others."""
 PASSED: Final = 1000
-"""Such NARs that are remembered."""
+"""Number of such NARs that a process remembers, at most."""
 REPLACED_LEASE: Final = "recompress-replaced"
+"""Name of the lease under which a process removes originals."""
 REPLACED_S: Final = 300.0
-"""Seconds between two looks for originals whose time is over."""
+"""Seconds between two checks for originals that may be removed."""
 
 
 class Recompressing:
-    """Makes twins while there is time.
+    """Makes twins while the machine is idle.
 
-    :param wanted: the NARs that get one.
+    :param wanted: the NARs of which it makes twins.
     """
 
     _log = Logger()
@@ -71,13 +73,13 @@ class Recompressing:
         self._passed = RecentSet(world.clock, ttl_s=PASSED_S, max_entries=PASSED)
 
     def may_run(self) -> bool:
-        """Whether there is time now, and no rest."""
+        """Return whether the machine is idle and no rest is due."""
         return self._clock.seconds() >= self._rests_until and self._idleness.is_idle()
 
     async def run(self) -> None:
-        """Make twins until there is no time, or nothing to do.
+        """Make twins until the machine is not idle or no NAR is left.
 
-        Raises StorageFull or Unavailable if that cannot go on; then it rests for a while.
+        Raises StorageFull or Unavailable if an attempt fails for that reason; a rest follows.
         """
         while self.may_run():
             waiting = await self._twins.waiting(self._wanted)
@@ -90,17 +92,18 @@ class Recompressing:
                 return
 
     async def _next(self) -> list[NarRecord]:
+        """Return the next NARs, without those that have failed lately."""
         batch = await self._twins.wanting(BATCH + len(self._passed), self._wanted)
         return [nar for nar in batch if nar.key not in self._passed]
 
     async def _try(self, batch: Sequence[NarRecord]) -> bool:
-        """Give some NARs a twin; False if none of them was settled."""
+        """Make twins of some NARs; return False if none of them is settled."""
         is_settled = False
         for each in batch:
             if not self._idleness.is_idle():
                 return False
             nar = await self._catalog.nar(each.key)
-            if nar is None or not nar.is_stored:  # nothing is fetched for this work
+            if nar is None or not nar.is_stored:  # ncps fetches nothing for this work
                 is_settled = True
                 continue
             self._idleness.worked()
@@ -111,10 +114,10 @@ class Recompressing:
         return is_settled
 
     async def _settle(self, nar: NarRecord) -> bool:
-        """Give a NAR a twin, or note that it gets none; False if that has to wait."""
+        """Make a twin of a NAR, or note that it gets none; return False if it has to wait."""
         try:
             outcome = await self._maker.make(nar)
-        except NotFound:  # also one that is blocked
+        except NotFound:  # or Blocked
             outcome = "taken"
         except (StorageFull, Unavailable):
             self._passed.add(nar.key)
@@ -137,14 +140,14 @@ class Recompressing:
 
 
 class Originals:
-    """Removes the bytes of originals, a while after their narinfos named the twin.
+    """Removes the bytes of originals some time after the narinfos named the twin.
 
-    Their rows stay, so that their URLs are answered from the upstream (P5).
+    The rows stay, so that ncps answers their URLs from the upstream (P5).
 
-    :param is_arriving: whether a NAR is being downloaded by this process.
-    :param keep_s: seconds for which they stay after their last use.
-    :param brief_s: the same while `is_tight`.
-    :param is_tight: whether downloads may soon need their room on the disk.
+    :param is_arriving: returns whether this process downloads a NAR.
+    :param keep_s: seconds for which an original stays after its last use.
+    :param brief_s: the same while `is_tight` is true.
+    :param is_tight: returns whether downloads may soon need the room on the disk.
     """
 
     _log = Logger()
@@ -171,7 +174,7 @@ class Originals:
         self._is_tight = is_tight
 
     async def check(self) -> None:
-        """Remove those whose time is over. Raises Unavailable if that cannot be done now."""
+        """Remove the originals that are due. Raises Unavailable if that cannot be done now."""
         while batch := await self._twins.replaced(self._ages.before(self._time()), BATCH):
             if not await self._remove(batch):
                 return
@@ -180,7 +183,7 @@ class Originals:
         return self._brief_s if self._is_tight() else self._keep_s
 
     async def _remove(self, batch: Sequence[IdleNar]) -> int:
-        """Remove some; return how many were not in use."""
+        """Remove those of some originals that are not in use; return their number."""
         async with self._objects.holding() as held:
             victims = [
                 idle

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ncps.cache.recompress.convert import Converter
 from ncps.cache.recompress.idle import Idleness
 from ncps.cache.recompress.make import TwinMaker, TwinRules
-from ncps.cache.recompress.press import Press
 from ncps.cache.recompress.remake import TwinRemaker
 from ncps.cache.recompress.work import CALM_S, COMPRESSIONS, Originals, Recompressing
 from ncps.nix.narinfo import NarInfo
@@ -30,8 +30,10 @@ class TwinCase(CoreCase):
         self.transcoder = InstantTranscoder(Path(self.mktemp()))
         self.load: float | None = 0.0
         self.used = 0.0
-        self.press = Press(self.world, read=self.nars.read, transcoder=self.transcoder, threads=1)
-        remaker = TwinRemaker(self.world, self.press, self.core.records, self.verifier.verify)
+        self.converter = Converter(
+            self.world, read=self.nars.read, transcoder=self.transcoder, threads=1
+        )
+        remaker = TwinRemaker(self.world, self.converter, self.core.records, self.verifier.verify)
         self.nars.remake = remaker.remake
         self.rule(level=3)
         self.is_tight = False
@@ -47,7 +49,7 @@ class TwinCase(CoreCase):
     def rule(self, *, level: int = 3, max_growth: int = 150, reused_s: float | None = None) -> None:
         """Go on with other rules."""
         rules = TwinRules(level=level, max_growth=max_growth)
-        self.maker = TwinMaker(self.world, self.press, self.core.records, self.board, rules)
+        self.maker = TwinMaker(self.world, self.converter, self.core.records, self.board, rules)
         self.idleness = Idleness(
             self.clock,
             load=lambda: self.load,

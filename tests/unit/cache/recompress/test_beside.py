@@ -1,4 +1,4 @@
-"""Twins beside the other verbs: uploads, eviction, removal, and another process."""
+"""Twins and the other verbs: uploads, eviction, removal, and another process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.cache.write.rig import CLIENT, UPLOAD_KEY, UploadCase
 
 class UploadTests(TwinCase, UploadCase):
     def test_a_signature_is_added(self) -> None:
-        """The sidecar still says how the file was made, when a client has signed its narinfo."""
+        """After a client has signed the narinfo, the sidecar still says how the file was made."""
         self.run_work()
         told = self.told(self.one)
         signed = evolve(told, signatures=(*told.signatures, UPLOAD_KEY.sign(told.fingerprint())))
@@ -28,7 +28,7 @@ class UploadTests(TwinCase, UploadCase):
 
 class RaceTests(TwinCase):
     def test_twin_goes_before_its_lease(self) -> None:
-        """A twin that is removed until its lease is had is made again: no row without bytes."""
+        """A twin that is removed before its lease is held is made again: no row lacks its bytes."""
         self.run_work()
         key = self.twin_key(self.one)
         self.get(self.world.twins.part(key))
@@ -46,7 +46,7 @@ class RaceTests(TwinCase):
         self.assertTrue(self.row(key).is_stored)
 
     def test_original_goes_before_its_turn(self) -> None:
-        """A NAR that is evicted while another gets its twin is not fetched for that."""
+        """A NAR that is evicted while another twin is made is not fetched for a twin of its own."""
         two = packed("two", b"some contents of two " * 5000, "xz")
         self.keep(two)
         self.clock.advance(10)
@@ -64,7 +64,7 @@ class RaceTests(TwinCase):
 
 class RemovalTests(TwinCase, ClosuresCase):
     def test_both_files_go(self) -> None:
-        """A path that is removed leaves no bytes, nor an answer under its old URL."""
+        """A removed path leaves no bytes, and no row for its old URL."""
         self.run_work()
         report = self.remove(self.one)
         self.assertEqual({}, self.store.objects)
@@ -72,7 +72,7 @@ class RemovalTests(TwinCase, ClosuresCase):
         self.assertGreater(report.size, len(self.one.file))
 
     def test_original_is_being_fetched(self) -> None:
-        """A path whose original another process fetches is busy."""
+        """A path is busy while another process fetches its original."""
         self.run_work()
         lease = self.get(self.leases.try_hold(f"download:nar:{self.one.key.file_name}"))
         assert lease is not None
@@ -83,7 +83,7 @@ class RemovalTests(TwinCase, ClosuresCase):
 
 class SidecarTests(TwinCase):
     def test_twin_is_evicted(self) -> None:
-        """Its sidecar went with it; the original that the narinfo names again has one, too."""
+        """Its sidecar goes with it. The narinfo names the original again, which gets a sidecar."""
         self.run_work()
         self.lose(self.twin_key(self.one))
         self.get(self.sidecars.delete(self.one.digest))
@@ -95,7 +95,7 @@ class SidecarTests(TwinCase):
 
 class ConventionalTests(TwinCase):
     def test_file_of_the_original_is_no_twin(self) -> None:
-        """A lost twin is not looked for under the name that an upstream has for its original."""
+        """ncps does not search for a lost twin under the upstream's name for the original."""
         self.run_work()
         data = self.download(self.twin_key(self.one))
         self.lose(self.twin_key(self.one))

@@ -9,7 +9,7 @@ from tests.unit.cache.recompress.rig import TwinCase
 
 class IdlenessTests(TwinCase):
     def test_load(self) -> None:
-        """Other work on the machine stops ours; our own does not."""
+        """Other work on the machine stops the work of ncps; its own load does not."""
         self.load = 1.5
         self.assertFalse(self.idleness.is_idle())
         self.load = 1.0
@@ -21,12 +21,12 @@ class IdlenessTests(TwinCase):
         self.assertFalse(self.idleness.is_idle())
 
     def test_unknown_load(self) -> None:
-        """A machine whose load nothing tells is never idle."""
+        """A machine with an unknown load is never idle."""
         self.load = None
         self.assertFalse(self.idleness.is_idle())
 
     def test_own_process(self) -> None:
-        """A process that is used itself is not idle; what it did before does not count."""
+        """A process that works is not idle; its work before the last sample does not count."""
         self.assertTrue(self.idleness.is_idle())
         self.clock.advance(10)
         self.used += 2.1
@@ -36,7 +36,7 @@ class IdlenessTests(TwinCase):
         self.assertTrue(self.idleness.is_idle())
 
     def test_downloads(self) -> None:
-        """Nothing is made while a NAR arrives."""
+        """ncps makes no twin while a NAR arrives."""
         two = packed("two", b"more " * 1000, "xz")
         self.origin.add(two)
         self.learn(two)

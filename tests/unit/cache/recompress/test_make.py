@@ -1,4 +1,4 @@
-"""Twins are made, named by narinfos, and their originals go."""
+"""How twins are made, and how lost twins are made again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attrs import asdict, evolve
 
 from ncps.cache.answers import Outcome
 from ncps.cache.narinfo.record import parse_making
-from ncps.cache.recompress.press import ROOMY, Press
+from ncps.cache.recompress.convert import ROOMY, Converter
 from ncps.cache.recompress.remake import TwinRemaker
 from ncps.cache.recompress.work import CALM_S, PASSED_S, REST_S, REUSED_S
 from ncps.codec import zstd
@@ -22,7 +22,7 @@ from tests.unit.cache.recompress.rig import TwinCase
 
 class MakingTests(TwinCase):
     def test_narinfo_names_the_twin(self) -> None:
-        """The narinfo names a file in zstd that holds the same NAR, under the same signatures."""
+        """The narinfo names a file in zstd with the same NAR, and has the same signatures."""
         before = self.told(self.one)
         self.run_work()
         after = self.told(self.one)
@@ -39,7 +39,7 @@ class MakingTests(TwinCase):
         self.assertEqual({"made": 1}, self.outcomes)
 
     def test_costs_are_counted(self) -> None:
-        """Bytes before and after, and the time of the processor."""
+        """The metrics have the bytes before and after, and the processor time."""
         self.run_work()
         metrics = self.metrics
         self.assertEqual(len(self.one.file), counted(metrics.recompress_read))
@@ -61,7 +61,7 @@ class MakingTests(TwinCase):
         self.assertEqual(1, len(self.transcoder.orders))
 
     def test_other_processes_are_told(self) -> None:
-        """They drop what they have of both files."""
+        """Other processes drop what they remember of both files."""
         del self.notices.published[:]
         self.run_work()
         heard = self.notices.published
@@ -69,13 +69,13 @@ class MakingTests(TwinCase):
         self.assertLessEqual(names, {notice.name for notice in heard if notice.kind == "nar"})
 
     def test_files_are_closed(self) -> None:
-        """The unfinished file is closed and gone."""
+        """The unfinished file is closed and removed."""
         self.run_work()
         self.assertEqual([True], [made.is_closed for made in self.transcoder.made])
         self.assertEqual([False], [made.path.exists() for made in self.transcoder.made])
 
     def test_rest(self) -> None:
-        """After nothing was found to do, the NARs are not looked through for a while."""
+        """After no NAR was left, the catalog is not asked for a while."""
         self.run_work()
         two = packed("two", b"some contents of two " * 5000, "xz")
         self.keep(two)
@@ -86,7 +86,7 @@ class MakingTests(TwinCase):
         self.assertEqual({"made": 2}, self.outcomes)
 
     def test_rest_after_failures(self) -> None:
-        """The same rest follows where only NARs are left that have failed lately."""
+        """The same rest follows if only NARs are left whose attempts have failed lately."""
         self.transcoder.errors.append(Unavailable("away"))
         self.refused(self.work.run(), Unavailable)
         self.run_work(after_s=REST_S)
@@ -95,7 +95,7 @@ class MakingTests(TwinCase):
         self.assertTrue(self.work.may_run())
 
     def test_reuse(self) -> None:
-        """A NAR that clients asked for once gets no twin; one that they ask for again does."""
+        """A NAR gets a twin only after a client has asked for it a second time."""
         self.rule(reused_s=REUSED_S)
         self.download(self.one.key)
         self.get(self.uses.flush())
@@ -108,7 +108,7 @@ class MakingTests(TwinCase):
         self.assertEqual({"made": 1}, self.outcomes)
 
     def test_plain_files(self) -> None:
-        """A file without compression is replaced only if that saves bytes enough."""
+        """An uncompressed file is replaced only if that saves a tenth of its bytes."""
         plain = packed("plain", os.urandom(3000).hex().encode() * 2, "none")
         noise = packed("noise", os.urandom(3000), "none")
         self.keep(plain, noise)
@@ -119,8 +119,8 @@ class MakingTests(TwinCase):
         self.assertEqual("zstd", self.told(plain).compression)
 
     def test_share_of_the_processor(self) -> None:
-        """A twin for which no client waits keeps to its share, one that a client waits for not."""
-        self.press = Press(
+        """The share holds for a twin unless a client waits for it."""
+        self.converter = Converter(
             self.world,
             read=self.nars.read,
             transcoder=self.transcoder,
@@ -129,7 +129,7 @@ class MakingTests(TwinCase):
         )
         self.rule()
         self.nars.remake = TwinRemaker(
-            self.world, self.press, self.core.records, self.verifier.verify
+            self.world, self.converter, self.core.records, self.verifier.verify
         ).remake
         self.run_work()
         self.lose(self.twin_key(self.one))
@@ -137,7 +137,7 @@ class MakingTests(TwinCase):
         self.assertEqual([0.5, 0.0], [order.cpu_share for order in self.transcoder.orders])
 
     def test_larger_files_are_dropped(self) -> None:
-        """A twin that is too large is not kept, and not tried again."""
+        """A twin that is too large is removed, and not made again."""
         self.transcoder.padding = 2 * len(self.one.file)
         self.run_work()
         self.run_work()
@@ -146,7 +146,7 @@ class MakingTests(TwinCase):
         self.assertEqual({self.one.key}, set(self.store.objects))
 
     def test_damaged_original(self) -> None:
-        """One whose bytes are not right is set aside, fetched again, and gets a twin then."""
+        """An original with wrong bytes is set aside, and gets no twin."""
         self.store.put(self.one.key, self.one.file[:-1] + b"!")
         tag = self.store.tag(self.one.key)
         self.catalog.records[self.one.key] = evolve(self.row(self.one.key), stored_tag=tag)
@@ -157,7 +157,7 @@ class MakingTests(TwinCase):
         self.assertEqual(self.one.key.url, self.told(self.one).url)
 
     def test_trouble_of_the_moment(self) -> None:
-        """After a rest other NARs get their twins, and later this one; nothing is left."""
+        """After a rest ncps makes the twins of other NARs, and later that of this one."""
         two = packed("two", b"some contents of two " * 5000, "xz")
         self.keep(two)
         self.clock.advance(10)
@@ -175,7 +175,7 @@ class MakingTests(TwinCase):
         self.assertEqual({"made": 2}, self.outcomes)
 
     def test_no_room(self) -> None:
-        """A twin that is larger than the store may be is not published, nor made again."""
+        """A twin that is larger than the store may be is not published, and not made again."""
         self.largest = 1
         self.restart()
         self.run_work()
@@ -184,7 +184,7 @@ class MakingTests(TwinCase):
         self.assertEqual({self.one.key}, set(self.store.objects))
 
     def test_reserve_of_the_disk(self) -> None:
-        """No twin takes room that downloads may need soon, nor is one begun."""
+        """No twin is begun if it would take room that downloads may need soon."""
         room = len(self.one.file) * 150 // 100
         self.free = 1000 + ROOMY + room - 1
         self.refused(self.work.run(), StorageFull)
@@ -195,7 +195,7 @@ class MakingTests(TwinCase):
         self.assertEqual(({"made": 1}, 0), (self.outcomes, self.admission.uploads))
 
     def test_another_process_makes_it(self) -> None:
-        """A twin whose lease is held is left alone."""
+        """A twin whose lease another process holds is not made."""
         name = f"download:nar:{self.twin_key(self.one).file_name}"
         lease = self.get(self.leases.try_hold(name))
         self.run_work()
@@ -206,7 +206,7 @@ class MakingTests(TwinCase):
         self.assertEqual({"busy": 1, "made": 1}, self.outcomes)
 
     def test_blocked_meanwhile(self) -> None:
-        """A path that is blocked while its twin is made gets none, and is not tried again."""
+        """A path that is blocked while its twin is made gets none, and no second attempt."""
         nar_hash = self.one.narinfo.nar_hash
 
         def block() -> None:
@@ -264,7 +264,7 @@ class LostTwinTests(TwinCase):
         self.assertEqual(asked, len(self.origin.log))
 
     def test_it_gets_a_twin_again(self) -> None:
-        """The next round makes the same twin."""
+        """The next run makes the same twin."""
         self.lose(self.key)
         self.told(self.one)
         self.run_work()
@@ -272,7 +272,7 @@ class LostTwinTests(TwinCase):
         self.assertEqual(self.bytes, self.download(self.key))
 
     def test_its_url_is_answered(self) -> None:
-        """A client that has the URL gets the same bytes, also at another level since."""
+        """A client that has the URL gets the same bytes, even if the level has changed since."""
         self.lose(self.key)
         self.rule(level=12)
         self.assertEqual(self.bytes, self.download(self.key))
@@ -281,21 +281,21 @@ class LostTwinTests(TwinCase):
         self.assertTrue(self.transcoder.orders[-1].is_urgent)
 
     def test_it_is_found_damaged(self) -> None:
-        """Bytes that rot are set aside, and made again for the client that asked."""
+        """Damaged bytes are set aside, and the twin is made again for the client that asked."""
         self.store.put(self.key, self.bytes[:-1] + b"!")
         self.board.nar_changed(self.key)
         self.assertEqual(self.bytes, self.download(self.key))
         self.assertEqual([self.key], [key for key, _ in self.store.quarantined])
 
     def test_original_is_gone_too(self) -> None:
-        """It is fetched, and the twin made from it; its row is not needed for that."""
+        """The original is fetched, even without its row, and the twin is made from it."""
         self.lose(self.key)
         self.lose(self.one.key)
         self.get(self.catalog.forget_nar(self.one.key))
         self.assertEqual(self.bytes, self.download(self.key))
 
     def test_original_is_damaged(self) -> None:
-        """It is set aside and fetched anew, and the twin made from that."""
+        """The original is set aside and fetched again, and the twin is made from it."""
         self.lose(self.key)
         self.store.put(self.one.key, self.one.file[:-1] + b"!")
         tag = self.store.tag(self.one.key)
@@ -312,7 +312,7 @@ class LostTwinTests(TwinCase):
         self.assertEqual(self.one.key.url, self.told(self.one).url)
 
     def test_other_bytes_come_out(self) -> None:
-        """Another version of zstd writes other bytes: they are not sent, nor made twice."""
+        """If another version of zstd writes other bytes, ncps sends none, and tries once."""
         self.lose(self.key)
         self.transcoder.padding = 10
         for _ in range(2):
@@ -337,7 +337,7 @@ class LostTwinTests(TwinCase):
         self.refused(self.nars.stat(self.key), NotFound)
 
     def test_another_process_makes_it(self) -> None:
-        """A client is told to come again."""
+        """The client gets the time after which it should ask again."""
         self.lose(self.key)
         lease = self.get(self.leases.try_hold(f"download:nar:{self.key.file_name}"))
         assert lease is not None
@@ -346,7 +346,7 @@ class LostTwinTests(TwinCase):
         self.get(lease.release())
 
     def test_trouble(self) -> None:
-        """Errors of the moment reach the client."""
+        """Temporary errors reach the client."""
         self.lose(self.key)
         for kind in (Corrupt, StorageFull):
             self.transcoder.errors.append(kind("now"))

@@ -1,4 +1,4 @@
-"""The originals of twins go in time, and a rebuilt catalog knows twins and originals again."""
+"""When originals are removed, and what a rebuilt catalog has of twins and originals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OriginalTests(TwinCase):
         self.assertEqual({"published": 2}, self.ended)
 
     def test_it_goes_when_room_is_needed(self) -> None:
-        """While the disk has little room it stays only as long as any NAR that was just used."""
+        """If the disk has little room, the original goes as soon as its grace is over."""
         self.run_work()
         self.is_tight = True
         self.clock.advance(BRIEF_S - 1)
@@ -41,7 +41,7 @@ class OriginalTests(TwinCase):
         self.assertNotIn(self.one.key, self.store.objects)
 
     def test_without_a_twin_it_stays(self) -> None:
-        """If the twin is gone first, the original stays."""
+        """If the twin is lost before, the original stays."""
         self.run_work()
         self.lose(self.twin_key(self.one))
         self.clock.advance(3 * KEEP_S)
@@ -49,7 +49,7 @@ class OriginalTests(TwinCase):
         self.assertIn(self.one.key, self.store.objects)
 
     def test_in_use(self) -> None:
-        """One whose lease another process has stays for now."""
+        """An original whose lease another process holds stays until the lease ends."""
         self.run_work()
         self.clock.advance(3 * KEEP_S)
         lease = self.get(self.leases.try_hold(f"download:nar:{self.one.key.file_name}"))
@@ -74,7 +74,7 @@ class RebuildTests(TwinCase):
         )
 
     def test_twins_are_recorded_again(self) -> None:
-        """The narinfo is what it was, and the twin can be made again when it is lost."""
+        """The narinfo is the same, and a lost twin can be made again."""
         self.run_work()
         text = self.get(self.narinfos.get(self.one.digest)).text
         key = self.twin_key(self.one)
@@ -100,7 +100,7 @@ class RebuildTests(TwinCase):
         self.assertEqual(self.one.file, self.download(self.one.key))
 
     def test_damaged_lines(self) -> None:
-        """A sidecar that says nonsense of its file is passed over."""
+        """A sidecar with a wrong line about its file is skipped."""
         self.run_work()
         before = self.sidecars.texts[self.one.digest]
         for line in (b"../x 3", b"a.nar 3", self.one.key.file_name.encode() + b" three", b""):

@@ -1,4 +1,4 @@
-"""Press: reads a NAR, has it transcoded, and puts the new file into the store."""
+"""Converter: reads a NAR, sends it to the transcoder, and stores the new file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from ncps.ports import Body, Lease, NarRecord, Order, Spooled, Transcoded, Trans
 
 FORMAT: Final = "zstd"
 ROOMY: Final = 4 << 30
-"""Bytes beyond the reserve of the disk that new twins leave free, for what clients ask for."""
+"""Bytes beyond the reserve of the disk that new twins leave free for downloads."""
 
 
-class Press:
-    """Makes files of twins.
+class Converter:
+    """Makes and stores the files of twins.
 
-    :param read: opens a whole NAR, and fetches it if it has to.
-    :param threads: that compress; at least one, so that their number does not change the bytes.
-    :param cpu_share: processors that a file may take for which no client waits; 0: all.
+    :param read: opens a whole NAR, and fetches it if it is not stored.
+    :param threads: number of threads that compress, at least 1: the output with threads differs
+        from that without, but does not depend on their number.
+    :param cpu_share: processors that one file may use if no client waits for it; 0 for no limit.
     """
 
     def __init__(
@@ -48,15 +49,15 @@ class Press:
         self._cpu_share = cpu_share
 
     @asynccontextmanager
-    async def pressed(
+    async def converted(
         self, nar: NarRecord, level: int, *, room: int = 0, is_urgent: bool = False
     ) -> AsyncIterator[Transcoded]:
-        """Have a NAR transcoded; the file is there until the end of the block.
+        """Transcode a NAR; the block removes the new file at its end unless it was published.
 
-        Raises Corrupt unless it is the NAR that its row promises, StorageFull or Unavailable if
-        that cannot be done now.
+        Raises Corrupt if the NAR does not have the NarHash of its row, StorageFull or Unavailable
+        if it cannot be transcoded now.
 
-        :param room: bytes that the file may take, and that nobody has asked for.
+        :param room: bytes that the new file may have if no client waits for it; 0 if one waits.
         """
         share = self._admission.begin_upload()
         try:
@@ -103,17 +104,17 @@ class Press:
             in_background(self._workers, drop_blocking)
 
     def has_room(self, size: int) -> bool:
-        """Whether there is ample room for so many bytes that nobody has asked for."""
+        """Return whether the disk has room for `size` bytes that no client has asked for."""
         return self._admission.has_spare(size + ROOMY)
 
     def too_large(self, size: int) -> str:
-        """Say why a file of that size is not kept; empty if it is."""
+        """Return why the store refuses a file of that size; empty if it does not."""
         return self._admission.too_large(size)
 
     async def publish(
         self, nar: NarRecord, key: NarKey, made: Transcoded, level: int, lease: Lease
     ) -> NarRecord:
-        """Store a new file; return its row. Raises StorageFull or Unavailable if that fails.
+        """Store a new file and return its row. Raises StorageFull or Unavailable if that fails.
 
         :param nar: the original.
         """
