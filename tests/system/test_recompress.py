@@ -87,6 +87,24 @@ class RecompressTests(Sized):
         daemon.stop()
         self.assert_consistent(daemon)
 
+    def test_default(self) -> None:
+        """Without a word about it, a NAR that clients ask for again gets a twin, others do not."""
+        once, again = self.path(), self.path()
+        daemon = self.make_daemon(self.mounted(), options=("--cache-recompress-max-load", "10000"))
+        daemon.constants |= {**CONSTANTS, "ncps.assembly.recompression.REUSED_S": 0.5}
+        daemon.start()
+        for path in (once, again):
+            self.assert_served(daemon, path)
+        old = self.nar_target(daemon, again)
+
+        def is_made() -> bool:
+            self.assertEqual((200, again.file), _answer(self.ask(daemon, old)))
+            return self.nar_target(daemon, again).endswith(".zst")
+
+        wait_until(is_made, "the twin of a NAR in use", deadline=LONG_S, daemon=daemon)
+        self.assert_twin(daemon, again, self.nar_target(daemon, again))
+        self.assertFalse(self.nar_target(daemon, once).endswith(".zst"))
+
     def test_killed_at_work(self) -> None:
         """SIGKILL of the daemon ends the compressing process; only an unfinished file is left."""
         path = self.path(9_000_000)
