@@ -12,6 +12,7 @@ BORROWED: Final = (
     "twisted.web.http.HTTPChannel._buffer",
     "twisted.web.http.HTTPChannel._command",
     "twisted.web.http.HTTPChannel._handlingRequest",
+    "twisted.web.http.HTTPChannel._maybeChooseTransferDecoder",
     "twisted.web.http.HTTPChannel._networkProducer",
     "twisted.web.http.HTTPChannel._path",
     "twisted.web.http.HTTPChannel._receivedHeaderCount",

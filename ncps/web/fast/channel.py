@@ -77,7 +77,7 @@ class NcpsChannel(BoundedChannel):
         """See `IProtocol`: take a short cut if there is one."""
         known = None
         if self._is_between and not self._buffer and len(data) <= self.totalHeadersSize:
-            site, at = self.site, data.find(b" ", 4)
+            site, at = self.site, data.find(b" ", 5)
             known = site.heads.find(data[at:])
             if known is not None and known.is_plain:
                 hot = site.hot.find(data[:at])
@@ -98,7 +98,11 @@ class NcpsChannel(BoundedChannel):
         if self._lingering is not None:
             return
         is_between = self._is_between and not self._buffer
-        head = head_of(data) if is_between and len(data) <= self.totalHeadersSize else None
+        head = head_of(data) if is_between else None
+        if head is not None and len(data) - len(head.body) > self.totalHeadersSize:
+            head = None
+        if head is not None and head.length:
+            known = self.site.heads.find(head.rest)
         if head is not None and known is not None:
             self._known_head_received(head, known)
             return
@@ -203,7 +207,7 @@ class NcpsChannel(BoundedChannel):
         known: KnownHead,
         go_on: Callable[[Any], object] | None = None,
     ) -> None:
-        """Do what `HTTPChannel` does at the end of a head without a body."""
+        """Do what `HTTPChannel` does at the end of a head, and with the body that came with it."""
         self._is_between = False
         self.new_head = None
         self.resetTimeout()
@@ -211,6 +215,13 @@ class NcpsChannel(BoundedChannel):
         request.requestHeaders = known.headers
         request.go_on = go_on
         self.requests.append(request)
-        self._command, self._path, self._version = b"GET", head.target, b"HTTP/1.1"
-        request.gotLength(0)
-        self.allContentReceived()
+        self._command, self._path, self._version = head.method, head.target, b"HTTP/1.1"
+        if not head.length:
+            request.gotLength(0)
+            self.allContentReceived()
+            return
+        self._maybeChooseTransferDecoder(b"Content-Length", b"%d" % head.length)
+        request.gotLength(head.length)
+        self.setRawMode()
+        if head.body:
+            self.rawDataReceived(head.body)

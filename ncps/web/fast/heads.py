@@ -1,16 +1,17 @@
 """Heads of requests that were parsed before: clients repeat all bytes of a head except the path.
 
-The bytes after the path of a simple GET are remembered with the headers that Twisted has parsed
-from them. The next request with the same bytes need not be parsed again. Simple means HTTP/1.1
-without fields about the connection or a body. Twisted parses every other head, and every head
-that does not arrive in one piece.
+The bytes after the path of a simple GET, HEAD or PUT are remembered with the headers that Twisted
+has parsed from them. The next request with the same bytes need not be parsed again. Simple means
+HTTP/1.1 without fields about the connection or a body. A PUT has one such field, the length of its
+body, whose digits are not remembered. Twisted parses every other head, and every head that does
+not arrive in one piece.
 """
 
 from __future__ import annotations
 
 import re
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.web.http_headers import Headers
 
 from ncps.aio.recent import BoundedMap
@@ -19,6 +20,8 @@ LONGEST = 4096
 _MOST = 1024
 _TARGET = re.compile(rb"/[!-~]*")
 _END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"(?<=\r\nContent-Length: )[1-9][0-9]{0,14}(?=\r\n(?![ \t]))")
+_LENGTH_LINE = b"\r\nContent-Length: \r\n"
 _NOT_SIMPLE = re.compile(
     rb"\n(?:connection|content-length|cookie|expect|keep-alive|proxy-connection|te|trailer"
     rb"|transfer-encoding|upgrade)[ \t]*:",
@@ -29,17 +32,25 @@ _NOT_PLAIN = (b"range", b"via", b"proxy-authorization", b"if-")
 
 @frozen
 class Head:
-    """The target of a GET, and the bytes after it."""
+    """The target of a request, and the bytes after it.
+
+    :param rest: of a PUT, without the digits of its length.
+    :param length: of the body, in bytes; 0 for GET and HEAD.
+    :param body: the bytes of the body that came with the head.
+    """
 
     target: bytes
     rest: bytes
+    method: bytes = b"GET"
+    length: int = 0
+    body: bytes = b""
 
 
 @frozen
 class KnownHead:
     """The headers that were parsed from the bytes after a target.
 
-    :param headers: shared by requests, which must not change them.
+    :param headers: shared by requests, which must not change them; without Content-Length.
     :param is_plain: whether they ask for the whole page without conditions: they have no range, no
         `If-…` and no `Via`. They may have credentials.
     """
@@ -49,14 +60,33 @@ class KnownHead:
 
 
 def head_of(data: bytes) -> Head | None:
-    """Split bytes that may be one whole head of a GET; None for all other bytes."""
-    if not data.startswith(b"GET /") or not data.endswith(_END) or len(data) > LONGEST:
+    """Split bytes that may be one whole head of a GET, HEAD or PUT; None for all other bytes.
+
+    The body of a PUT, or its beginning, may follow the head.
+    """
+    if data.startswith(b"PUT /"):
+        return _upload_of(data)
+    if not data.startswith((b"GET /", b"HEAD /")) or not data.endswith(_END):
         return None
-    at = data.find(b" ", 4)
-    target = data[4:at]
-    if at < 0 or _TARGET.fullmatch(target) is None:
+    return _simple(data)
+
+
+def _simple(data: bytes) -> Head | None:
+    method, _, rest = data.partition(b" ")
+    at = rest.find(b" ")
+    target = rest[:at]
+    if len(data) > LONGEST or at < 0 or _TARGET.fullmatch(target) is None:
         return None
-    return Head(target, data[at:])
+    return Head(target, rest[at:], method)
+
+
+def _upload_of(data: bytes) -> Head | None:
+    end = data.find(_END, 0, LONGEST) + len(_END)
+    length = _LENGTH.search(data, 0, end)
+    if end < len(_END) or length is None:
+        return None
+    head = _simple(data[: length.start()] + data[length.end() : end])
+    return None if head is None else evolve(head, length=int(length[0]), body=data[end:])
 
 
 class KnownHeads:
@@ -73,10 +103,14 @@ class KnownHeads:
     def learn(self, head: Head, headers: Headers) -> None:
         """Remember the headers that Twisted has parsed from a head, if the head is simple."""
         rest = head.rest
+        if head.length:
+            headers = headers.copy()
+            headers.removeHeader(b"Content-Length")
+            rest = rest.replace(_LENGTH_LINE, b"\r\n", 1)
         if not rest.startswith(b" HTTP/1.1\r\n") or rest.find(_END) != len(rest) - len(_END):
             return
         if _NOT_SIMPLE.search(rest) is not None:
             return
         names = [name.lower() for name, _ in headers.getAllRawHeaders()]
         is_plain = not any(name.startswith(_NOT_PLAIN) for name in names)
-        self._known.put(rest, KnownHead(headers, is_plain=is_plain))
+        self._known.put(head.rest, KnownHead(headers, is_plain=is_plain))

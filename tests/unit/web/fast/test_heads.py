@@ -7,15 +7,23 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
+from ncps.auth.principal import Scope
 from ncps.cache.answers import Outcome
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.fast.heads import LONGEST, KnownHeads, head_of
+from ncps.web.guard import OpenGuard
 from tests.fakes.cache import served_narinfo
 from tests.unit.web.wire import Server
 
 DIGEST = "0" * 32
 REST = b" HTTP/1.1\r\nHost: cache\r\nUser-Agent: curl/8.14.1 Nix/2.28.4\r\nAccept: */*\r\n\r\n"
-PATHS = (b"/pubkey", b"/%s.narinfo" % DIGEST.encode(), b"/nowhere?x=%00", b"//")
+PATHS = (
+    b"/pubkey",
+    b"/%s.narinfo" % DIGEST.encode(),
+    b"/upload/%s.narinfo" % DIGEST.encode(),
+    b"/nowhere?x=%00",
+    b"//",
+)
 LINES = (
     b"Host: cache",
     b"Accept: */*",
@@ -23,6 +31,9 @@ LINES = (
     b"Connection: close",
     b"Content-Length: 0",
     b"Content-Length: 3",
+    b"Content-Length: 03",
+    b"content-length: 3",
+    b"Content-Length: 3\r\n 0",
     b"Transfer-Encoding: chunked",
     b"Expect: 100-continue",
     b"Cookie: a=b",
@@ -43,10 +54,23 @@ HEADS = st.tuples(
     st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.1 ", b"http/1.1"]),
     st.lists(st.sampled_from(LINES), max_size=4),
 ).map(lambda parts: b"%s %s %s\r\n%s\r\n\r\n" % (*parts[:3], b"\r\n".join(parts[3])))
+UPLOADS = st.tuples(st.sampled_from([3, 1, 4]), st.sampled_from([b"", b"Accept: */*\r\n"])).map(
+    lambda parts: (
+        b"PUT /upload/%s.narinfo HTTP/1.1\r\nHost: cache\r\nContent-Length: %d\r\n%s\r\n"
+        % (DIGEST.encode(), *parts)
+    )
+)
+BODIES = st.sampled_from([b"", b"abc", b"abc", b"ab", b"abcd", b"abcGET /pubkey" + REST])
+PIECES = st.one_of(
+    HEADS.map(lambda head: [head]),
+    st.tuples(UPLOADS, BODIES).map(list),
+    st.tuples(UPLOADS, BODIES).map(lambda parts: [b"".join(parts)]),
+    st.tuples(HEADS, BODIES).map(list),
+)
 
 
 def _server(*, is_forgetful: bool) -> Server:
-    server = Server()
+    server = Server(guard=OpenGuard((Scope.READ, Scope.WRITE)))
     server.cache.narinfos[DIGEST] = served_narinfo(
         text=b"StorePath: x\n", outcome=Outcome.HIT, upstream="up.example"
     )
@@ -57,20 +81,21 @@ def _server(*, is_forgetful: bool) -> Server:
 
 
 class SameAnswersTests(SynchronousTestCase):
-    @given(st.lists(HEADS, min_size=1, max_size=6))
+    @given(st.lists(PIECES, min_size=1, max_size=6))
     @settings(deadline=None)
-    def test_any_requests_are_answered_as_without_memory(self, heads: list[bytes]) -> None:
-        """Repeated requests get the same answers with known heads."""
+    def test_any_requests_are_answered_as_without_memory(self, requests: list[list[bytes]]) -> None:
+        """Requests that a client repeats get the same answers with known heads as without."""
         answers = []
         for is_forgetful in (True, False):
             server = _server(is_forgetful=is_forgetful)
             said = []
             for _ in range(2):
                 client = server.connect()
-                for head in heads:
+                for piece in (piece for pieces in requests for piece in pieces):
                     if not (client.disconnecting or client.disconnected):
-                        client.send(head)
+                        client.send(piece)
                 said.append((client.value(), client.disconnecting, client.disconnected))
+                said.append((dict(server.uploads.narinfos), dict(server.uploads.nars)))
                 client.leave()
             answers.append(said)
         self.assertEqual(answers[0], answers[1])
@@ -88,6 +113,21 @@ class KnownHeadsTests(SynchronousTestCase):
         client.send(b"GET /%s.narinfo" % DIGEST.encode() + REST)
         self.assertEqual(client.response().status, 200)
         self.assertEqual(parsed, [])
+
+    def test_repeated_head_of_an_upload_is_not_parsed_again(self) -> None:
+        """The second upload of a client costs no parsing, whatever its path and length."""
+        server = _server(is_forgetful=False)
+        client = server.connect()
+        parsed: list[bytes] = []
+        for number, body in enumerate((b"abc", b"abcdefghijkl")):
+            length = b"Content-Length: %d\r\n\r\n" % len(body)
+            digest = b"%d" % number * 32
+            client.send(b"PUT /upload/%s.narinfo" % digest + REST[:-2] + length)
+            client.send(body)
+            self.assertEqual(client.response().status, 201)
+            client.protocol.lineReceived = parsed.append
+        self.assertEqual(parsed, [])
+        self.assertEqual(list(server.uploads.narinfos.values()), [b"abc", b"abcdefghijkl"])
 
     def test_headers_are_those_of_the_first_time(self) -> None:
         """Conditions in a known head apply again."""
@@ -117,10 +157,17 @@ class KnownHeadsTests(SynchronousTestCase):
             self.assertIsNone(known.find(head.rest))
 
     def test_what_is_not_one_whole_head_is_not_looked_at(self) -> None:
-        """Pieces, other verbs and odd targets take the usual way."""
+        """Pieces of heads, other verbs and odd targets go through the usual code."""
+        upload = b"PUT / HTTP/1.1\r\nContent-Length: %s\r\n\r\n"
         for data in (
             b"GET /" + REST[:-1],
-            b"HEAD /" + REST,
+            b"DELETE /" + REST,
+            b"PUT /" + REST,
+            upload[:-1] % b"3",
+            upload % b"0",
+            upload % b"03",
+            upload % b"3\r\n 0",
+            upload % b"3 ",
             b"GET /\x01" + REST,
             b"GET /\r\n" + REST,
             b"GET /" + b"a" * LONGEST + REST,
