@@ -11,7 +11,7 @@ from attrs import frozen
 from ncps.database import accounts
 from ncps.database.accounts import NOTHING, Change
 from ncps.database.keyed_read import KeyedRead, list_of
-from ncps.database.rows import NAR_COLUMNS, columns_of, milliseconds, nar_of
+from ncps.database.rows import NAR_COLUMNS, WITHOUT_BYTES, columns_of, milliseconds, nar_of
 from ncps.errors import Conflict, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
@@ -88,8 +88,6 @@ def claim(txn: Any, nar: NarRecord) -> Claim:
 
     An inserted row is not stored, so that its update shows the change of the accounts.
     """
-    missing = columns_of(nar.without_bytes())
-    columns = {"name": nar.key.name, "extension": nar.key.extension, **missing}
     for attempt in range(CLAIMS):
         row = txn.execute(
             f"SELECT {NAR_COLUMNS}, n.fence, n.id FROM nar_files n"  # noqa: S608 - columns
@@ -98,6 +96,12 @@ def claim(txn: Any, nar: NarRecord) -> Claim:
         ).fetchone()
         if row is not None:
             return Claim(row_id=row[-1], fence=row[-2], there=nar_of(row), was_missing=attempt > 0)
+        columns = {
+            "name": nar.key.name,
+            "extension": nar.key.extension,
+            **columns_of(nar),
+            **WITHOUT_BYTES,
+        }
         txn.execute(
             f"INSERT INTO nar_files ({', '.join(columns)})"  # noqa: S608 - our own names
             f" VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from ncps.errors import Malformed, Unavailable
 from ncps.nix.hashes import Hash
@@ -98,6 +98,15 @@ def columns_of(nar: NarRecord) -> dict[str, object]:
         "made_level": nar.made_level or None,
         "recompressed_at": milliseconds(nar.recompressed_at),
     }
+
+
+WITHOUT_BYTES: Final[Mapping[str, object]] = {
+    "stored_at": None,
+    "stored_size": None,
+    "stored_tag": "",
+    "verified_at": None,
+}
+"""The columns that `NarRecord.without_bytes` clears."""
 
 
 def entry_of(row: Sequence[Any]) -> NarInfoEntry:

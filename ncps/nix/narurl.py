@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, Self
 
 from attrs import frozen
@@ -88,7 +89,13 @@ class NarKey:
 
     def as_hash(self) -> Hash:
         """Return the name as a SHA-256. Raises Malformed if it is none."""
-        return Hash.parse(self.name, "sha256")
+        return _spelled(self.name)
+
+
+@lru_cache(maxsize=4096)
+def _spelled(name: str) -> Hash:
+    """Read the hash in a name; each step of an upload needs that of its file."""
+    return Hash.parse(name, "sha256")
 
 
 def _file_name(url: str) -> tuple[str, str]:
