@@ -10,6 +10,7 @@ client leaves.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -49,7 +50,7 @@ from ncps.nix.hashes import Hash
 from ncps.nix.nar import MAGIC
 from ncps.nix.narcheck import FileDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
-from ncps.observe.tracing.spans import Attributes, span
+from ncps.observe.tracing.spans import NO_SPAN, Attributes, Span, current, span
 from ncps.ports import SMALL, Blocked, Catalog, Lease, Leases, NarRecord
 
 LEASE_S: Final = 30.0
@@ -118,6 +119,7 @@ class NarUploads:
         self._arriving = 0
         self._memory = Memory()
         self._flights: SingleFlight[NarKey, UploadOutcome] = SingleFlight(world.tasks, "upload")
+        self._keeping: dict[NarKey, Span] = {}
 
     async def put(
         self, key: NarKey, chunks: AsyncIterable[bytes], size: int | None
@@ -199,6 +201,7 @@ class NarUploads:
             if received.inside is not None and received.size > SMALL:
                 await self._refuse_blocked(key, received.inside[0])
             await self._quota.refuse(received.size)
+            current().link(self._keeping.get(key, NO_SPAN))
             return await self._flights.join(key, partial(self._keep, key, compression, received))
         finally:
             if not received.is_taken:
@@ -226,19 +229,22 @@ class NarUploads:
     ) -> UploadOutcome:
         """Publish what was received, and close it."""
         received.is_taken = True
+        self._keeping[key] = current()
         try:
             lease = await lease_for(self._world, key)
             try:
                 there = await self._world.catalog.nar(key)
                 if there is not None and there.is_stored:
                     return UploadOutcome.KNOWN
-                record = self._record(key, there, compression, received)
+                now = utc_now(self._world.clock)
+                record = _record_of(key, there, compression, received, now)
                 facts: Attributes = {"ncps.hash": key.file_name, "ncps.bytes": received.size}
                 with span("nar.publish", facts):
                     record = await self._publish(record, received, lease)
             finally:
                 await lease.release()
         finally:
+            del self._keeping[key]
             received.close()
         self._negatives.forget(key)
         assert record.stored_size is not None
@@ -267,31 +273,6 @@ class NarUploads:
         await self._known.records.published(record, narinfos)
         return record
 
-    def _record(
-        self, key: NarKey, there: NarRecord | None, compression: str, received: Received | Held
-    ) -> NarRecord:
-        """The row of a received file: its facts, and the origin that is known of the same file."""
-        now = utc_now(self._world.clock)
-        assert received.sha256 is not None
-        base = there if there is not None else NarRecord(key=key, compression=compression)
-        # One name, one file: facts that were computed from it before are still right.
-        before = (base.nar_hash, base.nar_size) if base.was_stored else (None, None)
-        nar_hash, nar_size = received.inside or before
-        return evolve(
-            base,
-            compression=compression,
-            encoding=compression,
-            file_size=received.size,
-            file_hash=received.sha256,
-            nar_size=nar_size,
-            nar_hash=nar_hash,
-            stored_size=received.size,
-            stored_at=now,
-            verified_at=now if received.inside else None,
-            last_used_at=now,
-            uploaded_at=now,
-        )
-
 
 def _hash_in(key: NarKey) -> Hash:
     """The hash that a name is. Raises Malformed if it is none, or the file could not be read."""
@@ -302,6 +283,35 @@ def _hash_in(key: NarKey) -> Hash:
             " or xz"
         )
     return key.as_hash()
+
+
+def _record_of(
+    key: NarKey,
+    there: NarRecord | None,
+    compression: str,
+    received: Received | Held,
+    now: datetime,
+) -> NarRecord:
+    """Return the row of a received file: its facts, and the known origin of the same file."""
+    assert received.sha256 is not None
+    base = there if there is not None else NarRecord(key=key, compression=compression)
+    # One name, one file: facts that were computed from it before are still right.
+    before = (base.nar_hash, base.nar_size) if base.was_stored else (None, None)
+    nar_hash, nar_size = received.inside or before
+    return evolve(
+        base,
+        compression=compression,
+        encoding=compression,
+        file_size=received.size,
+        file_hash=received.sha256,
+        nar_size=nar_size,
+        nar_hash=nar_hash,
+        stored_size=received.size,
+        stored_at=now,
+        verified_at=now if received.inside else None,
+        last_used_at=now,
+        uploaded_at=now,
+    )
 
 
 def _removed(key: NarKey) -> Unavailable:

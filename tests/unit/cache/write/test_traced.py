@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ncps.cache.cluster import lease_of
 from ncps.cache.write.verbs import UploadOutcome
 from ncps.errors import Malformed, NcpsError, Unavailable
 from ncps.observe.tracing.spans import within
@@ -59,6 +60,28 @@ class TracedTests(UploadCase):
             ("known", "known"), (nar.facts["ncps.outcome"], narinfo.facts["ncps.outcome"])
         )
         self.assertEqual([], nar.children)
+
+    def test_an_upload_that_joins_another_has_a_link_to_it(self) -> None:
+        """Two clients upload one NAR at the same time: one publication, and the way to it."""
+        one = upload()
+        lease = self.get(self.leases.take(lease_of(one.conventional)))
+        first, second, later = (MemorySpan("PUT") for _ in range(3))
+        key, size = one.conventional, len(one.file)
+        uploads = []
+        for root in (first, second):
+            with within(root):
+                putting = self.uploads.put_nar(key, chunks_of(one.file), size)
+                uploads.append(self.start(putting))
+        self.get(lease.release())
+        for each in uploads:
+            self.assertIs(UploadOutcome.STORED, self.successResultOf(each))
+        (work,), (joined,) = first.children, second.children
+        self.assertEqual(1, len(work.find("nar.publish")))
+        self.assertEqual(([], [work]), (joined.find("nar.publish"), joined.links))
+        self.assertEqual([], work.links)
+        with within(later):
+            self.put_nar(one)
+        self.assertEqual([], later.children[0].links)
 
     def test_a_refusal_keeps_its_words_to_itself(self) -> None:
         """A narinfo may hold a secret by mistake, and the error quotes it."""
