@@ -268,9 +268,8 @@ class Questions:
 
         The file may be another. Raises as `Upstream.narinfo`, PathUnknown if no path is known.
         """
-        entries = await self._catalog.narinfos_of(nar.key)
-        digests = {entry.digest for entry in entries} or self._memory.digests_of(nar.key)
-        digests = digests or self._paths.of(nar.key)
+        digests = {entry.digest for entry in await self._catalog.narinfos_of(nar.key)}
+        digests = digests or self._memory.digests_of(nar.key) or self._paths.of(nar.key)
         if not digests:  # a newer narinfo has another URL
             digests = {entry.digest for entry in await self._catalog.narinfos_alike(nar.key)}
         if not digests:
