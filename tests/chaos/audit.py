@@ -6,6 +6,7 @@ import hashlib
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime
 from itertools import pairwise
@@ -119,7 +120,11 @@ def examine_refusals(world: World, log: str, score: Score) -> None:
 
 
 def count_downloads(
-    world: World, kills: list[float], damages: dict[str, list[float]], log: str, score: Score
+    world: World,
+    kills: list[float],
+    damages: Mapping[str, list[tuple[float, str]]],
+    log: str,
+    score: Score,
 ) -> None:
     """Count complete transfers of each object from healthy origins, and those without a reason.
 
@@ -129,7 +134,8 @@ def count_downloads(
     that was away explains each transfer whose bytes could not be stored, recorded or seen. Each
     further URL by which a client asked for the file explains one, because ncps stores it twice.
 
-    :param damages: times of the damage to stored bytes, by their right hash.
+    :param damages: time of each damage to stored bytes, and the name of the file, by the hash of
+        the right bytes.
     """
     begun: dict[str, list[float]] = {}
     for visit in world.clean_visits():
@@ -148,9 +154,10 @@ def count_downloads(
     names = {sha256: sorted(urls.values())[1:] for sha256, urls in world.asked.items()}
     score.add("second upstreams asked because one was late", sum(hedged.values()))
     for sha256, times in begun.items():
+        damaged = [damage for damage in damages.get(sha256, ()) if damage[0] > times[0]]
         for before, after in pairwise(times):
             is_explained = (
-                any(before < at < after for at in damages.get(sha256, ()))
+                explains(damaged, after)
                 or any(before - 1 < at < before + JUST_BEFORE_S for at in kills)
                 or any(_costs(trouble, before, after) for trouble in world.troubles)
             )
@@ -166,6 +173,19 @@ def count_downloads(
             elif not is_explained:
                 target = next(t for t, named in world.by_target.items() if named == sha256)
                 score.blame("excess downloads", f"{target} after {after - before:.1f} s")
+
+
+def explains(damages: list[tuple[float, str]], after: float) -> bool:
+    """Return whether a damage explains a transfer that began at a time, and count it as spent.
+
+    Bytes that are stored under two names may be damaged under both, and are fetched again for each
+    when a client asks for it. Further damages to one file explain no further transfer.
+
+    :param damages: time and name of each damage that has explained no transfer yet.
+    """
+    name = next((name for at, name in damages if at < after), None)
+    damages[:] = [(at, other) for at, other in damages if other != name or at >= after]
+    return name is not None
 
 
 def _costs(trouble: tuple[float, float], before: float, after: float) -> bool:

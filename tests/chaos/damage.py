@@ -87,7 +87,8 @@ def other_bytes(content: bytes, chance: Random) -> bytes:
 class Vandal:
     """Deletes, truncates and replaces stored NARs, and plants files where none is yet.
 
-    :ivar damages: times of the damage to stored bytes, by their right hash.
+    :ivar damages: time of each damage to stored bytes, and the name of the file, by the hash of the
+        right bytes.
     :ivar names: damaged files.
     :ivar planted: hashes of planted files, by name.
     """
@@ -96,7 +97,7 @@ class Vandal:
     score: Score
     place: Place
     chance: Random
-    damages: dict[str, list[float]] = field(factory=dict)
+    damages: dict[str, list[tuple[float, str]]] = field(factory=dict)
     names: set[str] = field(factory=set)
     planted: dict[str, set[str]] = field(factory=dict)
 
@@ -173,4 +174,4 @@ class Vandal:
         named = self.world.named(url)
         for file in [] if named is None else named[1]:
             sha256 = hashlib.sha256(file).hexdigest()
-            self.damages.setdefault(sha256, []).append(time.monotonic())
+            self.damages.setdefault(sha256, []).append((time.monotonic(), name))
