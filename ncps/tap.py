@@ -12,7 +12,7 @@ from twisted.python import usage
 
 import ncps
 from ncps.aio.imports import named
-from ncps.aio.signals import hear_signals
+from ncps.aio.signals import handle_signals
 from ncps.commandline.parser import settings_help
 from ncps.observe import log_queue, logs
 from ncps.process.launch import Launch
@@ -133,7 +133,7 @@ def makeService(options: Options) -> IService:
     logs.log_warnings(settings.warnings)
     service = named("ncps.assembly.service:NcpsService")(settings)
     reactor = named("twisted.internet.reactor")
-    hear_signals(reactor, service.ending.cut, service.reload.ask)
+    handle_signals(reactor, service.ending.cut, service.reload.ask)
     # After the shutdown, twistd kills itself with the signal that ended it.
     reactor.addSystemEventTrigger("after", "shutdown", log_queue.settle)
     twistd = options.parent

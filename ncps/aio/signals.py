@@ -25,7 +25,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 _log = Logger()
 
 
-def hear_signals(
+def handle_signals(
     reactor: Any,
     cut: Callable[[], object],
     reload: Callable[[], object],
@@ -50,7 +50,7 @@ def hear_signals(
     reactor.addSystemEventTrigger("after", "startup", started)
 
 
-def hear_no_more() -> None:
+def ignore_endings() -> None:
     """Ignore the ending signals from now on, so that the process keeps its exit code."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
@@ -71,7 +71,7 @@ class _Ending:
         self._cut_s = cut_s
         self._leave = leave
         self._handlers: dict[int, Any] = {}
-        self._heard = 0
+        self._received = 0
 
     def install(self) -> None:
         """Wrap the reactor's handlers, for which a second signal is a fatal error."""
@@ -79,13 +79,13 @@ class _Ending:
             handler = signal.getsignal(number)
             if callable(handler):  # neither left to the system nor ignored
                 self._handlers[number] = handler
-                signal.signal(number, self._hear)
+                signal.signal(number, self._handle)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self._heard += 1
-        if self._heard == 1:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._received += 1
+        if self._received == 1:
             self._handlers[number](number, frame)
-        elif self._heard == 2:
+        elif self._received == 2:
             self._reactor.callFromThread(self._cut_now)
 
     def _cut_now(self) -> None:
@@ -104,11 +104,11 @@ def ignore_others(reactor: Any, reload: Callable[[], object]) -> None:
     A signal that has a handler already, or is ignored, stays so.
     """
 
-    def hear_hangup(number: int, frame: FrameType | None) -> None:
+    def handle_hangup(number: int, frame: FrameType | None) -> None:
         del number, frame
         reactor.callFromThread(reload)
 
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) == signal.SIG_DFL:
             is_hangup = number == signal.SIGHUP
-            signal.signal(number, hear_hangup if is_hangup else lambda *_: None)
+            signal.signal(number, handle_hangup if is_hangup else lambda *_: None)

@@ -17,7 +17,7 @@ from ncps import codec
 from ncps.aio.allocator import keep_large_blocks
 from ncps.aio.ending import Ending
 from ncps.aio.reactor import chosen_reactor
-from ncps.aio.signals import hear_no_more, hear_signals, ignore_others
+from ncps.aio.signals import handle_signals, ignore_endings, ignore_others
 from ncps.aio.threads import in_background
 from ncps.aio.waiting import Future
 from ncps.assembly.checks import Locks, check
@@ -204,11 +204,11 @@ def serve(settings: Settings) -> int:
     except NcpsError:
         service.release_locks()
         raise
-    hear_signals(run, service.ending.cut, service.reload.ask)
+    handle_signals(run, service.ending.cut, service.reload.ask)
     run.addSystemEventTrigger("before", "shutdown", service.stopService)
     run.callWhenRunning(service.startService)
     run.run()
-    hear_no_more()
+    ignore_endings()
     if service.failure is not None:
         raise service.failure
     return 0

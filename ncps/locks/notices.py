@@ -58,7 +58,7 @@ class SharedNotices(Notices):
     def subscribe(self, told: Callable[[Notice], None]) -> None:
         self._subscribers.append(told)
 
-    def heard(self, text: str) -> None:
+    def received(self, text: str) -> None:
         """Pass a line that arrived to the subscribers."""
         notice = unpack(self._sender, text)
         if notice is not None:

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from ncps import __version__
 from ncps.aio.shared_port import Loads, size_of
-from ncps.aio.signals import CUT_S, hear_no_more, hear_signals, ignore_others
+from ncps.aio.signals import CUT_S, handle_signals, ignore_endings, ignore_others
 from ncps.aio.waiting import within
 from ncps.assembly.reload import TROUBLE, Reload
 from ncps.assembly.role import closed, new_name
@@ -386,11 +386,11 @@ def _supervise(settings: Settings, nursery: Nursery, *, can_be: bool) -> int:
     except NcpsError:
         premises.release_locks()
         raise
-    hear_signals(run, crew.cut, crew.reload.ask, cut_s=2 * CUT_S)
+    handle_signals(run, crew.cut, crew.reload.ask, cut_s=2 * CUT_S)
     run.addSystemEventTrigger("before", "shutdown", crew.stop)
     run.callWhenRunning(crew.start)
     run.run()
-    hear_no_more()
+    ignore_endings()
     if crew.failure is not None:
         raise crew.failure
     return 0

@@ -136,7 +136,7 @@ def begin() -> Nursery | None:
             stream.flush()  # else each worker would write the buffered text again
     us = os.getpid()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         pid = os.fork()
     except OSError:
@@ -145,14 +145,14 @@ def begin() -> Nursery | None:
         return Nursery()
     finally:
         if os.getpid() == us:
-            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if pid:
         theirs.close()
         return Nursery(ours, pid)
     ours.close()
     try:
         _fork_workers(theirs)
-        _hear(heard)
+        _unblock(mask)
     except BaseException:  # noqa: BLE001 - a copy of the supervisor must never run on
         os._exit(1)
     return None
@@ -228,7 +228,7 @@ def _become_worker(plan: str, fds: Sequence[int]) -> None:
     os.environ.update(found)
 
 
-def _hear(mask: Iterable[int]) -> None:
+def _unblock(mask: Iterable[int]) -> None:
     """Unblock the signals of a worker; a SIGTERM that came since the fork ends it.
 
     :param mask: the signals that were blocked before the nursery was made.

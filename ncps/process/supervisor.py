@@ -89,7 +89,7 @@ class _Post:
     pauses: Iterator[float] | None = None
     since: float = 0.0
     is_ready: bool = False
-    heard: float = 0.0
+    seen_at: float = 0.0
     process: Process | None = None
     taking: Future[Sequence[str]] | None = None
     timer: IDelayedCall | None = None
@@ -103,7 +103,7 @@ class _Post:
 
     def pulse(self) -> None:
         """See `Watch`."""
-        self.heard = self.supervisor.clock.seconds()
+        self.seen_at = self.supervisor.clock.seconds()
 
     def took(self, lines: Sequence[str]) -> None:
         """See `Watch`."""
@@ -206,13 +206,13 @@ class Supervisor:
         """End the serving workers that have given no pulse for `patience_s` seconds."""
         now = self.clock.seconds()
         for post in self._posts:
-            if post.process is None or not post.is_ready or now - post.heard < patience_s:
+            if post.process is None or not post.is_ready or now - post.seen_at < patience_s:
                 continue
             self._log.error(
                 "worker {worker} has given no sign of life for {seconds} s and is ended; its stack"
                 " goes to standard error",
                 worker=post.number,
-                seconds=round(now - post.heard),
+                seconds=round(now - post.seen_at),
             )
             post.is_ready = False
             post.set_timer(self.clock.callLater(ABORT_S, post.process.signal, "KILL"))

@@ -35,7 +35,7 @@ from ncps.aio.ending import Ending
 from ncps.aio.listening import listen
 from ncps.aio.reactor import chosen_reactor
 from ncps.aio.shared_port import Loads
-from ncps.aio.signals import CUT_S, hear_no_more
+from ncps.aio.signals import CUT_S, ignore_endings
 from ncps.assembly.role import Entrance, Role, closed
 from ncps.assembly.service import NcpsService
 from ncps.assembly.siblings import SiblingClient
@@ -235,7 +235,7 @@ class Lifeline:
         self._gone = gone
         self._cut = cut
         self._take = take
-        self._heard = b""
+        self._data = b""
 
     def fileno(self) -> int:
         """See `IFileDescriptor`."""
@@ -247,24 +247,24 @@ class Lifeline:
 
     def doRead(self) -> Failure | None:
         """See `IReadDescriptor`: read orders, or the end of the pipe."""
-        heard = os.read(LIFELINE, 65536)
-        if not heard:
+        data = os.read(LIFELINE, 65536)
+        if not data:
             return Failure(ConnectionDone())
-        self.hear(heard)
+        self.receive(data)
         return None
 
-    def hear(self, heard: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """Follow all orders that have completely arrived."""
-        self._heard += heard
-        while self._heard:
-            if not self._heard.startswith(RELOAD):
-                self._heard = self._heard[1:]
+        self._data += data
+        while self._data:
+            if not self._data.startswith(RELOAD):
+                self._data = self._data[1:]
                 self._cut()
                 continue
-            end = _ORDER + int.from_bytes(self._heard[1:_ORDER])
-            if len(self._heard) < max(_ORDER, end):
+            end = _ORDER + int.from_bytes(self._data[1:_ORDER])
+            if len(self._data) < max(_ORDER, end):
                 return
-            settings, self._heard = self._heard[_ORDER:end], self._heard[end:]
+            settings, self._data = self._data[_ORDER:end], self._data[end:]
             self._take(settings)
 
     def connectionLost(self, reason: Failure) -> None:
@@ -362,7 +362,7 @@ def work() -> int:
     reactor.callWhenRunning(_Orders(reactor, service, role).follow)
     reactor.callWhenRunning(service.startService)
     reactor.run()
-    hear_no_more()
+    ignore_endings()
     if service.failure is not None:
         report_failure(service.failure)
         return 1

@@ -225,7 +225,7 @@ class PostgresBackend(LeaseBackend, SessionListener):
     def told(self, channel: str, text: str) -> None:
         """See `SessionListener`."""
         if channel == NOTICES:
-            self.notices.heard(text)
+            self.notices.received(text)
         elif text:
             self.freed.set(text)
         else:

@@ -139,7 +139,7 @@ class PostgresSession:
         self._sessions = sessions
         self._times = sessions.times
         self._connection = connection
-        self._socket = SocketWatch(sessions.reactor, connection.fileno(), self._heard)
+        self._socket = SocketWatch(sessions.reactor, connection.fileno(), self._readable)
         self._is_dead = False
         self._was_too_late = False
         self._asked: list[float] = []
@@ -182,8 +182,8 @@ class PostgresSession:
 
     def _ask_blocking(self, ask: Callable[[Any], T]) -> tuple[T, list[tuple[str, str]]]:
         result = ask(self._connection)
-        heard = [(note.channel, note.payload) for note in self._connection.notifies(timeout=0)]
-        return result, heard
+        notes = [(note.channel, note.payload) for note in self._connection.notifies(timeout=0)]
+        return result, notes
 
     def _failed(self, error: Exception) -> NcpsError:
         translated = self._sessions.engine.translated(error)
@@ -216,11 +216,11 @@ class PostgresSession:
             )
         )
 
-    def _heard(self) -> None:
+    def _readable(self) -> None:
         """Read data that came between questions: messages, or the end."""
-        self._sessions.tasks.start("hear", self._hear())
+        self._sessions.tasks.start("read messages", self._read())
 
-    async def _hear(self) -> None:
+    async def _read(self) -> None:
         try:
             await self.run(lambda _connection: None)
         except NcpsError as error:

@@ -23,7 +23,7 @@ from ncps.locks.redis.node import RedisNode
 
 LATE_S: Final = 60.0
 """Seconds for which numbers of lines are remembered; no working server is later by more."""
-MOST_HEARD: Final = 10_000
+MOST_NUMBERS: Final = 10_000
 """Numbers of lines that are remembered, at most."""
 LONGEST_NUMBER: Final = 40
 
@@ -37,11 +37,11 @@ class Carrier:
         self._quorum = majority(len(nodes))
         self._sender = secrets.token_hex(8)
         self._numbers = count()
-        self._heard = RecentSet(clock, ttl_s=LATE_S, max_entries=MOST_HEARD)
+        self._received = RecentSet(clock, ttl_s=LATE_S, max_entries=MOST_NUMBERS)
         self._told: Callable[[str], None] = lambda _line: None
         self._missed: Callable[[], None] = lambda: None
         for node in nodes:
-            node.channels.on_notice(self._hear, self._listens_again)
+            node.channels.on_notice(self._receive, self._listens_again)
 
     def on_line(self, told: Callable[[str], None], missed: Callable[[], None]) -> None:
         """Call `told` with each line, `missed` when lines may have been lost."""
@@ -59,12 +59,12 @@ class Carrier:
             node.errands.start("send a notice", ballot.entering(node.publish(line)))
         await ballot.result()
 
-    def _hear(self, line: str) -> None:
+    def _receive(self, line: str) -> None:
         if len(self._nodes) > 1:
             number, _, line = line.partition(" ")
-            if len(number) > LONGEST_NUMBER or number in self._heard:
+            if len(number) > LONGEST_NUMBER or number in self._received:
                 return
-            self._heard.add(number)
+            self._received.add(number)
         self._told(line)
 
     def _listens_again(self) -> None:
@@ -77,5 +77,5 @@ def redis_notices(clock: IReactorTime, nodes: Sequence[RedisNode]) -> SharedNoti
     """Make notices that use these servers."""
     carrier = Carrier(clock, nodes)
     notices = SharedNotices(carrier.send)
-    carrier.on_line(notices.heard, notices.missed)
+    carrier.on_line(notices.received, notices.missed)
     return notices

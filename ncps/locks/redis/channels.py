@@ -70,7 +70,7 @@ class RedisChannels(RedisServer):
         self.is_up = False
 
     async def _subscribe(self, connection: RedisConnection) -> None:
-        connection.listen(self._heard)
+        connection.listen(self._received)
         try:
             for channel in (self.released, self.notices):
                 await connection.command("SUBSCRIBE", channel)
@@ -83,7 +83,7 @@ class RedisChannels(RedisServer):
                     channels=f"{self.released}, {self.notices}",
                 )
 
-    def _heard(self, channel: bytes, text: bytes) -> None:
+    def _received(self, channel: bytes, text: bytes) -> None:
         if channel == self.released.encode():
             self._wake(text.decode("utf-8", "replace"))
         elif channel == self.notices.encode():

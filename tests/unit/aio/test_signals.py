@@ -56,7 +56,7 @@ class SignalsTests(SynchronousTestCase):
 
     def listen(self, *, with_handlers: bool = True) -> None:
         """Install the handlers in a reactor that has started."""
-        signals.hear_signals(
+        signals.handle_signals(
             self.reactor,
             lambda: self.said.append("cut"),
             lambda: self.said.append("reload"),

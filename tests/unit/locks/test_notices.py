@@ -30,15 +30,15 @@ class SharedNoticesTests(SynchronousTestCase):
         self.assertEqual(unpack("b", pack("a", notice)), notice)
         self.assertIsNone(unpack("a", pack("a", notice)))
         self.successResultOf(start(self.notices.publish(notice)))
-        self.notices.heard(self.sent[0])
+        self.notices.received(self.sent[0])
         self.assertEqual(self.heard, [])
 
     def test_invalid_lines_are_dropped(self) -> None:
         """Invalid lines, unknown kinds, gaps, and too long names are dropped."""
         for text in ("", "a", "a future x", "a gap ", f"a nar {'x' * 5000}"):
-            self.notices.heard(text)
+            self.notices.received(text)
         self.assertEqual(self.heard, [])
-        self.notices.heard("a absent x y")
+        self.notices.received("a absent x y")
         self.assertEqual(self.heard, [Notice("absent", "x y")])
 
     def test_a_notice_that_cannot_be_sent(self) -> None:

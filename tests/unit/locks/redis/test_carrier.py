@@ -23,38 +23,38 @@ class CarrierTests(SynchronousTestCase):
         self.told: list[str] = []
         self.carrier.on_line(self.told.append, lambda: self.told.append("gap"))
 
-    def hear(self, line: str, *servers: int) -> None:
+    def receive(self, line: str, *servers: int) -> None:
         for server in servers:
             channels = self.nodes[server].channels
-            channels._heard(channels.notices.encode(), line.encode())
+            channels._received(channels.notices.encode(), line.encode())
 
     def test_a_line_is_passed_on_once(self) -> None:
         """A line is passed on once, without its number."""
         self.carry(3)
         for line in ("x.1 a b c", "x.2 d", "y.1 a b c"):
-            self.hear(line, 0, 2, 1)
+            self.receive(line, 0, 2, 1)
         self.assertEqual(["a b c", "d", "a b c"], self.told)
 
     def test_through_one_server(self) -> None:
         """With one server a line has no number."""
         self.carry(1)
-        self.hear("a b c", 0, 0)
+        self.receive("a b c", 0, 0)
         self.assertEqual(["a b c"] * 2, self.told)
 
     def test_garbage(self) -> None:
         """A too long number is not remembered, and a number without a line is ignored."""
         self.carry(3)
-        self.hear("x" * 5000 + " a", 0)
-        self.hear("", 0)
+        self.receive("x" * 5000 + " a", 0)
+        self.receive("", 0)
         self.assertEqual([""], self.told)
-        self.assertEqual(1, len(self.carrier._heard))
+        self.assertEqual(1, len(self.carrier._received))
 
     def test_numbers_are_forgotten(self) -> None:
         """Numbers are forgotten after `LATE_S`."""
         self.carry(3)
-        self.hear("x.1 a", 0)
+        self.receive("x.1 a", 0)
         self.clock.advance(LATE_S)
-        self.hear("x.1 a", 1)
+        self.receive("x.1 a", 1)
         self.assertEqual(["a", "a"], self.told)
 
     def test_sending(self) -> None:
