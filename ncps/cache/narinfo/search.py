@@ -1,7 +1,6 @@
 """Search: asks the upstreams for a narinfo once, for all requests that wait for it.
 
-Each answer is verified before it is used. There is one search for each narinfo, also where caches
-form a ring.
+Each answer is verified before it is used. Each narinfo has one search, also in a ring of caches.
 
 A cache that asks us may be a cache that we ask, directly or through others. If both waited for each
 other, each would wait until a deadline. The trail of a question (see `ncps.peering.trail`) names
