@@ -1,3 +1,3 @@
-"""Tests: integration."""
+"""Tests with real servers, files, sockets, threads and processes."""
 
 import tests.heap  # noqa: F401

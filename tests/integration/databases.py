@@ -1,4 +1,4 @@
-"""Databases on servers for tests: a dialect for a new database of the test process's server."""
+"""Databases of tests: a dialect for a new database on a server of the test process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def server_of(url: str, **changes: Any) -> DatabaseServer:
 
 
 def dialect_of(url: str, **changes: Any) -> ServerDialect:
-    """The dialect for a URL of the test servers."""
+    """Return the dialect for a URL of the test servers."""
     server = server_of(url, **changes)
     return PostgreSQL(server) if url.startswith("postgresql:") else MySQL(server)
 
@@ -47,12 +47,12 @@ def _migrated(server: TestServer) -> ServerDialect:
 
 
 def emptied(server: TestServer) -> ServerDialect:
-    """A database with the schema and no rows; quicker than a new one, and the same each time."""
+    """Return a database with the schema and no rows; always the same, and faster than a new one."""
     dialect = _migrated(server)
     with closing(dialect.connect()) as connection:
         cursor = connection.cursor()
         cursor.execute("BEGIN")
-        cursor.execute("DELETE FROM nar_files")  # and narinfos, through their foreign key
+        cursor.execute("DELETE FROM nar_files")  # and narinfos, by their foreign key
         cursor.execute("DELETE FROM facts")
         cursor.execute("DELETE FROM realisations")
         cursor.execute("DELETE FROM replicas")
@@ -65,7 +65,7 @@ def emptied(server: TestServer) -> ServerDialect:
 
 
 def database_of(reactor: Any, dialect: ServerDialect, **changes: Any) -> ServerDatabase:
-    """A database of four connections."""
+    """Return a database with four connections."""
     arguments: dict[str, Any] = {"size": 4, "idle": 4, "deadline_s": 10.0, "metrics": Metrics()}
     arguments |= changes
     return ServerDatabase(reactor, dialect, **arguments)

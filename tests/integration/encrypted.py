@@ -22,12 +22,12 @@ reactor: Any = _reactor
 
 @cache
 def authority() -> Authority:
-    """The authority of this process."""
+    """Return the authority of this process."""
     return Authority(Path(tempfile.mkdtemp(prefix="ncps-authority-")), "authority")
 
 
 def certificates(metrics: Metrics, *, handshake_s: float = 10.0) -> Certificates:
-    """Return those of a server at 127.0.0.1, ready for connections."""
+    """Return the certificates of a server at 127.0.0.1, ready for connections."""
     cert, key = authority().issue("server", names=("127.0.0.1", "localhost"), days=90)
     files = CertificateFiles(cert=cert, key=key)
     made = Certificates(reactor, InlineThreads(), metrics, files, handshake_s=handshake_s)
@@ -37,5 +37,5 @@ def certificates(metrics: Metrics, *, handshake_s: float = 10.0) -> Certificates
 
 
 def client_context() -> ssl.SSLContext:
-    """Return what a client needs that trusts this authority alone."""
+    """Return the TLS context of a client that trusts only this authority."""
     return ssl.create_default_context(cafile=authority().path)

@@ -16,13 +16,13 @@ from tests.contract.running import Contract, start
 
 
 async def until(is_so: Callable[[], object]) -> None:
-    """Poll until something is true; trial's time-out ends a wait in vain."""
+    """Poll until something is true; trial's time-out is the deadline."""
     while not is_so():
         await deferLater(reactor, 0.01)
 
 
 class Replica(Protocol):
-    """One process's part of the leases."""
+    """The leases of one process."""
 
     @property
     def leases(self) -> SharedLeases: ...
@@ -32,7 +32,7 @@ class LeaseCase(Contract, TestCase):
     """Takes leases and waits for them."""
 
     async def take(self, replica: Replica, name: str = "a") -> Lease:
-        """Take a lease that is free."""
+        """Take a free lease."""
         lease = await replica.leases.try_hold(name)
         assert lease is not None, "somebody has it"
         return lease

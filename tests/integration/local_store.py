@@ -29,7 +29,7 @@ class LocalTestCase(TestCase):
         self.sources.mkdir(parents=True)
 
     def place(self) -> Path:
-        """Where the store shall be."""
+        """The directories of a store."""
         return Path(self.mktemp()).absolute()
 
     def blobs(self) -> DirectoryBlobs:

@@ -1,4 +1,4 @@
-"""One process's part of leases in PostgreSQL, for tests."""
+"""The leases of one process in PostgreSQL, for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.databases import dialect_of
 
 
 def make_tables(url: str) -> None:
-    """Bring an empty database to where leases need it."""
+    """Make the tables of leases in an empty database."""
     migrate.up(dialect_of(url))
 
 

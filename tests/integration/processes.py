@@ -1,4 +1,4 @@
-"""Other processes, for tests of what must hold between several of them."""
+"""Other processes, for tests with several processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEADLINE_S = 60.0
 
 
 class Script:
-    """Python text in a process of its own, which has the program loaded already.
+    """Python text in a process of its own, which has already imported the program.
 
     :ivar stdin: its input, as a pipe; its output is in `stdout`.
     """
@@ -42,11 +42,11 @@ class Script:
         self.pid = self._process.pid
 
     def kill(self) -> None:
-        """End it at once, unless it has ended."""
+        """Kill it, unless it has ended."""
         self._process.send_signal(signal.SIGKILL)
 
     def communicate(self, text: str = "") -> tuple[str, str, int]:
-        """Give it its last input; return the rest of its output, its errors and its exit code."""
+        """Write its last input; return the rest of its output, its errors and its exit code."""
         if not self.stdin.closed:
             try:
                 self.stdin.write(text)
@@ -67,17 +67,17 @@ class Script:
 
 
 def spawn(script: str, *arguments: str) -> Script:
-    """Run Python text in a process of its own; its output is piped, its input too."""
+    """Run Python text in a process of its own, with pipes for its input and output."""
     return Script(script, *arguments)
 
 
 def child(script: str) -> subprocess.Popen[str]:
-    """Run Python text in a process that this one starts itself, with nothing loaded."""
+    """Run Python text in a new process, which has imported nothing."""
     return subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True)
 
 
 def finish(process: Script, text: str = "") -> str:
-    """Give a process its input and return its output; it must end well."""
+    """Write a process's input and return its output; its exit code must be 0."""
     output, errors, code = process.communicate(text)
     if code:
         raise AssertionError(f"exit code {code}: {errors}")
@@ -85,7 +85,7 @@ def finish(process: Script, text: str = "") -> str:
 
 
 def die(process: Script) -> str:
-    """Wait for a process that kills itself; return what it had said."""
+    """Wait for a process that kills itself; return its output."""
     output, errors, code = process.communicate()
     if code != -9:
         raise AssertionError(f"exit code {code}: {errors}")
@@ -93,7 +93,7 @@ def die(process: Script) -> str:
 
 
 def together(script: str, arguments: list[str], count: int) -> list[str]:
-    """Run processes that pass `sys.stdin.readline()` at one time; return their outputs."""
+    """Run processes that wait at `sys.stdin.readline()` together; return their outputs."""
     processes = [spawn(script, *arguments, str(number)) for number in range(count)]
     for process in processes:
         ready = process.stdout.readline()

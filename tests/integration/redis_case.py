@@ -44,7 +44,7 @@ class RedisCase(LeaseCase):
         return replica
 
     def logged(self, part: str) -> list[str]:
-        """Lines logged from now on that hold some text; a list that grows."""
+        """Return the lines that are logged from now on and contain a text; the list grows."""
         lines: list[str] = []
 
         @implementer(ILogObserver)

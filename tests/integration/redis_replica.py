@@ -1,4 +1,4 @@
-"""One process's part of leases in Redis, for tests."""
+"""The leases of one process in Redis, for tests."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class Replica:
 
 
 def new_prefix() -> str:
-    """A place of its own for each test in a Redis that is shared."""
+    """Return a new key prefix for a test in a shared Redis."""
     return f"test-{uuid4().hex[:12]}:"
 
 
 def place_of(port: int, *, timeout_s: float = 2.0, **more: object) -> RedisAddress:
-    """The Redis on a port of this machine."""
+    """Return the address of the Redis on a port of this machine."""
     return RedisAddress(addresses=(("127.0.0.1", port),), timeout_s=timeout_s, **more)  # type: ignore[arg-type]

@@ -25,19 +25,19 @@ reactor = cast("Any", _reactor)
 
 @cache
 def mishandled_postgresql() -> PostgreSQL:
-    """A server of these tests alone, to be stopped and killed at will."""
+    """Return a server of these tests alone, which they stop and kill."""
     return shared.kept(PostgreSQL())
 
 
 @cache
 def mishandled_mariadb() -> MariaDB:
-    """A server of these tests alone, to be stopped and killed at will."""
+    """Return a server of these tests alone, which they stop and kill."""
     return shared.kept(MariaDB())
 
 
 @cache
 def mishandled_mysql() -> MySQL:
-    """A server of these tests alone, to be stopped and killed at will."""
+    """Return a server of these tests alone, which they stop and kill."""
     return shared.kept(MySQL())
 
 
@@ -61,7 +61,7 @@ class ServerTestCase(TestCase):
         return database
 
     async def unavailable(self, asked: Any, *, within_s: float) -> Unavailable:
-        """The error of a call; it has to come in time."""
+        """Return the error of a call, which must come in time."""
         since = reactor.seconds()
         with self.assertRaises(Unavailable) as caught:
             await asked

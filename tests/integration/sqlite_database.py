@@ -17,13 +17,13 @@ reactor = cast("Any", _reactor)
 
 
 def stored_rows(txn: Any) -> int:
-    """How many NARs are stored, by their rows."""
+    """Return the number of stored NARs, by their rows."""
     count = txn.execute("SELECT COUNT(*) FROM nar_files WHERE stored_at IS NOT NULL").fetchone()[0]
     return int(count)
 
 
 class Narrow(SQLite):
-    """SQLite that waits for no lock, with pragmas of the test's own on each connection."""
+    """SQLite that never waits for a lock, with pragmas of the test."""
 
     def __init__(self, path: Path, *pragmas: str) -> None:
         super().__init__(path)

@@ -31,7 +31,7 @@ reactor = cast("Any", _reactor)
 
 
 class SqliteCatalogTests(CatalogContract, SqliteTestCase):
-    """The contract."""
+    """The catalog on SQLite."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -39,7 +39,7 @@ class SqliteCatalogTests(CatalogContract, SqliteTestCase):
 
 
 class SqliteRealisationsTests(RealisationsContract, SqliteTestCase):
-    """The contract of the realisations."""
+    """The realisations on SQLite."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -47,7 +47,7 @@ class SqliteRealisationsTests(RealisationsContract, SqliteTestCase):
 
 
 class DurabilityTests(SqliteTestCase):
-    """The catalog after the death of the machine."""
+    """The catalog after a loss of power."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -60,7 +60,7 @@ class DurabilityTests(SqliteTestCase):
         )
 
     async def test_what_is_evicted_is_on_the_disk_before_its_bytes_go(self) -> None:
-        """No loss of power brings back a row whose bytes are removed; nothing else waits for it."""
+        """A loss of power restores no row of removed bytes; other writes need no sync for that."""
         await self.catalog.mark_stored(stored(1))
         idle = await self.catalog.idle(later(60), 10)
         self.assertEqual(self.synced, [])
@@ -70,7 +70,7 @@ class DurabilityTests(SqliteTestCase):
         self.assertEqual(len(self.synced), 1)
 
     async def test_a_disk_that_fails_to_sync_is_unavailable(self) -> None:
-        """The bytes stay: the caller that would remove them gets the error."""
+        """The caller that wants to remove the bytes gets the error, so they stay."""
         await self.catalog.mark_stored(stored(1))
 
         def failing(_fd: int) -> None:
@@ -82,7 +82,7 @@ class DurabilityTests(SqliteTestCase):
 
 
 class FaultTests(SqliteTestCase):
-    """The catalog on a sick database."""
+    """The catalog on a faulty database."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -92,7 +92,7 @@ class FaultTests(SqliteTestCase):
         return SqlCatalog(self.opened(Narrow(self.path, *pragmas)))
 
     async def test_a_full_database_is_a_full_store(self) -> None:
-        """Without room for a row the write says so, nothing is half there, and reads go on."""
+        """Without space for a row the write fails completely, and reads continue."""
         catalog = self.catalog("max_page_count = 20")
         with self.assertRaises(StorageFull):
             for number in range(200):
@@ -104,7 +104,7 @@ class FaultTests(SqliteTestCase):
         self.assertIsNone(await catalog.nar(key_of(count)))
 
     async def test_a_full_database_fails_all_writes_of_one_time(self) -> None:
-        """SQLite takes back their transaction; nothing of it is there, and reads go on."""
+        """SQLite rolls back their common transaction, and reads continue."""
         catalog = self.catalog("max_page_count = 20")
         writes = [start(catalog.add_narinfo(entry(n), record(n))) for n in range(200)]
         outcomes = await DeferredList(writes, consumeErrors=True)
@@ -130,7 +130,7 @@ class FaultTests(SqliteTestCase):
         self.assertEqual(await catalog.totals(), Totals(0, 1, 100))
 
     async def test_a_read_only_database_is_a_full_store(self) -> None:
-        """Where nothing may be written, writes say so and reads go on."""
+        """If nothing may be written, writes fail with that error and reads continue."""
         await self.catalog().mark_stored(stored(1))
         catalog = self.catalog("query_only = ON")
         with self.assertRaises(StorageFull):
@@ -138,7 +138,7 @@ class FaultTests(SqliteTestCase):
         self.assertEqual(await catalog.nar(key_of(1)), stored(1))
 
     async def test_a_lock_of_another_process_is_waited_for(self) -> None:
-        """A write that finds the database locked is tried again, and works once it is free."""
+        """ncps repeats a write while the database is locked, and it succeeds once it is free."""
         other = self.dialect.connect()
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
@@ -149,7 +149,7 @@ class FaultTests(SqliteTestCase):
         self.assertEqual(await self.catalog().nar(key_of(1)), stored(1))
 
     async def test_a_lock_that_stays_is_unavailable(self) -> None:
-        """A database locked for long gives up the write with a time to try again; reads go on."""
+        """A write to a database that stays locked fails with a retry time; reads continue."""
         await self.catalog().mark_stored(stored(1))
         other = self.dialect.connect()
         self.addCleanup(other.close)
@@ -167,7 +167,7 @@ class FaultTests(SqliteTestCase):
         self.assertEqual(await catalog.totals(), Totals(0, 1, 1001))
         other.rollback()
         await catalog.mark_stored(stored(2))
-        other.execute("BEGIN IMMEDIATE")  # after a success there is patience again
+        other.execute("BEGIN IMMEDIATE")  # after a success the full wait is allowed again
         reactor.callLater(2 * local.SHORT_PATIENCE_S, other.rollback)
         await catalog.mark_stored(stored(3))
         self.assertEqual(await catalog.nar(key_of(3)), stored(3))
@@ -186,7 +186,7 @@ class FaultTests(SqliteTestCase):
             await sick.mark_stored(stored(7))
 
     def sick_copy(self) -> SqlCatalog:
-        """A copy of the database whose rows and indexes were overwritten."""
+        """Return a copy of the database whose rows and indexes were overwritten."""
         path = self.path.with_name("sick.sqlite")
         with sqlite3.connect(self.path) as source, sqlite3.connect(path) as target:
             source.backup(target)
@@ -195,13 +195,13 @@ class FaultTests(SqliteTestCase):
         source.close()
         target.close()
         data = bytearray(path.read_bytes())
-        for number in pages:  # not those of the schema, without which the file is not opened
+        for number in pages:  # not those of the schema, without which the file cannot be opened
             data[(number - 1) * 4096 : number * 4096] = b"\xa5" * 4096
         path.write_bytes(data)
         return SqlCatalog(self.opened(Narrow(path)))
 
     async def test_a_row_that_makes_no_sense_is_unavailable(self) -> None:
-        """A row that was edited by hand is neither served nor taken for absent."""
+        """A row that was edited by hand is neither served nor counts as absent."""
         catalog = self.catalog()
         await catalog.add_narinfo(entry(1), stored(1))
         other = self.dialect.connect()
@@ -218,7 +218,7 @@ class FaultTests(SqliteTestCase):
             await catalog.unverified(10, {"xz"})
 
     async def test_impossible_facts_are_corrupt(self) -> None:
-        """Sizes below zero or beyond all numbers, or bytes without a size, are never recorded."""
+        """Sizes below zero or too large, and bytes without a size, are never recorded."""
         catalog = self.catalog()
         for nar in (
             stored(1, file_size=-1),
@@ -230,7 +230,7 @@ class FaultTests(SqliteTestCase):
         self.assertIsNone(await catalog.nar(key_of(1)))
 
     async def test_a_closed_database_is_unavailable(self) -> None:
-        """Before the start and after the end every call says so at once."""
+        """Before the start and after the end every call fails immediately."""
         database = LocalDatabase(reactor, self.dialect, Metrics())
         catalog = SqlCatalog(database)
         for _ in range(2):
@@ -242,7 +242,7 @@ class FaultTests(SqliteTestCase):
             database.close()
 
     async def test_a_missing_directory_is_one_of_our_errors(self) -> None:
-        """A database that cannot be opened is no error of the driver."""
+        """A database that cannot be opened raises none of the driver's errors."""
         database = LocalDatabase(reactor, SQLite(self.path / "missing" / "db.sqlite"), Metrics())
         with self.assertRaises(Refused):
             database.open()

@@ -1,4 +1,4 @@
-"""Pins, references and removals on the engines: their contracts."""
+"""Pins, references and removals on the engines."""
 
 from __future__ import annotations
 

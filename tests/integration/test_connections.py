@@ -1,4 +1,4 @@
-"""Connections to a server, on a driver that is made up, in real threads."""
+"""Connections to a server, with a fake driver, in real threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DriverError(Exception):
 
 
 class Raw:
-    """A connection that notes what is done with it; it is its own cursor.
+    """A connection that records its calls; it is its own cursor.
 
     :ivar failure: raised by `rollback`.
     """
@@ -50,7 +50,7 @@ class Raw:
 
 
 class MadeUp:
-    """As much of a dialect as connections need."""
+    """The part of a dialect that connections need."""
 
     errors = (DriverError,)
 
@@ -83,7 +83,7 @@ class ConnectionsTests(TestCase):
         await self.connections.call(begin, lambda txn: txn.execute(statement), lambda _thread: None)
 
     async def fail_inside(self) -> None:
-        """Fail in the middle of a transaction, by an error of no driver."""
+        """Raise an error in a transaction that is not one of the driver."""
 
         def failing(_txn: Any) -> None:
             raise ZeroDivisionError
@@ -113,7 +113,7 @@ class ConnectionsTests(TestCase):
         self.assertEqual(["begin", "rollback", "begin", "ask", "commit"], raw.done)
 
     async def test_a_connection_that_cannot_roll_back_is_replaced(self) -> None:
-        """The caller gets the first error; an error that is not the driver's is logged as well."""
+        """The caller gets the first error; other errors than the driver's are logged, too."""
         for failure, logged in ((DriverError(), 0), (ValueError(), 1)):
             await self.ask()
             self.dialect.made[-1].failure = failure

@@ -1,4 +1,4 @@
-"""A database or a log of SQLite that something else has touched, and the processes beside it."""
+"""An SQLite database or log that another program has changed, and the processes beside it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ os._exit(0)  # its log stays, as that of a process that goes on
 
 
 class CutLogTests(SqliteTestCase):
-    """Something else than SQLite touches the write-ahead log while the database is open."""
+    """Another program changes the write-ahead log while the database is open."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -55,7 +55,7 @@ class CutLogTests(SqliteTestCase):
             await self.catalog.add_narinfo(entry(number), record(number))
 
     async def assert_ends(self, reason: str) -> None:
-        """Check that the next write ends the process, and changes nothing."""
+        """Check that the next write ends the process and changes nothing."""
         before = self.path.read_bytes()
         with self.assertRaisesRegex(Unavailable, reason):
             await self.fill(range(500, 501))
@@ -64,7 +64,7 @@ class CutLogTests(SqliteTestCase):
         self.assertEqual(before, self.path.read_bytes())
 
     def left(self) -> int:
-        """Count the narinfos that the next process finds, in a database that is whole."""
+        """Count the narinfos that the next process finds in an intact database."""
         copy = self.path.parent / "copy.sqlite"
         copy.write_bytes(self.path.read_bytes())
         Path(f"{copy}-wal").write_bytes(self.log.read_bytes())
@@ -73,7 +73,7 @@ class CutLogTests(SqliteTestCase):
             return int(connection.execute("SELECT COUNT(*) FROM narinfos").fetchone()[0])
 
     async def test_a_log_that_was_cut_costs_its_end_alone(self) -> None:
-        """The next process finds all transactions up to the cut."""
+        """After a truncation the next process finds all transactions before it."""
         await self.fill(range(20))
         size = self.log.stat().st_size
         await self.fill(range(20, 40))
@@ -82,7 +82,7 @@ class CutLogTests(SqliteTestCase):
         self.assertEqual(20, self.left())
 
     async def test_a_log_that_was_removed_or_replaced(self) -> None:
-        """A log in its place is not ours."""
+        """ncps does not use another log in its place."""
         await self.fill(range(3))
         aside = self.log.rename(self.log.with_suffix(".aside"))
         await self.assert_ends("was removed")
@@ -91,7 +91,7 @@ class CutLogTests(SqliteTestCase):
         await self.assert_ends("was replaced")
 
     async def test_a_database_that_was_removed(self) -> None:
-        """Rows that are written into a file without a name would be lost unnoticed."""
+        """Rows in a file without a name would be lost unnoticed."""
         await self.fill(range(3))
         self.path.unlink()
         with self.assertRaisesRegex(Unavailable, "was removed"):
@@ -101,14 +101,14 @@ class CutLogTests(SqliteTestCase):
         self.assertIn("ncps rebuild", self.ended[0])
 
     async def test_a_database_that_was_removed_is_not_read_for_ever(self) -> None:
-        """A worker that writes nothing finds out, too."""
+        """A worker that does not write notices it, too."""
         self.path.unlink()
         with self.assertRaisesRegex(Unavailable, "was removed"):
             await self.catalog.totals()
         self.assertEqual(1, len(self.ended))
 
     async def test_a_database_that_was_replaced(self) -> None:
-        """A backup that was put there is what the next process finds, without our log."""
+        """The next process uses the restored backup, without our log."""
         await self.fill(range(3))
         backup = self.path.with_suffix(".backup")
         with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(backup)) as to:
@@ -128,14 +128,14 @@ class CutLogTests(SqliteTestCase):
         self.assertEqual([(3,)], found)
 
     def succeed(self) -> int:
-        """Have another process open the database; return how many narinfos it finds."""
+        """Open the database in another process; return the number of narinfos there."""
         command = [sys.executable, "-c", SUCCESSOR, str(self.path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         self.assertEqual((0, ""), (done.returncode, done.stderr))
         return int(done.stdout)
 
     async def test_a_successor_beside_a_worker_that_lives_on(self) -> None:
-        """The one begins with a log and an index of its own, and keeps them when the other ends."""
+        """The successor has a log and an index of its own, and keeps them when the worker ends."""
         await self.fill(range(100))  # so that it grows
         other = WalGuard(self.path)
         other.open()
@@ -152,7 +152,7 @@ class CutLogTests(SqliteTestCase):
         self.assertEqual(0, self.succeed())
 
     async def test_a_worker_that_has_written_nothing(self) -> None:
-        """It knows the log of the others, and does not leave it beside another database."""
+        """The worker knows the log of the others, and does not keep it beside another database."""
         with closing(sqlite3.connect(self.path)) as source:
             backup = self.path.with_suffix(".backup")
             with closing(sqlite3.connect(backup)) as to:
@@ -165,7 +165,7 @@ class CutLogTests(SqliteTestCase):
             self.assertFalse(self.log.exists())
 
     async def test_a_checkpoint_of_another_process_is_no_damage(self) -> None:
-        """SQLite itself may shorten the log, once everything in it is in the database."""
+        """SQLite itself may shorten the log when all of it is in the database."""
         await self.fill(range(20))
         with closing(sqlite3.connect(self.path)) as other:
             (busy, *_), *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

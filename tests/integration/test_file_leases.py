@@ -91,7 +91,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         return Path(self.mktemp()).absolute() / "leases"
 
     def tearDown(self) -> None:
-        """Nothing stays behind but the number, and no file is open."""
+        """Check that only the number is left, and no file is open."""
         self.assertEqual([path.name for path in self.directory.glob("*.lease")], [])
         self.assertEqual(
             [
@@ -103,12 +103,12 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         )
 
     def victim(self) -> tuple[Script, int]:
-        """A process that holds the lease; its fence."""
+        """Start a process that holds the lease; return its fence."""
         process = spawn(HOLD, str(self.directory))
         return process, int(process.stdout.readline())
 
     async def test_a_killed_process_frees_its_lease(self) -> None:
-        """At once, and it is not taken for the holder any more."""
+        """The lease is free immediately, and the process is not the holder any more."""
         process, fence = self.victim()
         self.assertEqual(await self.leases.holder("a"), "http://victim")
         self.assertIsNone(await self.leases.try_hold("a"))
@@ -122,7 +122,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         await lease.release()
 
     async def test_who_waits_for_a_killed_process_is_next(self) -> None:
-        """A wait ends with the process it waits for."""
+        """A process that waits for a killed holder gets the lease."""
         process, _ = self.victim()
         leave, done = self.holder("x")
         await deferLater(reactor, 0)
@@ -134,7 +134,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         await done
 
     async def test_a_start_sweeps_what_the_dead_left(self) -> None:
-        """Files nobody holds go; held ones and those of others stay."""
+        """Files without a holder are removed; held files and files of others stay."""
         process, _ = self.victim()
         process.kill()
         process.communicate()
@@ -150,7 +150,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         await lease.release()
 
     async def test_numbers_survive_the_directory(self) -> None:
-        """A directory that was removed does not let numbers start again, nor does rubbish in it."""
+        """Numbers do not start again after the directory was removed or has garbage."""
         first = await self.leases.try_hold("a")
         assert first is not None
         await first.release()
@@ -170,7 +170,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         await lease.release()
 
     async def test_a_process_that_holds_the_number_is_waited_for(self) -> None:
-        """It may have lost its core: nobody fails for that, and the name is left free."""
+        """Other processes wait for a process that holds the number and has lost its core."""
         first = await self.leases.try_hold("a")
         assert first is not None
         await first.release()
@@ -185,7 +185,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         await lease.release()
 
     async def test_a_full_disk(self) -> None:
-        """Leases cannot be had, and nothing is left held."""
+        """A process gets no leases, and holds none afterwards."""
         with patch("os.pwrite", side_effect=OSError(errno.ENOSPC, "No space left on device")):
             await self.assert_raises(Unavailable, self.leases.try_hold("a"))
         lease = await self.leases.try_hold("a")
@@ -193,20 +193,20 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         await lease.release()
 
     async def test_a_directory_that_cannot_be(self) -> None:
-        """A start-up error that names it."""
+        """A directory that cannot be made is a start-up error with its name."""
         path = self.directory / "fence"
         path.touch()
         error = await self.assert_raises(Refused, FileBackend(path).start())
         self.assertIn(str(path), str(error))
 
     def test_many_processes_count_without_loss(self) -> None:
-        """Four processes change one file two hundred times, one after the other, numbered."""
+        """Four processes change one file two hundred times, one after the other, with numbers."""
         together(COUNT, [str(self.directory)], 4)
         lines = (self.directory.parent / "counter").read_text().splitlines()
         self.assertEqual([int(line.split()[0]) for line in lines], list(range(201)))
 
     def test_a_process_that_ends_well_removes_its_file(self) -> None:
-        """A release in another process is seen here."""
+        """This process sees a release in another process."""
         process, _ = self.victim()
         finish(process, "\n")
         self.assertEqual(list(self.directory.glob("*.lease")), [])

@@ -1,4 +1,4 @@
-"""Databases that the Go program left behind are found, named, and not touched."""
+"""ncps finds databases of the Go program, names them, and does not change them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class FormerTests(SynchronousTestCase):
         return path
 
     def everything(self) -> dict[Path, tuple[int, bytes]]:
-        """All files and directories that are not ours; files with time of change and bytes."""
+        """Return all files and directories that are not ours, with time of change and bytes."""
         return {
             path: (0, b"") if path.is_dir() else (path.stat().st_mtime_ns, path.read_bytes())
             for path in self.top.rglob("*")
@@ -71,18 +71,18 @@ class FormerTests(SynchronousTestCase):
         self.assertEqual(before, self.everything())
 
     def test_where_the_settings_say(self) -> None:
-        """The configuration of the Go program, unchanged."""
+        """The settings of the Go program name the database."""
         self.refused(self.make("ncps/db/db.sqlite"), "ncps/db/db.sqlite")
 
     def test_inside_the_store(self) -> None:
-        """In its usual places there; whether it knows files there does not matter."""
+        """The database is at a usual place in the store, with or without files of that store."""
         for name in ("db.sqlite", "db/db.sqlite", "var/ncps/db/db.sqlite", "db/ncps.db"):
             path = self.make(f"ncps/{name}", hash_="0" * 52)
             self.refused(path)
             path.unlink()
 
     def test_beside_the_store(self) -> None:
-        """If it knows a NAR or a chunk of it."""
+        """The database is beside the store and names a NAR or a chunk of it."""
         for name in ("db.sqlite", "db/db.sqlite", "var/ncps/db/db.sqlite"):
             path = self.make(name)
             self.refused(path)
@@ -91,11 +91,11 @@ class FormerTests(SynchronousTestCase):
         self.refused(self.make("db.sqlite", hash_="0" * 52))
 
     def test_beside_the_new_database(self) -> None:
-        """The new database has another name in the same directory."""
+        """The database is in the directory of the new database, with another name."""
         self.refused(self.make("far/away/db.sqlite"), "far/away/new.sqlite")
 
     def test_databases_of_others(self) -> None:
-        """Databases of another store or program, and other files, are no hindrance."""
+        """Databases of another store or program, and other files, do not prevent a start."""
         self.make("db.sqlite", hash_="0" * 52)
         self.make("other.db", script="CREATE TABLE narinfos (hash TEXT);")
         write(self.top / "text.db", b"text")
@@ -105,13 +105,13 @@ class FormerTests(SynchronousTestCase):
         refuse_former(self.settings())
 
     def test_store_that_is_in_use_by_this_program(self) -> None:
-        """If only the catalog was lost, databases beside it are not looked at any more."""
+        """After the catalog was lost, ncps ignores databases beside a store that it has used."""
         self.make("db.sqlite")
         write(self.root / "store" / "ncps.lock")
         refuse_former(self.settings())
 
     def test_catalog_that_is_in_use(self) -> None:
-        """Nor if the catalog knows narinfos; an empty one may come from `ncps migrate up`."""
+        """It does so if the catalog has narinfos; an empty one may be from `ncps migrate up`."""
         former = self.make("db.sqlite")
         migrate.up(dialect(self.settings()))
         self.refused(former)
@@ -124,7 +124,7 @@ class FormerTests(SynchronousTestCase):
         refuse_former(self.settings())
 
     def test_nothing_there(self) -> None:
-        """The usual start."""
+        """A start without such a database succeeds."""
         refuse_former(self.settings())
         self.nar.unlink()
         refuse_former(self.settings("none/yet.sqlite"))

@@ -34,7 +34,7 @@ def drop(dressed: socket.socket, count: int) -> None:
 
 
 class HotFileTests(test_sent_files.SentFileTests):
-    """The same for a NAR that was sent before, so that the connection sends it by itself."""
+    """The same tests for a NAR that was sent before, so that the connection sends it itself."""
 
     hot_bytes = 100_000
 
@@ -43,7 +43,7 @@ class HotFileTests(test_sent_files.SentFileTests):
         await self.warm()
 
     async def warm(self) -> None:
-        """Have the answer lie ready."""
+        """Put the answer into memory."""
         self.hot_nars.drop(KEY)
         kept: Deferred[None] = Deferred()
         put = self.hot_nars.put
@@ -59,7 +59,7 @@ class HotFileTests(test_sent_files.SentFileTests):
         self.cache.asked.clear()
 
     async def taken(self, size: int) -> int:
-        """Ask three times for a NAR of this size; return how often the cache was asked."""
+        """Ask three times for a NAR of this size; return the number of calls of the cache."""
         self.file.write_bytes(self.content[:size])
         nar = self.cache.nars[KEY] = FileNar(self.file, size)
         await self.warm()
@@ -80,19 +80,19 @@ class HotFileTests(test_sent_files.SentFileTests):
         return len(self.cache.asked)
 
     async def test_every_size(self) -> None:
-        """The whole file leaves, and nothing behind it, on one connection again and again."""
+        """The whole file is sent, and nothing after it, several times on one connection."""
         for size in (0, 1, 100_000, 512 * 1024, 512 * 1024 + 1, 2 * 1024 * 1024 + 1, SIZE):
             with self.subTest(size=size):
                 self.assertEqual(3 if not size else 0, await self.taken(size))
 
     async def test_socket_that_takes_a_part(self) -> None:
-        """Wherever the socket is full, a request sends the rest, and nothing is sent twice."""
+        """When the socket is full, a request sends the rest, and no byte is sent twice."""
         take = file_turn._taken
         for most in (1, 100, 1_000, 300_000, 700_000):
             places = [most, 0]
 
             def narrow(socket: Any, parts: Any, places: list[int] = places) -> int:
-                """Take so many bytes, then nothing."""
+                """Accept this number of bytes, then none."""
                 data = b"".join(parts)[: places.pop(0)]
                 return take(socket, [data]) if data else 0
 
@@ -104,7 +104,7 @@ class HotFileTests(test_sent_files.SentFileTests):
         self.assertEqual([], self.cache.asked)
 
     async def test_socket_that_takes_nothing(self) -> None:
-        """The head that was offered is the one that leaves: encryption has begun to send it."""
+        """The first head is the one that is sent, because encryption has begun."""
         hot = self.hot_nars.find(f"GET /{KEY.url}".encode())
         assert hot is not None
         # The page would give another head.
@@ -113,7 +113,7 @@ class HotFileTests(test_sent_files.SentFileTests):
         take = file_turn._taken
 
         def taken(server: Any, parts: Any) -> int:
-            """Fill the socket below all encryption, before the first offer."""
+            """Fill the socket below the encryption before the first write."""
             nonlocal filled
             with socket_of(server) as raw, contextlib.suppress(BlockingIOError):
                 while not offered.is_set():
@@ -139,7 +139,7 @@ class HotFileTests(test_sent_files.SentFileTests):
         self.assertEqual(self.content, response.body)
 
     async def test_no_byte_is_sent_twice_if_sending_fails(self) -> None:
-        """Where nobody knows how much was sent, nothing more is sent."""
+        """If the number of sent bytes is unknown, nothing more is sent."""
         take = file_turn._taken
 
         def broken(socket: Any, parts: Any) -> int:
@@ -153,7 +153,7 @@ class HotFileTests(test_sent_files.SentFileTests):
         self.assertTrue(self.content.startswith(response.body))
 
     async def test_changed_file_is_asked_for(self) -> None:
-        """A file that changes between two pieces is not sent any further from here."""
+        """After a change of the file between two pieces the connection sends no more of it."""
         read, places = os.preadv, [1024 * 1024]
 
         def preadv(file: int, buffers: list[memoryview], offset: int, flags: int) -> int:

@@ -1,4 +1,4 @@
-"""The counter under a storm of writers agrees with the rows."""
+"""After many concurrent writers the counter agrees with the rows."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ NARS = 12
 
 
 class StormContract(Contract):
-    """Eight writers who want the same few rows, in every order there is."""
+    """Eight writers change the same few rows in every order."""
 
     catalog: SqlCatalog
 
     async def test_the_counter_is_right_after_a_storm(self) -> None:
-        """Storing, evicting, using and forgetting at one time neither fails nor miscounts."""
+        """Concurrent storing, evicting, using and forgetting neither fails nor miscounts."""
         dice = random.Random(SEED)
         writers = [self.write(random.Random(dice.random())) for _ in range(WRITERS)]
         self.refused = self.evicted = self.forgotten = 0

@@ -1,4 +1,4 @@
-"""How interactions with SQLite run, and how its file is opened."""
+"""Transactions of SQLite, and the opening of its file."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ reactor = cast("Any", _reactor)
 
 
 class DatabaseTests(SqliteTestCase):
-    """How interactions run."""
+    """Transactions."""
 
     def setUp(self) -> None:
         super().setUp()
         self.database = self.opened(self.dialect)
 
     async def test_a_failing_write_leaves_nothing(self) -> None:
-        """A transaction that fails is undone from its beginning."""
+        """A failed transaction is rolled back completely."""
 
         def failing(txn: Any) -> None:
             nars.mark_stored(txn, stored(1))
@@ -42,7 +42,7 @@ class DatabaseTests(SqliteTestCase):
         self.assertIsNone(await self.database.read(nars.find, key_of(1)))
 
     async def test_a_cancelled_write_is_done_all_the_same(self) -> None:
-        """A caller that is cancelled does not stop the transaction; the next one comes after it."""
+        """Cancelling the caller does not stop the transaction; the next one follows it."""
         write = start(self.database.write(nars.mark_stored, stored(1)))
         write.cancel()
         with self.assertRaises(CancelledError):
@@ -51,7 +51,7 @@ class DatabaseTests(SqliteTestCase):
         self.assertIsNotNone(await self.database.read(nars.find, key_of(1)))
 
     async def test_writes_of_one_time_share_a_sync(self) -> None:
-        """The first one goes alone, and all others together; each is durable on return."""
+        """The first one goes alone, all others together; each is durable on return."""
         synced: list[int] = []
         self.patch(os, "fsync", synced.append)
         writes = [self.database.write_settled(nars.mark_stored, stored(n)) for n in range(50)]
@@ -61,7 +61,7 @@ class DatabaseTests(SqliteTestCase):
             self.assertIsNotNone(await self.database.read(nars.find, key_of(number)))
 
     async def test_one_failing_write_of_many_is_undone_alone(self) -> None:
-        """Its error is its own, as an error of ours; the others are committed."""
+        """It gets its own error, as one of ours; the others are committed."""
 
         def failing(txn: Any, number: int, error: Exception) -> None:
             nars.mark_stored(txn, stored(number))
@@ -108,14 +108,14 @@ class DatabaseTests(SqliteTestCase):
             await wrong
 
     async def test_readers_cannot_write(self) -> None:
-        """A write by mistake in a reading function is refused by the engine."""
+        """The engine refuses a write in a reading function."""
         with self.assertRaises(StorageFull):
             await self.database.read(nars.touch, {key_of(1): EARLY})
         with self.assertRaises(StorageFull):
             await self.database.point(nars.mark_verified, stored(1, verified_at=EARLY))
 
     async def test_a_read_sees_one_state(self) -> None:
-        """A commit in the middle of a read is not seen by its second half."""
+        """The second half of a read does not see a commit in its middle."""
         between, committed = threading.Event(), threading.Event()
 
         def twice(txn: Any) -> tuple[int, int]:
@@ -131,7 +131,7 @@ class DatabaseTests(SqliteTestCase):
         self.assertEqual(await read, (0, 0))
 
     async def test_point_reads_stay_on_this_thread(self) -> None:
-        """A point read hops to no thread, unless it would have to wait for a lock."""
+        """A point read uses no thread, unless it would have to wait for a lock."""
         here = threading.get_ident()
         tries: list[int] = []
 
@@ -154,7 +154,7 @@ class DatabaseTests(SqliteTestCase):
             self.assertIsNotNone(await self.database.point(nars.find, key_of(number)))
 
     async def test_every_call_is_timed(self) -> None:
-        """Metrics learn of each call, of which kind it was, failed ones included."""
+        """The metrics get each call with its kind, also failed ones."""
         await self.database.point(nars.find, key_of(1))
         await self.database.read(nars.find, key_of(1))
         await self.database.write(nars.mark_verified, stored(1, verified_at=EARLY))
@@ -166,10 +166,10 @@ class DatabaseTests(SqliteTestCase):
 
 
 class TakenFileTests(SqliteTestCase):
-    """Another process has the file to itself at the moment of the start."""
+    """Another process has the file locked at the start."""
 
     def taken(self) -> threading.Timer:
-        """Have it lock the file for a moment."""
+        """Lock the file for a moment in another process."""
         holder = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         holder.execute("PRAGMA journal_mode = DELETE")
         holder.execute("BEGIN EXCLUSIVE")
@@ -179,7 +179,7 @@ class TakenFileTests(SqliteTestCase):
         return timer
 
     async def test_it_is_opened_when_it_is_let_go(self) -> None:
-        """A worker that makes a removed file again, or closes it last, is quick."""
+        """This happens for a moment when a worker makes a removed file again, or closes it last."""
         database = LocalDatabase(reactor, self.dialect, Metrics())
         self.taken()
         database.open()
@@ -187,7 +187,7 @@ class TakenFileTests(SqliteTestCase):
         self.assertEqual(0, await database.point(stored_rows))
 
     async def test_a_schema_waits_likewise(self) -> None:
-        """Also where the engine does not wait by itself."""
+        """The schema waits, too, also if the engine does not wait by itself."""
         self.taken()
         self.assertEqual((), migrate.up(Narrow(self.path)))
 

@@ -31,7 +31,7 @@ reactor = cast("Any", _reactor)
 
 
 class LocalNarStoreTests(NarStoreContract, LocalTestCase):
-    """The contract with threads; sources may be on another file system."""
+    """The local store in threads; sources may be on another file system."""
 
     store: BlobNarStore
     reopens = True
@@ -42,7 +42,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.store = BlobNarStore(DirectoryBlobs(self.tree, self.workers, readers))
 
     async def test_stores_and_deletes_in_one_shard_race_well(self) -> None:
-        """A hundred objects that come and go in shared directories never trip over each other."""
+        """A hundred objects that come and go in shared directories do not disturb each other."""
 
         async def come_and_go(number: int) -> None:
             for _ in range(5):
@@ -54,7 +54,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(self.temps(), [])
 
     async def test_a_cancelled_publish_is_done_or_not_done(self) -> None:
-        """A caller that is cancelled leaves a whole object behind or none, and no other file."""
+        """A cancelled publication leaves a complete object or none, and no other file."""
         publish = start(self.publish(key_of(1), DATA))
         publish.cancel()
         with self.assertRaises(CancelledError):
@@ -65,19 +65,19 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(self.temps(), [])
 
     async def walked_here(self) -> list[str]:
-        """Names of the objects, without threads."""
+        """Return the names of the objects, without threads."""
         return [key.rpartition("/")[2] for key, _ in self.tree.walk(keys.NARS)]
 
 
 class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
-    """The contract with every read in a thread."""
+    """The local store with every read in a thread."""
 
     def setUp(self) -> None:
         super().setUp()
         self.store = BlobNarStore(self.blobs())
 
     async def test_closing_under_a_running_read_is_safe(self) -> None:
-        """A body closed while a thread reads from it closes its file after that read."""
+        """If a body is closed while a thread reads, its file is closed after that read."""
         await self.publish(key_of(1), DATA)
         for _ in range(50):
             body = await self.store.open(key_of(1))
@@ -129,7 +129,7 @@ class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
         self.assertEqual(values, [there.decode() + "\n"] * 4)
 
     async def test_a_disk_that_is_away_has_no_small_files_either(self) -> None:
-        """The key may still lie in what is left of the directory: NARs cannot be served."""
+        """The key may be in a remaining part of the directory, but NARs cannot be served."""
         await self.store.create("cache.key", b"key")
         (self.root / "store" / "nar").rename(self.root / "aside")
         with self.assertRaisesRegex(Unavailable, "the disk may not be mounted"):
@@ -139,7 +139,7 @@ class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
 
 
 class DiskTests(LocalTestCase):
-    """A disk of one megabyte, in memory; needs leave to mount one."""
+    """A disk of one megabyte in memory; needs the right to mount it."""
 
     def place(self) -> Path:
         place = Path(self.mktemp()).absolute()
@@ -158,7 +158,7 @@ class DiskTests(LocalTestCase):
         self.config = BlobConfigStore(self.blobs())
 
     def fill(self) -> Path:
-        """Take all the room that is left, by a file that is returned."""
+        """Use all free space by a file that is returned."""
         filling = self.root / "filling"
         with contextlib.suppress(OSError):
             filling.write_bytes(b"x" * 2 * 1024 * 1024)
@@ -169,7 +169,7 @@ class DiskTests(LocalTestCase):
         subprocess.run(["mount", "-o", f"remount,{mode}", str(self.root.parent)], check=True)
 
     async def test_a_full_disk_keeps_what_was_there(self) -> None:
-        """Without room nothing is published, old objects stay whole, and room helps at once."""
+        """Without space nothing is published and old objects stay; new space helps at once."""
         await self.nars.publish(key_of(1), spooled(self.sources, b"old bytes"))
         await self.narinfos.put(digest_of(1), b"old text")
         filling = self.fill()
@@ -194,7 +194,7 @@ class DiskTests(LocalTestCase):
         self.assertFalse(big.path.exists())
 
     async def test_a_full_disk_loses_what_was_set_aside_first(self) -> None:
-        """To set aside and to discard needs no room, and makes some."""
+        """Setting aside and deleting need no space, and free some."""
         data = DATA[:200_000]
         for number in (1, 2):
             await self.nars.publish(key_of(number), spooled(self.sources, data))
@@ -209,7 +209,7 @@ class DiskTests(LocalTestCase):
         filling.unlink()
 
     async def test_a_read_only_disk_serves(self) -> None:
-        """Where nothing can be written or removed, that is said, and reading goes on."""
+        """If nothing can be written or removed, the error says so, and reads continue."""
         await self.nars.publish(key_of(1), spooled(self.sources, b"old bytes"))
         self.remount("ro")
         self.addCleanup(self.remount, "rw")

@@ -1,4 +1,4 @@
-"""The local store after processes that died, and beside those that live."""
+"""The local store after processes that died, and beside running ones."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ sys.stdin.readline()
 
 
 class DeathTests(LocalTestCase):
-    """A killed process leaves nothing half done, and a living one keeps its files and locks."""
+    """A killed process leaves nothing half done, and a running one keeps its files and locks."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -140,7 +140,7 @@ class DeathTests(LocalTestCase):
         return SqlCatalog(database)
 
     async def test_killed_between_bytes_and_row(self) -> None:
-        """The bytes are there, whole, without a row, found by a walk and taken over."""
+        """The bytes are complete without a row; a walk finds them and ncps records them."""
         catalog = self.catalog()
         die(spawn(PUBLISH_AND_DIE, str(self.root), "published"))
         self.assertIsNone(await catalog.nar(key_of(1)))
@@ -151,7 +151,7 @@ class DeathTests(LocalTestCase):
         self.assertEqual(self.tree.temps.sweep(), 0)
 
     async def test_killed_while_receiving_or_copying(self) -> None:
-        """Unfinished files have no object's name and are swept by the next start."""
+        """Unfinished files do not have the name of an object, and the next start removes them."""
         for when, left in (("received", 1), ("copied", 2)):
             die(spawn(PUBLISH_AND_DIE, str(self.root), when))
             self.assertEqual([stat async for stat in self.store.walk()], [])
@@ -160,7 +160,7 @@ class DeathTests(LocalTestCase):
             self.assertEqual(self.temps(), [])
 
     async def test_killed_while_a_group_is_stored(self) -> None:
-        """Each file is there whole or not at all; the others are swept by the next start.
+        """Each file is complete or missing; the next start removes the others.
 
         The steps are: four files synced, four renamed, then their directories synced.
         """
@@ -176,7 +176,7 @@ class DeathTests(LocalTestCase):
             self.assertEqual(self.temps(), [])
 
     async def test_killed_while_recording(self) -> None:
-        """Every row that was acknowledged is there after a kill."""
+        """Every acknowledged row is there after a kill."""
         self.catalog()
         said = die(spawn(RECORD_AND_DIE, str(self.root / "db.sqlite"))).split()
         self.assertEqual(said, [str(number) for number in range(31)])
@@ -185,7 +185,7 @@ class DeathTests(LocalTestCase):
             self.assertEqual(await catalog.nar(key_of(number)), stored(number))
 
     async def test_a_second_daemon_is_told_who_is_first(self) -> None:
-        """Store and database are refused while another process has them, and free after it."""
+        """Store and database are refused while another process uses them, and free afterwards."""
         holder = spawn(HOLD, str(self.root))
         self.assertEqual(holder.stdout.readline(), "ready\n")
         locks: list[LockFile] = [StoreLock(self.root), DatabaseLock(self.root / "db.sqlite")]
@@ -203,7 +203,7 @@ class DeathTests(LocalTestCase):
         self.assertEqual(self.tree.temps.sweep(), 1)
 
     async def test_a_child_does_not_inherit_what_is_held(self) -> None:
-        """A program that the daemon starts keeps neither the lock nor a spool's file after it."""
+        """A program that the daemon starts has neither the lock nor a spool's file."""
         lock = StoreLock(self.root)
         lock.acquire()
         spool: TempFile = self.tree.temps.create()
@@ -217,7 +217,7 @@ class DeathTests(LocalTestCase):
 
 class CutFileTests(LocalTestCase):
     async def test_a_file_cut_behind_our_back_is_found_out(self) -> None:
-        """A truncated object does not open under its recorded size; a new one replaces it."""
+        """A truncated object cannot be opened with its recorded size; a new one replaces it."""
         store = BlobNarStore(self.blobs())
         source = spooled(self.sources, DATA)
         again = source.path.with_name("again")

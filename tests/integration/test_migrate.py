@@ -1,4 +1,4 @@
-"""The schema: how a database is made, found, and refused."""
+"""The schema: making it, finding it, and refusing a database."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class MigrateTests(SynchronousTestCase):
         return {name for (name,) in rows}
 
     def refusal(self) -> str:
-        """Return the message of `status`, which is also that of `up`; the file stays as it was."""
+        """Return the message of `status`, which `up` has, too; check that the file is unchanged."""
         before = self.path.read_bytes()
         message = str(self.assertRaises(Refused, migrate.status, self.dialect))
         self.assertEqual(str(self.assertRaises(Refused, migrate.up, self.dialect)), message)
@@ -72,7 +72,7 @@ class MigrateTests(SynchronousTestCase):
         return message
 
     def test_a_new_database_gets_everything(self) -> None:
-        """The first start makes directory, file and tables; the second finds nothing to do."""
+        """The first start makes directory, file and tables; the second has nothing to do."""
         self.assertEqual(migrate.status(self.dialect).pending, self.ours)
         self.assertFalse(self.path.exists())
         self.assertEqual(migrate.up(self.dialect), self.ours)
@@ -89,7 +89,7 @@ class MigrateTests(SynchronousTestCase):
         self.assertEqual(migrate.up(self.dialect), self.ours)
 
     def test_what_was_applied_is_written_down(self) -> None:
-        """The table of migrations tells version, name, checksum and time."""
+        """The table of migrations has version, name, checksum and time."""
         migrate.up(self.dialect)
         rows = self.execute("SELECT * FROM schema_migrations ORDER BY version")
         self.assertEqual(
@@ -100,7 +100,7 @@ class MigrateTests(SynchronousTestCase):
             self.assertGreater(row[3], 1_700_000_000_000)
 
     def test_a_newer_schema_is_refused(self) -> None:
-        """A database of a newer program is left alone and the message says what to do."""
+        """A database of a newer program is not changed, and the message says what to do."""
         migrate.up(self.dialect)
         self.execute("INSERT INTO schema_migrations VALUES (99, 'future', 'x', 0)")
         message = self.refusal()
@@ -108,13 +108,13 @@ class MigrateTests(SynchronousTestCase):
         self.assertIn("newer", message)
 
     def test_a_schema_of_other_making_is_refused(self) -> None:
-        """A step that was applied in another form is not built upon."""
+        """A step that was applied in another form is an error."""
         migrate.up(self.dialect)
         self.execute("UPDATE schema_migrations SET checksum = 'other' WHERE version = 1")
         self.assertIn("0001_initial", self.refusal())
 
     def test_the_go_programs_database_is_refused(self) -> None:
-        """Its database, under either of its migration tools, is recognised and left alone."""
+        """A database of the Go program, of both its migration tools, is refused and unchanged."""
         for tracking in (
             "schema_migrations (id INTEGER, version_id INTEGER, is_applied INTEGER, tstamp TEXT)",
             "schema_migrations (version VARCHAR(128) PRIMARY KEY)",
@@ -136,12 +136,12 @@ class MigrateTests(SynchronousTestCase):
                 self.assertIn(part, message)
 
     def test_a_strangers_database_is_refused(self) -> None:
-        """A database with other tables is not ours to change, not even its journal mode."""
+        """A database with other tables is not changed, not even its journal mode."""
         self.execute("CREATE TABLE bookmarks (id INTEGER)")
         self.assertIn("another program", self.refusal())
 
     def test_what_is_no_database_is_refused(self) -> None:
-        """A text file or a directory under the name is named and left alone."""
+        """A text file or a directory under the name is an error and unchanged."""
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(b"not a database, " * 1000)
         self.assertIn(str(self.path), self.refusal())
@@ -158,7 +158,7 @@ class MigrateTests(SynchronousTestCase):
         self.assertIn("cache-database-url should name a directory", told)
 
     def test_a_step_that_fails_leaves_nothing(self) -> None:
-        """Half a migration never stays."""
+        """A failed step leaves no part of it."""
         broken = Migration(
             version=98, name="broken", text="CREATE TABLE more (id INTEGER);\nCREATE TABLE more;\n"
         )
@@ -169,7 +169,7 @@ class MigrateTests(SynchronousTestCase):
         self.assertEqual(migrate.up(self.dialect), ())
 
     def test_later_steps_are_added_to_what_is_there(self) -> None:
-        """An upgrade applies what is new and leaves the rest."""
+        """An upgrade applies the new steps and keeps the old ones."""
         migrate.up(self.dialect)
         more = Migration(
             version=98, name="more", text="-- why\nCREATE TABLE more (\n    id INTEGER\n);\n"
@@ -180,7 +180,7 @@ class MigrateTests(SynchronousTestCase):
         self.assertEqual(self.tables(), TABLES | {"more"})
 
     def test_comments_do_not_change_a_checksum(self) -> None:
-        """A better comment in a released migration makes no other migration of it."""
+        """A changed comment in a released migration does not change its checksum."""
         one = Migration(version=1, name="a", text="-- old\nCREATE TABLE a (id INT);\n")
         two = Migration(version=1, name="a", text="-- new\n\nCREATE TABLE a\n(id INT);\n")
         other = Migration(version=1, name="a", text="CREATE TABLE b (id INT);\n")
@@ -188,7 +188,7 @@ class MigrateTests(SynchronousTestCase):
         self.assertNotEqual(one.checksum, other.checksum)
 
     def test_a_lock_that_stays_is_given_up(self) -> None:
-        """A database that another process locks for long is a start-up error after 20 attempts."""
+        """A database that stays locked is a start-up error after 20 attempts."""
         migrate.up(self.dialect)
         more = Migration(version=98, name="more", text="CREATE TABLE more (id INTEGER);\n")
         self.patch(migrate, "known", lambda _: (*self.ours, more))
@@ -213,7 +213,7 @@ class MigrateTests(SynchronousTestCase):
         self.assertRaises(StorageFull, migrate.up, self.dialect)
 
     def test_processes_that_start_together_apply_once(self) -> None:
-        """Of several processes on a new database one makes the schema and all go on."""
+        """Of several processes on a new database one makes the schema and all continue."""
         outputs = together(UP, [str(self.path)], 4)
         applied = [version for output in outputs for version in json.loads(output)]
         self.assertEqual(sorted(applied), [migration.version for migration in self.ours])

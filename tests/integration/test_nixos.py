@@ -1,4 +1,4 @@
-"""Our module of NixOS: its files can be read, and its unit is what each set of options says."""
+"""Our module of NixOS: its files can be read, and its unit follows each set of options."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILES: Final = (
 )
 
 LOWERING: Final = ["setpriority", "sched_setscheduler"]
-"""Calls by which a process without privileges can only lower its priority."""
+"""System calls that let an unprivileged process only lower its priority."""
 
 NIXPKGS: Final[dict[str, Any]] = {
     "CapabilityBoundingSet": "",
@@ -65,7 +65,7 @@ NIXPKGS: Final[dict[str, Any]] = {
     "SystemCallFilter": ["@system-service", "~@privileged @resources"],
     "UMask": "0077",
 }
-"""Acts that the module of nixpkgs forbids its service, and a UMask that is tighter than its
+"""Directives that the module of nixpkgs lacks or has less strict, and a UMask stricter than its
 0066."""
 
 PLACES: Final = {
@@ -75,7 +75,7 @@ PLACES: Final = {
     "ExecReload",
     "ExecStart",
 }
-"""Directives that say where files are."""
+"""Directives with the paths of files."""
 
 OF_THE_UNIT: Final = {
     "After",
@@ -111,7 +111,7 @@ LEFT_TO_DEFAULTS: Final = {
     "cache.redis.use-tls",
     "cache.temp-path",
 }
-"""Settings that the module of nixpkgs gives though nobody has set them."""
+"""Settings that the module of nixpkgs sets without an option."""
 
 REFUSED: Final = {
     "two databases": ("databaseURL and", "databaseURLFile are both set"),
@@ -129,7 +129,7 @@ REFUSED: Final = {
     "a credential that is no secret": ('credentials."cache.hostname"', "docs/settings.md"),
     "a store in a home": ("/home/me/ncps", "ProtectHome", "/var/lib"),
 }
-"""Sets of options that contradict each other, and words of the messages."""
+"""Contradicting sets of options, and words of the messages."""
 
 
 @cache
@@ -154,20 +154,20 @@ class FileTests(SynchronousTestCase):
         nix_instantiate("--parse", *map(str, FILES))
 
     def test_the_kept_results_are_those_of_this_module(self) -> None:
-        """A machine without nixpkgs tests with the same results as one that has it."""
+        """A machine without nixpkgs has the same results as one with nixpkgs."""
         kept = json.loads((KEPT / "ours.json").read_text())["evaluated"]
         self.assertEqual(found(), kept)
 
 
 class UnitTests(SynchronousTestCase):
     def test_it_is_hardened(self) -> None:
-        """The service may do no more than that of nixpkgs, but lower the priority of a process."""
+        """The service may do no more than that of nixpkgs, except lowering a priority."""
         said = directives("nothing but enable")
         expected = {**NIXPKGS, "SystemCallFilter": [*NIXPKGS["SystemCallFilter"], *LOWERING]}
         self.assertEqual(expected, {name: said[name] for name in NIXPKGS})
 
     def test_it_is_the_unit_for_other_systems(self) -> None:
-        """The two units differ in places alone."""
+        """The two units differ only in paths."""
         mine = {name: words(value) for name, value in directives("nothing but enable").items()}
         theirs: dict[str, list[str]] = {}
         for line in (ROOT / "deploy" / "ncps.service").read_text().splitlines():
@@ -180,7 +180,7 @@ class UnitTests(SynchronousTestCase):
             self.assertIn(name, OF_THE_UNIT)
 
     def test_nothing_but_enable(self) -> None:
-        """Nothing must be set; data are in the unit's own directory, by the user of the module."""
+        """No option is required; data are in the unit's own directory, for the module's user."""
         service = found()["nothing but enable"]
         said = directives("nothing but enable")
         self.assertEqual([], service["warnings"])
@@ -193,11 +193,11 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual("network-online.target", service["service"]["after"][0])
 
     def test_nothing_without_enable(self) -> None:
-        """The module alone makes no service."""
+        """Without `enable` the module makes no service."""
         self.assertIsNone(found()["not enabled"]["service"])
 
     def test_it_gives_what_nixpkgs_gives(self) -> None:
-        """Each option means the same: all that differs is left to the program's own defaults."""
+        """Each option means the same: all differences are defaults of the program."""
         for name, theirs in of_nixpkgs().items():
             mine, sources = flat(unit(name).config), {*theirs.credentials.values()}
             for key, value in flat(theirs.config).items():
@@ -211,10 +211,10 @@ class UnitTests(SynchronousTestCase):
             self.assertEqual(sources, {*unit(name).credentials.values()})
             self.assertEqual(sorted(unit(name).credentials), sorted(secrets))
             rest = {key for key, value in mine.items() if value is not False}.difference(secrets)
-            self.assertLessEqual(rest, {"cache.redis.password"}, name)  # a variable of theirs
+            self.assertLessEqual(rest, {"cache.redis.password"}, name)  # a variable of their module
 
     def test_directories(self) -> None:
-        """Directories elsewhere are made, writable, and waited for where they are mounts."""
+        """Other directories are made, writable, and the start waits for their mounts."""
         elsewhere = ["/mnt/hd/ncps/data", "/mnt/hd/ncps/db", "/mnt/hd/ncps/tmp"]
         service = found()["names of old"]
         self.assertEqual(elsewhere, directives("names of old")["ReadWritePaths"])
@@ -227,7 +227,7 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual([], directives("a bucket")["ReadWritePaths"])
 
     def test_settings(self) -> None:
-        """They have every key, and win over options that nobody has set."""
+        """They have every key, and win over options without a value."""
         config = unit("settings").config
         self.assertEqual({"addr": ["127.0.0.1:8501"], "workers": 1}, config["server"])
         self.assertEqual({"ttl": "30s"}, config["cache"]["negative"])
@@ -237,7 +237,7 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual({"s3"}, set(by_settings))
 
     def test_secrets(self) -> None:
-        """They are read by systemd, from files that root alone can read."""
+        """systemd reads them from files that only root can read."""
         said = unit("credentials")
         names = {"cluster.secret-file", "cache.database-url-file"}
         self.assertEqual(names, set(said.credentials))
@@ -251,7 +251,7 @@ class UnitTests(SynchronousTestCase):
 
 class MistakeTests(SynchronousTestCase):
     def test_options_that_contradict_each_other(self) -> None:
-        """The system is not built; the message names the options and says which to set."""
+        """The build ends; the message names the options and the right one."""
         for name, words in REFUSED.items():
             failed = found()[name]["failed"]
             text = "".join(failed)
@@ -262,7 +262,7 @@ class MistakeTests(SynchronousTestCase):
         self.assertEqual([], others)
 
     def test_secrets_that_everybody_can_read(self) -> None:
-        """A warning names the setting, never the secret, and says what is better."""
+        """A warning names the setting, never the secret, and a better way."""
         warnings = "".join(found()["secrets in the Nix store"]["warnings"])
         self.assertIn("setting cache.secret-key-path is in the Nix store", warnings)
         self.assertIn('services.ncps.credentials."cache.database-url"', warnings)
@@ -270,13 +270,13 @@ class MistakeTests(SynchronousTestCase):
         self.assertIn("sends no reports", "".join(found()["reports"]["warnings"]))
 
     def test_the_module_knows_the_secrets(self) -> None:
-        """They are those of the program."""
+        """They are the secrets of the program."""
         listed = nix_instantiate("--eval", "--strict", "--json", f"{ROOT}/nix/secret-settings.nix")
         secrets = [setting.key for setting in TABLE if setting.is_secret]
         self.assertEqual(sorted(secrets), json.loads(listed))
 
     def test_the_build_checks_the_settings(self) -> None:
-        """The program reads them there, with something in place of the credentials."""
+        """The program reads them, with placeholders for the credentials."""
         for name in ("nothing but enable", "several machines", "credentials", "a bucket"):
             self.assertEqual("", self.check(name), name)
         self.assertIn("did you mean cache.hostname", self.check("a typing mistake"))
@@ -318,13 +318,13 @@ def flat(config: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def words(value: object) -> list[str]:
-    """Return the words of a directive as systemd reads them."""
+    """Return the words of a directive, split as systemd does."""
     if isinstance(value, list):
         return [word for each in value for word in words(each)]
     return ("yes" if value else "no").split() if isinstance(value, bool) else str(value).split()
 
 
 def modes(service: Evaluated) -> list[Any]:
-    """Return the different ways in which directories are made."""
+    """Return all modes in which directories are made."""
     said = [rule["d"] for rule in service["tmpfiles"].values()]
     return said[:1] if all(each == said[0] for each in said) else said

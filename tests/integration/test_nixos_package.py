@@ -1,4 +1,4 @@
-"""Our package for Nix: it has what pyproject.toml asks for, and the flake gives what it should."""
+"""Our package for Nix has all that pyproject.toml requires, and the flake has its outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DESCRIBED: Final = re.compile(
 
 
 def requirements() -> dict[str, str]:
-    """Return the oldest version of each package that the program needs, with all extras."""
+    """Return the oldest allowed version of each package of the program, with all extras."""
     extras = [line for name in EXTRAS for line in PROJECT["optional-dependencies"][name]]
     found = map(Requirement, (*PROJECT["dependencies"], *extras))
     return {
@@ -40,14 +40,14 @@ def evaluated(name: str, *words: str) -> Any:
 
 
 def of_nixpkgs(version: str) -> dict[str, Any]:
-    """Return our package where nixpkgs has this version of all that we describe."""
+    """Return our package for a nixpkgs with this version of all packages that we describe."""
     found: dict[str, Any] = evaluated("packages.nix", "--argstr", "version", version)
     return found
 
 
 class PackageTests(SynchronousTestCase):
     def test_it_has_what_the_project_needs(self) -> None:
-        """Nothing is missing, also of the extras, and nothing is older than it may be."""
+        """No package is missing, also of the extras, and none is too old."""
         found = of_nixpkgs("0")["packages"]
         packages: dict[str, Any] = {canonicalize_name(each["pname"]): each for each in found}
         for name, minimum in requirements().items():
@@ -56,19 +56,19 @@ class PackageTests(SynchronousTestCase):
             self.assertGreaterEqual(Version(packages[name]["version"]), Version(minimum))
 
     def test_it_asks_for_no_other_versions(self) -> None:
-        """A package of nixpkgs stays exactly where pyproject.toml lets it."""
+        """A package of nixpkgs is used exactly if pyproject.toml allows its version."""
         text = (ROOT / "nix" / "python-packages.nix").read_text()
         minimums = dict(_DESCRIBED.findall(text))
         for name, minimum in requirements().items():
             self.assertEqual(minimum, minimums[name], name)
 
     def test_packages_that_are_new_enough_stay(self) -> None:
-        """Nothing of nixpkgs is replaced by something older."""
+        """No package of nixpkgs is replaced by an older one."""
         sources = [each["source"] for each in of_nixpkgs("999")["packages"]]
         self.assertEqual([None] * len(sources), sources)
 
     def test_the_version_is_that_of_the_program(self) -> None:
-        """It is written down once."""
+        """The version is written in one place only."""
         found = of_nixpkgs("999")
         self.assertIn(
             f'__version__ = "{found["version"]}"', (ROOT / "ncps/__init__.py").read_text()
@@ -78,7 +78,7 @@ class PackageTests(SynchronousTestCase):
 
 class FlakeTests(SynchronousTestCase):
     def test_its_outputs(self) -> None:
-        """Packages, modules, an overlay, checks and a shell."""
+        """They are packages, modules, an overlay, checks and a shell."""
         found = evaluated("flake.nix")
         wanted = {"packages", "nixosModules", "overlays", "checks", "devShells", "formatter"}
         self.assertEqual(wanted, set(found["outputs"]))
@@ -87,7 +87,7 @@ class FlakeTests(SynchronousTestCase):
         self.assertEqual(["package"], found["shell"]["inputsFrom"])
 
     def test_its_machines(self) -> None:
-        """Three tests with machines; their programs are Python and name machines that exist."""
+        """There are three tests with machines, in Python, which name machines that exist."""
         found = evaluated("flake.nix")
         self.assertEqual(["package", "plain", "postgresql", "s3"], found["checks"])
         for name, script in found["scripts"].items():

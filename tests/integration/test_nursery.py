@@ -1,4 +1,4 @@
-"""The nursery, in processes: the worker that it forks, and its end."""
+"""The nursery in real processes: the worker that it forks, and its end."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def fork():
 
 
 def run(script: str) -> Any:
-    """Run a supervisor; return the JSON that it prints."""
+    """Run a supervisor; return the JSON of its output."""
     text = SUPERVISOR.replace("INTERESTING", repr(INTERESTING)) + FORK + script
     return json.loads(finish(spawn(text)))
 
 
 class NurseryTests(SynchronousTestCase):
     def test_a_worker_is_as_if_started(self) -> None:
-        """It is a child of the supervisor, and has the descriptors and variables of a worker."""
+        """It is a child of the supervisor, with the descriptors and variables of a worker."""
         found = run("""
 pids = {}
 for _ in range(2):
@@ -76,7 +76,7 @@ print(json.dumps([os.getpid(), pid, list(pids.values()), facts]))
             self.assertEqual("SIG_IGN", handler, name)
 
     def test_signals_to_all_do_not_end_it(self) -> None:
-        """A terminal or systemd may tell every process to end; the supervisor still needs it."""
+        """A terminal or systemd may signal all processes; the supervisor still needs it."""
         found = run("""
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     os.kill(keeper.pid, number)
@@ -111,7 +111,7 @@ print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
         self.assertEqual(-signal.SIGTERM, found)
 
     def test_no_worker_begins_without_all_its_descriptors(self) -> None:
-        """A nursery that may not open more files says so, and goes on."""
+        """A nursery that cannot open more files reports it, and continues."""
         found = run("""
 most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, (8, most[1]))
@@ -138,7 +138,7 @@ except nursery.NoNursery:
         self.assertEqual(0, found)
 
     def test_one_that_was_killed_is_not_asked_again(self) -> None:
-        """The supervisor hears of it at the next worker, at the latest."""
+        """The supervisor notices it at the next worker, at the latest."""
         found = run("""
 os.kill(keeper.pid, signal.SIGKILL)
 os.waitpid(keeper.pid, 0)
@@ -150,7 +150,7 @@ except nursery.NoNursery:
         self.assertFalse(found)
 
     def test_one_that_hangs_is_given_up(self) -> None:
-        """A nursery that stands still costs `ANSWER_S` once."""
+        """A stopped nursery costs `ANSWER_S` once."""
         found = run("""
 keeper._connection.settimeout(0.05)
 os.kill(keeper.pid, signal.SIGSTOP)
@@ -163,7 +163,7 @@ except nursery.NoNursery:
         self.assertFalse(found)
 
     def test_a_fork_that_fails_is_an_error_of_that_worker(self) -> None:
-        """The nursery tells the number of the error, and goes on."""
+        """The nursery reports the number of the error, and continues."""
         found = run("""
 keeper.close()
 os.waitpid(keeper.pid, 0)

@@ -1,4 +1,4 @@
-"""Outboxes of telemetry, with a real thread and a sender that is slow, broken or stuck."""
+"""Outboxes of telemetry, with a real thread and a slow, broken or blocked sender."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 
 class _Sender:
-    """Keeps what it is sent, and waits while `gate` is closed."""
+    """Records the sent items, and waits while `gate` is closed."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -49,7 +49,7 @@ class OutboxTests(SynchronousTestCase):
         self.lost += count
 
     def test_items_come_in_order_and_in_batches(self) -> None:
-        """The last ones, too, at the end."""
+        """Also the last ones, at the end."""
         for item in range(5):
             self.outbox.put(item)
         self.outbox.start()
@@ -60,7 +60,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(1, self.lost)
 
     def test_a_sender_that_is_stuck_costs_a_count(self) -> None:
-        """No caller waits for it; beyond the bound items are counted and gone."""
+        """No caller waits for it; items beyond the limit are counted and dropped."""
         self.sender.gate.clear()
         self.outbox.start()
         self.outbox.put(0)
@@ -72,7 +72,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertTrue(self.sender.gate.is_set())
 
     def test_a_failure_is_told_once(self) -> None:
-        """And once when it is over."""
+        """There is one line when it fails, and one when it works again."""
         with capturedLogs() as events:
             self.outbox.start()
             for error, is_taken, lost in (
@@ -91,7 +91,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertIn("away", events[0]["reason"])
 
     def test_an_empty_outbox_sleeps(self) -> None:
-        """Also if no item may wait for others: its thread does not look again and again."""
+        """Its thread does not wake up again and again."""
         looks: list[int] = []
 
         class CountedTime:

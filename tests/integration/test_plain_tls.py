@@ -1,4 +1,4 @@
-"""Plain requests over TLS: kept connections carry them, and nothing goes past the encryption."""
+"""Plain requests over TLS use kept connections and are always encrypted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TIMES: Final = Timeouts(connect_s=10, first_byte_s=10, nar_s=10, idle_s=10)
 
 
 class Answering(Protocol):
-    """The server's end of a connection: gives each request the same answer."""
+    """The server's side of a connection: the same answer to each request."""
 
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz"
 
@@ -52,8 +52,8 @@ class Answering(Protocol):
 class Server(Factory):
     """A server of HTTPS.
 
-    :ivar connections: how many were made so far.
-    :ivar requests: the paths that were asked for.
+    :ivar connections: number of connections so far.
+    :ivar requests: the requested paths.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class PlainTlsTests(TestCase):
         return data
 
     def test_a_kept_connection_is_used_again(self) -> None:
-        """Each request on it is encrypted: a server takes nothing else, and ends it."""
+        """Each request on it is encrypted: the server accepts nothing else, and ends it."""
 
         async def run() -> None:
             for number in range(3):

@@ -1,4 +1,4 @@
-"""How the engines find what is asked for while somebody waits: by an index, not row by row."""
+"""The engines use an index for each query that a client waits for."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ reactor = cast("Any", _reactor)
 
 INDEX = "nar_files_nar_hash"
 ANALYZE = "ANALYZE TABLE nar_files, narinfos"
-"""MySQL and MariaDB count rows some time after these come, and choose an index by what they have
-counted."""
+"""MySQL and MariaDB count new rows some time later, and choose an index by these
+counts."""
 ROWS = 60
 
 
@@ -51,7 +51,7 @@ class PlanTests(TestCase):
         return await database.read(ask)
 
     async def test_uploads_are_added_up_by_an_index(self) -> None:
-        """SQLite looks at the rows of uploads alone, and not at those of all stored NARs."""
+        """SQLite reads only the rows of uploads, and not those of all stored NARs."""
         dialect = SQLite(self.directory / "db.sqlite")
         migrate.up(dialect)
         database = LocalDatabase(reactor, dialect, Metrics())
@@ -73,19 +73,19 @@ class PlanTests(TestCase):
         self.assertNotIn("SCAN", str(found))
 
     async def test_postgresql(self) -> None:
-        """PostgreSQL can; with so few rows it does if it is not to read all of them."""
+        """PostgreSQL can; with so few rows it does so if a full scan is switched off."""
         database = database_of(reactor, emptied(shared.postgresql()))
         found = await self.plan(database, "EXPLAIN", "SET LOCAL enable_seqscan = off")
         self.assertIn(INDEX, str(found))
 
     async def test_mariadb(self) -> None:
-        """MariaDB refers to it by the hash of the one row of that name."""
+        """MariaDB uses the hash of the one row with that name."""
         database = database_of(reactor, emptied(shared.mariadb()))
         keys = {row[2]: row[5] for row in await self.plan(database, "EXPLAIN", ANALYZE)}
         self.assertEqual(INDEX, keys["n"])
 
     async def test_mysql(self) -> None:
-        """MySQL does the same, and tells it with a column more."""
+        """MySQL does the same, and shows it with one more column."""
         database = database_of(reactor, emptied(shared.mysql()))
         rows = await self.plan(database, "EXPLAIN FORMAT=TRADITIONAL", ANALYZE)
         keys = {row[2]: row[6] for row in rows}

@@ -1,4 +1,4 @@
-"""Leases in a real PostgreSQL that fails, or is not what it should be."""
+"""Leases in a real PostgreSQL with faults."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PostgresCase(LeaseCase):
 
 class LossTests(PostgresCase):
     async def test_a_cut_session_loses_its_leases_at_once(self) -> None:
-        """All of them, without a question asked; a new session follows by itself."""
+        """All of them are lost without a query; a new session follows by itself."""
         url = self.database()
         replica = await self.running(url)
         leases = [await self.take(replica, name) for name in "ab"]
@@ -78,7 +78,7 @@ class LossTests(PostgresCase):
         await again.release()
 
     async def test_what_a_cut_session_held_goes_to_who_waits(self) -> None:
-        """Another process gets the lease within a poll."""
+        """Another process gets the lease within one poll."""
         url = self.database()
         here = await self.running(url)
         lease = await self.take(here)
@@ -88,11 +88,11 @@ class LossTests(PostgresCase):
         rows = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
         shared.postgresql().execute(rows, url.rpartition("/")[2])
         self.assertGreater(await waiter, lease.fence)
-        while not lease.is_lost:  # the two hear of it in any order
+        while not lease.is_lost:  # the two get the news in any order
             await deferLater(reactor, 0.01)
 
     async def test_a_killed_process_frees_its_lease(self) -> None:
-        """At once; its address is not given to anybody after that."""
+        """The lease is free immediately; nobody gets its address after that."""
         url = self.database()
         replica = await self.running(url)
         process = spawn(HOLD)
@@ -108,7 +108,7 @@ class LossTests(PostgresCase):
         self.assertEqual(await replica.leases.holder("a"), "")
 
     async def test_the_server_dies_under_holders_and_waiters(self) -> None:
-        """Leases are lost, waiters are told, and all heals when it is back."""
+        """Leases are lost, waiters get errors, and all works again when the server is back."""
         server, url = self.server()
         here, there = await self.running(url), await self.running(url, may_degrade=True)
         lease = await self.take(here)
@@ -129,7 +129,7 @@ class LossTests(PostgresCase):
         await again.release()
 
     async def test_a_stalled_server(self) -> None:
-        """Leases count as lost when their time is up, later questions fail at once, all heals."""
+        """Leases are lost after their time, later calls fail immediately; then all recovers."""
         server, url = self.server()
         replica = await self.running(url, ttl=3.0)
         lease = await self.take(replica)
@@ -150,7 +150,7 @@ class LossTests(PostgresCase):
         await (await self.take(replica, "b")).release()
 
     async def test_a_lease_without_questions_stays(self) -> None:
-        """Nothing has to be asked for a lease to be held: that is done in the background."""
+        """A held lease needs no calls: the renewal runs in the background."""
         replica = await self.running(self.database(), ttl=0.6)
         lease = await self.take(replica)
         await deferLater(reactor, 1.5)
@@ -158,7 +158,7 @@ class LossTests(PostgresCase):
         await lease.release()
 
     async def test_notices_after_a_gap(self) -> None:
-        """A subscriber that was cut off is told of a gap, then hears again."""
+        """A subscriber that was cut off gets a gap, then notices again."""
         url = self.database()
         here, there = await self.running(url), await self.running(url)
         subscriber = Subscriber()
@@ -173,9 +173,9 @@ class LossTests(PostgresCase):
         self.assertEqual(subscriber.received, [Notice("gap"), Notice("nar", "x")])
 
     async def test_numbers_survive_the_table(self) -> None:
-        """A table that was emptied does not let numbers start again.
+        """Numbers do not start again after the table was emptied.
 
-        A number ahead of the clock is continued.
+        A number ahead of the clock continues.
         """
         url = self.database()
         name = url.rpartition("/")[2]
@@ -192,7 +192,7 @@ class LossTests(PostgresCase):
         await third.release()
 
     async def test_a_failure_after_the_lock(self) -> None:
-        """Where the number cannot be had, the lock is given back."""
+        """If the number is not available, the lock is released."""
         url = self.database()
         name = url.rpartition("/")[2]
         replica = await self.running(url)
@@ -206,7 +206,7 @@ class LossTests(PostgresCase):
 
 class StartTests(PostgresCase):
     async def test_no_server_at_the_start(self) -> None:
-        """The start succeeds, attempts fail at once and say why, and it heals by itself."""
+        """The start succeeds, attempts fail immediately with the reason, and it recovers."""
         server, url = self.server()
         server.stop()
         replica = await self.running(url)
@@ -221,14 +221,14 @@ class StartTests(PostgresCase):
         self.assertEqual(subscriber.received, [Notice("gap")])
 
     async def test_wrong_password(self) -> None:
-        """A start-up error, after which nothing runs on."""
+        """It is a start-up error, and nothing runs afterwards."""
         url = self.database().replace("p%25w%3A%2F%40%20rd", "wr0ng")
         replica = Replica(url)
         self.addCleanup(replica.stop)
         await self.assert_raises(Refused, replica.leases.start())
 
     async def test_leftovers_of_dead_sessions_are_swept(self) -> None:
-        """The table of sessions holds those that live."""
+        """The table of sessions has only living ones."""
         url = self.database()
         name = url.rpartition("/")[2]
         shared.postgresql().execute("INSERT INTO lease_sessions VALUES (-1, 'http://dead')", name)

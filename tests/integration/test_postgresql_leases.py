@@ -1,4 +1,4 @@
-"""Leases and notices in a real PostgreSQL that is well."""
+"""Leases and notices in a healthy real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PostgresLeasesTests(SharedLeasesContract, TestCase):
         url = self.server.new_database()
         self.database = url.rpartition("/")[2]
         make_tables(url)
-        # Nothing here succeeds by polling: that would take longer than a test may.
+        # Nothing here may depend on polling: that would take longer than a test may.
         here = Replica(url, address=self.address, poll=100)
         there = Replica(url, address=self.other_address, poll=100)
         for replica in (here, there):
@@ -28,7 +28,7 @@ class PostgresLeasesTests(SharedLeasesContract, TestCase):
         self.leases, self.other = here.leases, there.leases
 
     def tearDown(self) -> None:
-        """No lock stays behind."""
+        """Check that no lock is left."""
         locks = self.server.execute(
             "SELECT * FROM pg_locks WHERE locktype = 'advisory'", self.database
         )

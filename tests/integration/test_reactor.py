@@ -1,4 +1,4 @@
-"""The lean reactor: what Twisted's own does, with less ado."""
+"""The lean reactor does the same as Twisted's own, with less work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if sys.platform == "linux":
 
 
 class Echo(Protocol):
-    """Sends back what it gets; chokes on one word."""
+    """Sends back its input; raises an error at one word."""
 
     transport: Any
     lost: list[object]
@@ -55,7 +55,7 @@ class LeanReactorTests(SynchronousTestCase):
         self.reactor._poller.close()
 
     def turn(self) -> None:
-        """Let the reactor do what can be done now."""
+        """Run one turn of the reactor."""
         for _ in range(5):
             self.reactor.runUntilCurrent()
             self.reactor.doIteration(0.05)
@@ -67,7 +67,7 @@ class LeanReactorTests(SynchronousTestCase):
         return client
 
     def test_reads_and_writes(self) -> None:
-        """Bytes arrive and are sent, of many connections."""
+        """Many connections receive and send bytes."""
         clients = [self.connect() for _ in range(10)]
         for number, client in enumerate(clients):
             client.sendall(b"%d" % number)
@@ -75,7 +75,7 @@ class LeanReactorTests(SynchronousTestCase):
         self.assertEqual([client.recv(9) for client in clients], [b"%d" % n for n in range(10)])
 
     def test_out_of_memory_ends_a_connection_and_no_listener(self) -> None:
-        """A connection whose fault cannot be dealt with sends nothing more; others come in."""
+        """A connection with such a fault sends nothing more; others are accepted."""
 
         def starve(*_: object, **__: object) -> None:
             raise MemoryError
@@ -96,7 +96,7 @@ class LeanReactorTests(SynchronousTestCase):
         self.flushLoggedErrors(MemoryError)
 
     def test_timers_go_by_a_clock_that_nobody_sets(self) -> None:
-        """Seconds are those since the machine was started; the time of day is told apart."""
+        """Seconds count from the start of the machine; the time of day is separate."""
         since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
         late = self.reactor.callLater(600, list)
         self.addCleanup(late.cancel)
@@ -110,7 +110,7 @@ class LeanReactorTests(SynchronousTestCase):
         self.assertEqual(["due"], called)
 
     def test_client_that_leaves_is_noticed(self) -> None:
-        """A closed connection is told as such."""
+        """The protocol learns that the client has closed the connection."""
         client = self.connect()
         self.turn()
         client.close()
@@ -118,7 +118,7 @@ class LeanReactorTests(SynchronousTestCase):
         self.assertEqual(self.lost, [ConnectionDone])
 
     def test_protocol_that_raises_costs_its_own_connection(self) -> None:
-        """A fault in one connection is logged, ends that one, and no other."""
+        """A fault in one connection is logged, and ends only that one."""
         bad, good = self.connect(), self.connect()
         bad.sendall(b"choke")
         good.sendall(b"fine")
@@ -128,7 +128,7 @@ class LeanReactorTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_connection_that_cannot_even_be_closed_ends_nothing(self) -> None:
-        """A protocol that raises when it is told of its end is logged, too."""
+        """A protocol that raises an error at its end is logged, too."""
 
         def refuse(_: object, reason: Failure = connectionDone) -> None:
             raise ZeroDivisionError

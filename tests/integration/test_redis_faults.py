@@ -19,7 +19,7 @@ from tests.integration.servers.redis import Redis
 
 
 class RefusedWritesTests(RedisCase):
-    """A Redis that answers and takes nothing: no lease can be had, so it counts as away."""
+    """A Redis that refuses all writes grants no lease, so it counts as away."""
 
     REFUSALS = (
         ("maxmemory", "1", "0", "OOM"),
@@ -27,7 +27,7 @@ class RefusedWritesTests(RedisCase):
     )
 
     async def test_is_told_by_who_asks_and_without_anybody(self) -> None:
-        """The reason stands in readiness and log, from the next attempt or soon without one."""
+        """Readiness and log have the reason, from the next attempt on, or soon without one."""
         self.patch(client, "CHECK_S", 0.2)
         server = self.server()
         replica = await self.running(server)
@@ -51,7 +51,7 @@ class RefusedWritesTests(RedisCase):
         self.assertEqual(server.say("--scan"), f"{PREFIX}#fence")
 
     async def test_an_attempt_finds_it_out(self) -> None:
-        """A refusal is made known at once, also by a master that has become a replica."""
+        """A refusal is reported immediately, also of a master that has become a replica."""
         server, master = self.server(), self.server()
         replica = await self.running(server)
         server.say("REPLICAOF", "127.0.0.1", str(master.port))
@@ -62,7 +62,7 @@ class RefusedWritesTests(RedisCase):
         await until(lambda: not replica.leases.trouble)
 
     async def test_degraded_mode_counts_it_as_away(self) -> None:
-        """Where it is allowed, this process goes on with leases of its own, and says so."""
+        """In degraded mode this process continues with leases of its own, and says so."""
         server = self.server("maxmemory 1")
         replica = await self.running(server, may_degrade=True)
         lease = await self.take(replica)
@@ -73,7 +73,7 @@ class RefusedWritesTests(RedisCase):
 
 class LossTests(RedisCase):
     async def test_redis_dies_under_holders_and_waiters(self) -> None:
-        """The held lease is lost at its TTL, waiters get it once Redis is back, numbers grow."""
+        """The lease is lost at its TTL, waiters get it once Redis is back, numbers grow."""
         server = self.server()
         here = await self.running(server, ttl=1.5)
         there = await self.running(server, ttl=1.5, may_degrade=False)
@@ -91,7 +91,7 @@ class LossTests(RedisCase):
         await lease.release()
 
     async def test_restart_between_leases_is_not_noticed(self) -> None:
-        """A Redis that was restarted and forgot everything breaks no attempt after that."""
+        """After a restart without data all later attempts succeed."""
         server = self.server()
         replica = await self.running(server)
         first = await self.take(replica)
@@ -103,7 +103,7 @@ class LossTests(RedisCase):
         await second.release()
 
     async def test_restart_that_forgets_loses_the_lease(self) -> None:
-        """A key that is gone is noticed at the next renewal, long before the TTL."""
+        """The next renewal notices a missing key, long before the TTL."""
         server = self.server()
         replica = await self.running(server, ttl=3.0)
         lease = await self.take(replica)
@@ -115,7 +115,7 @@ class LossTests(RedisCase):
         await lease.release()
 
     async def test_key_deleted_or_stolen_behind_our_back(self) -> None:
-        """The holder finds out, and its release does not touch what is another's."""
+        """The holder notices it, and its release does not change the lease of another holder."""
         server = self.server()
         replica = await self.running(server, ttl=1.5)
         for theft in (("DEL", f"{PREFIX}a"), ("SET", f"{PREFIX}a", "somebody else")):
@@ -127,7 +127,7 @@ class LossTests(RedisCase):
         self.assertEqual(await replica.leases.holder("a"), "")
 
     async def test_renewed_lease_outlives_its_ttl(self) -> None:
-        """As long as its holder lives, a lease is held."""
+        """A lease is held while its holder lives."""
         server = self.server()
         here, there = await self.running(server, ttl=0.6), await self.running(server, ttl=0.6)
         lease = await self.take(here)
@@ -137,7 +137,7 @@ class LossTests(RedisCase):
         await lease.release()
 
     async def test_dead_holder_blocks_for_its_ttl_at_most(self) -> None:
-        """A process that is gone releases nothing; who waits gets the lease all the same."""
+        """A dead process releases nothing; a waiting one gets the lease after the TTL."""
         server = self.server()
         dead, alive = await self.running(server, ttl=1.0), await self.running(server, ttl=1.0)
         lease = await self.take(dead)
@@ -147,12 +147,12 @@ class LossTests(RedisCase):
         self.assertTrue(lease.is_lost)
 
     async def test_answer_that_does_not_come(self) -> None:
-        """A lease that a stalled Redis grants too late is not held for ever."""
+        """A lease that a stalled Redis grants too late does not stay."""
         server = self.server()
         replica = await self.running(server, ttl=30.0)
         server.freeze()
         await self.assert_raises(Unavailable, replica.leases.try_hold("a"))
-        server.thaw()  # now it carries out what it was asked before
+        server.thaw()  # now it executes the earlier commands
         lease = None
         while lease is None:
             with contextlib.suppress(Unavailable):
@@ -163,7 +163,7 @@ class LossTests(RedisCase):
 
 class AwayTests(RedisCase):
     async def test_no_server_at_the_start(self) -> None:
-        """The start succeeds, attempts fail at once and say why, and it heals by itself."""
+        """The start succeeds, attempts fail immediately with the reason, and it recovers."""
         server = Redis()
         self.addCleanup(server.close)
         lines = self.logged("is away")
@@ -180,7 +180,7 @@ class AwayTests(RedisCase):
         self.assertEqual((len(lines), len(back)), (1, 1))
 
     async def test_stalled_server(self) -> None:
-        """One call waits for its deadline, those behind it fail at once, and it heals by itself."""
+        """One call waits for its deadline, later ones fail immediately; then all recovers."""
         server = self.server()
         replica = await self.running(server)
         server.freeze()
@@ -199,14 +199,14 @@ class AwayTests(RedisCase):
         await (await self.take(replica, "new")).release()
 
     async def test_idle_connection_is_watched(self) -> None:
-        """A loss is known although nobody asked for anything."""
+        """A loss is noticed without any call."""
         server = self.server()
         replica = await self.running(server)
         server.kill()
         await until(lambda: replica.leases.trouble)
 
     async def test_degraded_mode(self) -> None:
-        """Where it is allowed, leases go on within the process, with numbers that still grow."""
+        """In degraded mode leases are in the process, with growing numbers."""
         server = self.server()
         replica = await self.running(server, may_degrade=True, address="http://here")
         first = await self.take(replica)
@@ -227,7 +227,7 @@ class AwayTests(RedisCase):
         self.assertEqual(server.say("--scan", "--pattern", f"{PREFIX}*"), f"{PREFIX}#fence")
 
     async def test_notices_after_a_gap(self) -> None:
-        """A subscriber that was cut off is told of a gap, then hears again."""
+        """A subscriber that was cut off gets a gap, then notices again."""
         server = self.server()
         here, there = await self.running(server), await self.running(server)
         subscriber = Subscriber()
@@ -245,7 +245,7 @@ class AwayTests(RedisCase):
         self.assertEqual(subscriber.received, [Notice("gap"), Notice("nar", "x")])
 
     async def test_what_others_say_on_the_channel(self) -> None:
-        """Garbage, sizes without measure and kinds of the future are not passed on."""
+        """Garbage, huge sizes and unknown kinds are ignored."""
         server = self.server()
         here, there = await self.running(server), await self.running(server)
         subscriber = Subscriber()

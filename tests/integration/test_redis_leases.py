@@ -1,4 +1,4 @@
-"""Leases and notices in a real Redis that is well."""
+"""Leases and notices in a healthy real Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RedisLeasesTests(SharedLeasesContract, TestCase):
         self.server = shared.redis()
         self.prefix = new_prefix()
         place = place_of(self.server.port)
-        # Nothing here succeeds by polling: that would take longer than a test may.
+        # Nothing here may depend on polling: that would take longer than a test may.
         here = Replica(place, prefix=self.prefix, address=self.address, poll=60)
         there = Replica(place, prefix=self.prefix, address=self.other_address, poll=60)
         for replica in (here, there):
@@ -33,7 +33,7 @@ class RedisLeasesTests(SharedLeasesContract, TestCase):
         self.leases, self.other = here.leases, there.leases
 
     def tearDown(self) -> None:
-        """No key stays behind but the number."""
+        """Check that only the number is left."""
         keys = self.server.say("--scan", "--pattern", f"{self.prefix}*")
         self.assertIn(keys, ("", f"{self.prefix}#fence"))
 
@@ -53,7 +53,7 @@ class RedisNoticesTests(NoticesContract, TestCase):
 
 
 class TLSAndACLTests(NoticesContract, SharedLeasesContract, TestCase):
-    """Everything again as a user with few rights, over TLS with certificates on both sides."""
+    """The same tests as a user with few rights, over TLS with certificates on both sides."""
 
     timeout = 30
 

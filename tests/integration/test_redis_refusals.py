@@ -1,4 +1,4 @@
-"""A Redis that refuses, or is not what it should be."""
+"""A Redis that refuses the connection or has wrong properties."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class RefusalTests(RedisCase):
         await self.running(place_of(server.port, login=Login(password="right")))
 
     async def test_wrong_user_or_missing_rights(self) -> None:
-        """A command that the ACL does not allow is a start-up error."""
+        """A missing right of the ACL is a start-up error."""
         server = self.server("user ncps on >pw ~* +ping +info")
         login = Login(username="nobody", password="pw")
         self.assertIn("WRONGPASS", await self.refused(place_of(server.port, login=login)))
 
     async def test_no_such_database(self) -> None:
-        """The number of a database that is not there."""
+        """A number without a database is a start-up error."""
         self.assertIn("database", await self.refused(place_of(self.server().port, db=99)))
 
     async def test_eviction(self) -> None:
-        """A Redis that drops keys is refused, or warned of while it has no limit."""
+        """A Redis that drops keys is an error, or a warning while it has no limit."""
         server = self.server("maxmemory 100mb", "maxmemory-policy allkeys-lru")
         self.assertIn("noeviction", await self.refused(server))
         volatile = self.server("maxmemory 100mb", "maxmemory-policy volatile-ttl")
@@ -55,7 +55,7 @@ class RefusalTests(RedisCase):
         self.assertEqual(len(lines), 1)
 
     async def test_unknown_eviction_policy(self) -> None:
-        """Where nobody may look, there is a warning."""
+        """Without the right to read the policy there is a warning."""
         server = self.server("user ncps on >pw ~* &* +@all -info")
         lines = self.logged("noeviction")
         login = Login(username="ncps", password="pw")
@@ -64,7 +64,7 @@ class RefusalTests(RedisCase):
         await (await self.take(replica)).release()
 
     async def test_policy_changed_while_running(self) -> None:
-        """It is logged at the next connection, but nothing stops working."""
+        """It is logged at the next connection, and everything continues."""
         server = self.server()
         replica = await self.running(server)
         server.configure("maxmemory 100mb", "maxmemory-policy allkeys-lru")
@@ -75,12 +75,12 @@ class RefusalTests(RedisCase):
         await (await self.take(replica)).release()
 
     async def test_cluster(self) -> None:
-        """A member of a Redis Cluster."""
+        """A member of a Redis Cluster is a start-up error."""
         server = self.server("cluster-enabled yes", f"cluster-port {free_port()}")
         self.assertIn("Redis Cluster", await self.refused(server))
 
     async def test_replica(self) -> None:
-        """A replica cannot be written to."""
+        """A replica is a start-up error, because it cannot be written."""
         master = self.server()
         text = await self.refused(self.server(f"replicaof 127.0.0.1 {master.port}"))
         self.assertIn("replica", text)
@@ -99,7 +99,7 @@ class RefusalTests(RedisCase):
         self.assertEqual(len(lines), 2)
 
     async def test_certificate_of_an_unknown_authority(self) -> None:
-        """Or for another host, or for none: a start-up error that names what is wrong."""
+        """A certificate for another host, or none, is a start-up error that names the fault."""
         directory = self.directory()
         right, wrong = Authority(directory, "right"), Authority(directory, "wrong")
         server = Redis()
@@ -129,12 +129,12 @@ class RefusalTests(RedisCase):
             server.kill()
 
     async def test_tls_to_a_server_without(self) -> None:
-        """No secret is sent, and the trouble is told."""
+        """No secret is sent, and the error is reported."""
         replica = await self.running(place_of(self.server().port, tls=verified_tls()))
         self.assertNotEqual(replica.leases.trouble, "")
 
     async def test_something_else_listens(self) -> None:
-        """A server of another kind is trouble, not a crash."""
+        """A server of another kind is an error, not a crash."""
 
         class Web(Protocol):
             def dataReceived(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Leases in a Redis that Sentinels look after."""
+"""Leases in a Redis with Sentinels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SentinelTests(RedisCase):
         )
 
     async def test_a_failover_is_followed(self) -> None:
-        """When the master dies its replica takes over; leases of before are lost, numbers grow."""
+        """When the master dies its replica takes over; old leases are lost, numbers grow."""
         secrets = (f"requirepass {SECRET}", f"masterauth {SECRET}")
         master = self.server(*secrets)
         spare = self.server(*secrets, f"replicaof 127.0.0.1 {master.port}")
@@ -47,7 +47,7 @@ class SentinelTests(RedisCase):
             return str(spare.port) in known and "master-link-status\nok" in known
 
         await until(knows_spare)
-        # One of the Sentinels is away: the other one is asked.
+        # One of the Sentinels is away: ncps asks the other one.
         replica = await self.running(self.place(free_port(), sentinel.port), ttl=3.0)
         lease = await self.take(replica)
         await until(lambda: spare.say("EXISTS", "ncps:lock:a", password=SECRET) == "1")
@@ -63,7 +63,7 @@ class SentinelTests(RedisCase):
         await lease.release()
 
     async def test_what_the_sentinels_do_not_know(self) -> None:
-        """Another name is trouble that is told; a wrong password for them is a start-up error."""
+        """An unknown name is reported; a wrong password for them is a start-up error."""
         sentinel = self.sentinel(self.server(f"requirepass {SECRET}"))
         replica = await self.running(self.place(sentinel.port, name="theirs"))
         self.assertIn("knows no master theirs", replica.leases.trouble)
@@ -72,7 +72,7 @@ class SentinelTests(RedisCase):
         self.assertNotIn("wr0ng", str(error))
 
     async def test_a_server_that_is_no_sentinel(self) -> None:
-        """Its own address is not that of a Sentinel, and the trouble says so."""
+        """The error says that the address is not that of a Sentinel."""
         replica = await self.running(
             RedisAddress(
                 addresses=(("127.0.0.1", self.server().port),), timeout_s=2.0, master="ours"

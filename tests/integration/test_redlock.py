@@ -1,4 +1,4 @@
-"""Leases and notices at three and five real Redis servers, of which a majority decides."""
+"""Leases and notices at three and five real Redis servers with a majority."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.integration.servers import shared
 
 
 class RedlockContract(SharedLeasesContract, NoticesContract):
-    """Everything that one server promises, at three.
+    """All promises of one server, with several.
 
-    :cvar away: how many more servers are named that are away: they hang up at once.
+    :cvar away: number of further servers that are away: they close connections immediately.
     """
 
     timeout = 30
@@ -30,7 +30,7 @@ class RedlockContract(SharedLeasesContract, NoticesContract):
         self.prefix = new_prefix()
         places = [place_of(server.port) for server in self.servers]
         places += [place_of(self.hanging_up()) for _ in range(self.away)]
-        # Nothing here succeeds by polling: that would take longer than a test may.
+        # Nothing here may depend on polling: that would take longer than a test may.
         here, there = (
             Replica(*places, prefix=self.prefix, address=address, poll=60)
             for address in (self.address, self.other_address)
@@ -42,7 +42,7 @@ class RedlockContract(SharedLeasesContract, NoticesContract):
         self.notices, self.other_notices = here.notices, there.notices
 
     def hanging_up(self) -> int:
-        """Return a port at which a server ends each connection."""
+        """Return a port whose server closes each connection."""
 
         class HangUp(Protocol):
             def connectionMade(self) -> None:
@@ -56,14 +56,14 @@ class RedlockContract(SharedLeasesContract, NoticesContract):
         return int(host.port)
 
     def tearDown(self) -> None:
-        """No key stays behind but the number."""
+        """Check that only the number is left."""
         for server in self.servers:
             keys = server.say("--scan", "--pattern", f"{self.prefix}*")
             self.assertIn(keys, ("", f"{self.prefix}#fence"))
 
 
 class ThreeServersTests(RedlockContract, TestCase):
-    """All of them are there."""
+    """All of them work."""
 
 
 class FiveServersTests(RedlockContract, TestCase):

@@ -1,4 +1,4 @@
-"""Leases at three and five real Redis servers that die, hang, forget, or have other clocks."""
+"""Leases at three and five real Redis servers that die, hang, lose data, or have other clocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.integration.servers.redis import Redis
 
 NAMES = 32
 TIMEOUT_S = 5.0
-"""So long that no server is away because this machine is busy."""
+"""Long enough that no server seems away because this machine is busy."""
 HOUR_S = 3600
 
 
@@ -37,7 +37,7 @@ class RedlockCase(RedisCase):
         return await at_once(self.running(*places, **more) for _ in range(count))
 
     def keys(self, server: Redis) -> str:
-        """The value of the lease at a server."""
+        """Return the value of the lease at a server."""
         return server.say("GET", f"{PREFIX}a")
 
     async def until_known(self, server: Redis, *, is_known: bool = True) -> None:
@@ -47,10 +47,10 @@ class RedlockCase(RedisCase):
 
 
 class MinorityTests(RedlockCase):
-    """Servers that are fewer than a majority: no process sees what happens to them."""
+    """Faults of a minority of the servers have no effect on processes."""
 
     async def test_is_killed_while_leases_are_taken(self) -> None:
-        """Two of five die under load; no attempt fails, and none takes long."""
+        """Two of five die under load; no attempt fails, and none is slow."""
         servers = self.servers(5)
         here, there = await self.replicas(2, servers)
         slowest = 0.0
@@ -77,7 +77,7 @@ class MinorityTests(RedlockCase):
         self.assertLess(slowest, TIMEOUT_S)
 
     async def test_hangs(self) -> None:
-        """A server that accepts everything and answers nothing holds nobody up."""
+        """A server that accepts everything and never answers delays no call."""
         servers = self.servers(3)
         here, there = await self.replicas(2, servers)
         servers[0].freeze()
@@ -91,7 +91,7 @@ class MinorityTests(RedlockCase):
         self.assertLess(time.monotonic() - began, TIMEOUT_S)
 
     async def test_comes_back_empty_one_after_the_other(self) -> None:
-        """All three restart without their data, and the lease is held throughout."""
+        """All three restart without their data, and the lease is held all the time."""
         servers = self.servers(3)
         here, there = await self.replicas(2, servers, ttl=3.0)
         lease = await self.take(here)
@@ -107,7 +107,7 @@ class MinorityTests(RedlockCase):
         await second.release()
 
     async def test_is_emptied_or_holds_what_is_anothers(self) -> None:
-        """The key comes back, and the release leaves alone what is not ours."""
+        """The key comes back, and the release leaves keys of others alone."""
         servers = self.servers(3)
         (replica,) = await self.replicas(1, servers, ttl=2.0)
         lease = await self.take(replica)
@@ -121,7 +121,7 @@ class MinorityTests(RedlockCase):
         self.assertEqual("another", self.keys(servers[1]))
 
     async def test_is_away_at_the_start(self) -> None:
-        """It is logged, and used when it comes; leases are there from the first moment."""
+        """It is logged, and used when it comes; leases work from the beginning."""
         servers = [self.server(), self.server(), Redis()]
         self.addCleanup(servers[2].close)
         away, back = self.logged("is away"), self.logged("answers again")
@@ -139,7 +139,7 @@ class MinorityTests(RedlockCase):
 
 class MajorityTests(RedlockCase):
     async def test_goes_away_and_comes_back(self) -> None:
-        """Attempts fail at once, the holder loses its lease in time, and all heals by itself."""
+        """Attempts fail immediately, the holder loses its lease in time; then all recovers."""
         servers = self.servers(3)
         here, there = await self.replicas(2, servers, ttl=1.5)
         subject = "NARs that are not stored cannot be fetched"
@@ -164,7 +164,7 @@ class MajorityTests(RedlockCase):
         self.assertEqual(2, len(lines), lines)
 
     async def test_degraded_mode(self) -> None:
-        """It begins when a majority is away, not before."""
+        """It begins when a majority is away, not earlier."""
         servers = self.servers(3)
         (replica,) = await self.replicas(1, servers, may_degrade=True)
         servers[0].kill()
@@ -175,7 +175,7 @@ class MajorityTests(RedlockCase):
         await (await self.take(replica)).release()
 
     async def test_forgets_everything(self) -> None:
-        """All servers restart empty at once: the holder learns it, and numbers still grow."""
+        """All servers restart empty at the same time: the holder notices it, and numbers grow."""
         servers = self.servers(3)
         here, there = await self.replicas(2, servers, ttl=3.0)
         lease = await self.take(here)
@@ -196,7 +196,7 @@ class MajorityTests(RedlockCase):
 
 class ContestTests(RedlockCase):
     async def test_many_names_at_once(self) -> None:
-        """Three processes want 32 names at the same moment: each gets each, one at a time."""
+        """Three processes want 32 names at the same time: each gets each, one after the other."""
         replicas = await self.replicas(3, self.servers(3))
         inside: set[str] = set()
         fences: dict[str, list[int]] = {}
@@ -216,7 +216,7 @@ class ContestTests(RedlockCase):
             self.assertEqual((3, sorted(set(found))), (len(found), found))
 
     async def test_one_of_those_who_try_at_once_has_it(self) -> None:
-        """Nobody goes away empty-handed because each got a part: the work of a day is done."""
+        """If each gets a part of the servers, one of them still gets the lease."""
         replicas = await self.replicas(3, self.servers(3))
         for number in range(10):
             name = f"name {number}"
@@ -227,7 +227,7 @@ class ContestTests(RedlockCase):
 
 class ClockTests(RedlockCase):
     def set_clocks(self, clocks: Mapping[int, float]) -> None:
-        """Have the clocks of servers, by port, be ahead by some seconds from now on."""
+        """Set the clocks of servers, by port, forward by some seconds."""
         right = RedisConnection.script
 
         async def wrong(self: RedisConnection, script: str, *more: Any) -> Any:
@@ -240,7 +240,7 @@ class ClockTests(RedlockCase):
         self.patch(RedisConnection, "script", wrong)
 
     async def test_clocks_hours_apart(self) -> None:
-        """Numbers grow, whichever majority grants them."""
+        """Numbers grow with any majority."""
         servers = self.servers(3)
         self.set_clocks({servers[0].port: HOUR_S, servers[2].port: -HOUR_S})
         here, there = await self.replicas(2, servers)
@@ -258,7 +258,7 @@ class ClockTests(RedlockCase):
         self.assertEqual(sorted(set(fences)), fences)
 
     async def test_a_clock_that_is_set_back(self) -> None:
-        """The servers have written down how far they were."""
+        """The servers have recorded their largest numbers."""
         servers = self.servers(3)
         clocks = dict.fromkeys((server.port for server in servers), float(HOUR_S))
         self.set_clocks(clocks)
@@ -273,7 +273,7 @@ class ClockTests(RedlockCase):
 
 class NoticesTests(RedlockCase):
     async def test_each_is_taken_once(self) -> None:
-        """A server that goes and comes loses no notice, repeats none, and makes no gap."""
+        """A server that goes and comes back loses no notice, repeats none, and makes no gap."""
         self.patch(client, "CHECK_S", 0.2)
         servers = self.servers(3)
         here, there = await self.replicas(2, servers)
@@ -292,7 +292,7 @@ class NoticesTests(RedlockCase):
         self.assertEqual(6, len(subscriber.received), subscriber.received)
 
     async def test_a_gap(self) -> None:
-        """A process that was cut off from a majority is told."""
+        """A process that was cut off from a majority gets a gap."""
         servers = self.servers(3)
         (replica,) = await self.replicas(1, servers)
         subscriber = Subscriber()

@@ -1,4 +1,4 @@
-"""Several Redis servers of which one is not what it should be, at the start and later."""
+"""Several Redis servers of which one is wrong, at the start and later."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tests.waiting import free_port
 
 
 class RefusalTests(RedisCase):
-    """At the start each is an error that names the server and says what would be right."""
+    """At the start each is an error that names the server and a right value."""
 
     async def refused(self, *places: RedisAddress | Redis) -> str:
         replica = self.replica(*places)
         return str(await self.assert_raises(Refused, replica.leases.start()))
 
     def otherwise(self, server: Redis) -> RedisAddress:
-        """Another address of a server."""
+        """Return another address of a server."""
         return RedisAddress(addresses=(("localhost", server.port),), timeout_s=2.0)
 
     async def test_one_server_twice(self) -> None:
-        """By name and by number: both addresses are told."""
+        """By name and by number: the error has both addresses."""
         server = self.server()
         text = await self.refused(server, self.otherwise(server), self.server())
         for part in (f"127.0.0.1:{server.port}", f"localhost:{server.port}", "same Redis server"):
@@ -38,14 +38,14 @@ class RefusalTests(RedisCase):
         self.assertIn("cache-redis-addrs", text)
 
     async def test_a_replica_of_another(self) -> None:
-        """A replica takes no writes."""
+        """A replica accepts no writes."""
         master = self.server()
         replica = self.server(f"replicaof 127.0.0.1 {master.port}")
         text = await self.refused(master, replica, self.server())
         self.assertIn(f"127.0.0.1:{replica.port} is a replica", text)
 
     async def test_another_password(self) -> None:
-        """The password is not repeated, and all problems are told at once."""
+        """The error has no password, and all problems are reported together."""
         other, member = self.server("requirepass 0ther"), self.member()
         places = [
             place_of(server.port, login=Login(password="r1ght"))
@@ -58,7 +58,7 @@ class RefusalTests(RedisCase):
         self.assertNotIn("r1ght", text)
 
     async def test_a_member_of_a_cluster(self) -> None:
-        """Independent servers are asked for."""
+        """The error asks for independent servers."""
         text = await self.refused(self.server(), self.server(), self.member())
         self.assertIn("Redis Cluster", text)
         self.assertIn("3 or 5 independent ones", text)
@@ -68,14 +68,14 @@ class RefusalTests(RedisCase):
 
 
 class LaterTests(RedisCase):
-    """A server that turns out wrong later is away, and the log says why; the rest goes on."""
+    """A server that becomes wrong later is away, and the log says why; the others continue."""
 
     def setUp(self) -> None:
         super().setUp()
         self.patch(client, "CHECK_S", 0.2)
 
     async def test_a_server_comes_back_as_another(self) -> None:
-        """A replica, one with another password: the error is logged, and a lease is had."""
+        """A replica, or a server with another password: the log has it, and leases work."""
         servers = [self.server(), self.server(), Redis()]
         self.addCleanup(servers[2].close)
         replica = await self.running(*servers, ttl=3.0)
@@ -96,7 +96,7 @@ class LaterTests(RedisCase):
         await until(lambda: logged)
 
     async def test_a_server_comes_back_as_a_member_of_a_cluster(self) -> None:
-        """It counts as away, also if it has all slots: then it takes writes, but no leases."""
+        """It counts as away, also if it has all slots, so that it accepts writes."""
         servers = [self.server(), self.server(), Redis()]
         self.addCleanup(servers[2].close)
         member = ("cluster-enabled yes", f"cluster-port {free_port()}")
@@ -119,7 +119,7 @@ class LaterTests(RedisCase):
         await (await self.take(replica)).release()
 
     async def test_an_address_that_moves_to_another_server(self) -> None:
-        """The server that it leads to now is not counted twice."""
+        """The server at the new address is not counted twice."""
         servers = [self.server(), self.server(), self.server()]
         port = servers[2].port
         replica = await self.running(*servers, ttl=3.0)

@@ -1,4 +1,4 @@
-"""The roll of replicas on the three engines: its contract, and rows that others wrote."""
+"""The list of replicas on the engines, and rows of other programs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class OnDatabase(ReplicasContract):
         )
 
     async def test_rows_of_other_programs(self) -> None:
-        """Senseless values are left out, missing ones are empty, and the rest is fit for a log."""
+        """Invalid values are left out, missing ones are empty, and the rest can be logged."""
         for number, told in enumerate(
             ("", "[]", "7", '{"pid": "x"}', '{"host": "a\\nb", "pid": 3, "more": 1}')
         ):

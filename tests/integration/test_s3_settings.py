@@ -1,4 +1,4 @@
-"""Settings of a bucket, on a real server: credentials, and how bytes lie there."""
+"""Settings of a bucket on a real server: credentials, and encryption of objects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SettingsCase(SynchronousTestCase):
 
 
 class CredentialTests(SettingsCase):
-    """Where the settings have no keys, AWS's own ways of finding them are gone."""
+    """Without keys in the settings, ncps finds credentials as AWS's tools do."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -46,13 +46,13 @@ class CredentialTests(SettingsCase):
         self.home.mkdir(parents=True)
 
     def surround(self, **variables: str) -> None:
-        """Let the environment have these variables of AWS and no others."""
+        """Set these variables of AWS and no others."""
         kept = {name: value for name, value in os.environ.items() if name[:4] != "AWS_"}
         nowhere = {"HOME": str(self.home), "AWS_EC2_METADATA_DISABLED": "true"}
         self.patch(os, "environ", {**kept, **nowhere, **variables})
 
     def test_environment(self) -> None:
-        """As containers and services have them."""
+        """Variables, as in containers and services."""
         self.surround(
             AWS_ACCESS_KEY_ID=self.server.access_key,
             AWS_SECRET_ACCESS_KEY=self.server.secret_key,
@@ -60,7 +60,7 @@ class CredentialTests(SettingsCase):
         probe_blocking(self.bucket(self.access), {})
 
     def test_profile(self) -> None:
-        """As people have them, in files."""
+        """A profile in files."""
         file = self.home / "credentials"
         file.write_text(
             "[cache]\n"
@@ -71,7 +71,7 @@ class CredentialTests(SettingsCase):
         probe_blocking(self.bucket(self.access), {})
 
     def test_program(self) -> None:
-        """As sites with a vault have them, for a while."""
+        """A program that gives credentials for a time, as with a vault."""
         program = self.home / "credentials.sh"
         told = {
             "Version": 1,
@@ -95,10 +95,10 @@ class CredentialTests(SettingsCase):
 
 
 class CertificateTests(SynchronousTestCase):
-    """The server's certificate has to be one of its host."""
+    """The server's certificate must be one for its host."""
 
     def test_certificate_that_is_for_another_host_or_for_none(self) -> None:
-        """Nothing is asked, and the error names the server."""
+        """No request is sent, and the error names the server."""
         directory = Path(self.mktemp()).absolute()
         authority = Authority(directory, "authority")
         self.patch(os, "environ", {**os.environ, "AWS_CA_BUNDLE": str(authority.path)})
@@ -123,12 +123,12 @@ class CertificateTests(SynchronousTestCase):
                 bucket.close()
             self.assertEqual([], origin.log)
             told = f"no trusted TLS connection to {origin.url}" in str(caught.exception)
-            # The origin is no bucket: with the right certificate the trouble comes later.
+            # The origin is no bucket: with the right certificate the error comes later.
             self.assertEqual(names != ["127.0.0.1"], told, caught.exception)
 
 
 class EncryptedTests(NarStoreContract, S3TestCase):
-    """Bytes that the server is asked to encrypt; NARs in a storage class of their own."""
+    """The server encrypts objects; NARs have a storage class of their own."""
 
     changes = MappingProxyType({"encryption": "aws:kms", "kms_key_id": KMS_KEY})
 
@@ -137,7 +137,7 @@ class EncryptedTests(NarStoreContract, S3TestCase):
         self.store = self.nar_store(options={"StorageClass": "STANDARD"})
 
     async def test_the_server_says_how_they_lie(self) -> None:
-        """Small objects and those that go in parts; they are read as they were."""
+        """Small objects and those in parts are stored so, and read unchanged."""
         for number, size in ((1, 1000), (2, PART + 1000)):
             data = os.urandom(size)
             await self.store.publish(key_of(number), spooled(self.sources, data))
@@ -153,7 +153,7 @@ class EncryptedTests(NarStoreContract, S3TestCase):
             )
 
     async def test_large_objects_are_set_aside_encrypted(self) -> None:
-        """This server copies nothing that lies encrypted, so the bytes come by here."""
+        """This server cannot copy encrypted objects, so ncps copies the bytes itself."""
         data = os.urandom(PART + 1000)
         await self.store.publish(key_of(1), spooled(self.sources, data))
         self.patch(copy, "PIECE", PART)

@@ -51,7 +51,7 @@ PART = 5 * 1024**2
 
 
 def access_to(server: RadosGW, bucket: str, **changes: Any) -> BucketAccess:
-    """The way to a bucket of the tests' server."""
+    """Return the access to a bucket of the tests' server."""
     plain = BucketAccess(
         bucket=bucket,
         endpoint=server.endpoint,
@@ -68,9 +68,9 @@ def access_to(server: RadosGW, bucket: str, **changes: Any) -> BucketAccess:
 
 
 class S3TestCase(TestCase):
-    """A bucket and what its stores need.
+    """A bucket and the tools of its stores.
 
-    :ivar changes: of the way to it.
+    :ivar changes: of the access to it.
     """
 
     changes: Mapping[str, Any] = MappingProxyType({})
@@ -87,7 +87,7 @@ class S3TestCase(TestCase):
         self.sources.mkdir(parents=True)
 
     def new_server(self) -> RadosGW:
-        """The server to use."""
+        """Return the server to use."""
         return shared.radosgw()
 
     def blobs(self, options: Mapping[str, str] | None = None, **changes: Any) -> S3Blobs:
@@ -138,7 +138,7 @@ class TransferTests(S3TestCase):
         self.store = self.nar_store()
 
     async def test_a_large_object_goes_and_comes_in_parts(self) -> None:
-        """Three hundred mebibytes arrive as they were sent, with little of them in memory."""
+        """Three hundred mebibytes arrive unchanged, with little of them in memory."""
         block = os.urandom(1024 * 1024)
         source = self.sources / "large"
         whole = hashlib.sha256()
@@ -161,7 +161,7 @@ class TransferTests(S3TestCase):
         self.assertEqual(await self.workers.run(self.bucket.uploads, "store/"), [])
 
     async def test_slow_readers_cost_little_memory(self) -> None:
-        """A hundred readers that stand still hold some pieces of a large object, not all of it."""
+        """A hundred readers that stop hold a few pieces of a large object."""
         await self.publish(os.urandom(1024 * 1024) * 32)
         before = memory_used()
         bodies = []
@@ -190,14 +190,14 @@ class TransferTests(S3TestCase):
             with contextlib.suppress(CancelledError):
                 await opening
         await self.workers.stop(30)
-        # Idle connections that may be used again are fine, more than there are threads is not.
+        # Idle connections that can be reused are allowed, but not more than there are threads.
         self.assertLessEqual(connections_to(self.server.port), THREADS)
 
     async def publish(self, data: bytes) -> None:
         await self.store.publish(key_of(1), spooled(self.sources, data))
 
     async def test_a_cancelled_publish_is_done_or_not_done(self) -> None:
-        """A caller that stops waiting leaves a whole object behind or none, and no parts."""
+        """A cancelled publication leaves a complete object or none, and no parts."""
         publishing = start(self.publish(os.urandom(1024 * 1024) * 24))
         publishing.cancel()
         with self.assertRaises(CancelledError):
@@ -208,7 +208,7 @@ class TransferTests(S3TestCase):
         self.assertEqual(self.bucket.uploads("store/"), [])
 
     async def test_a_redirect_leads_to_the_bytes(self) -> None:
-        """The address gives the object, whole and in part, without credentials."""
+        """The address gives the object, complete and in part, without credentials."""
         await self.publish(DATA)
         store = self.nar_store(redirect=Redirect(min_size=0, ttl_s=60.0))
         url = await store.location(key_of(1), size=len(DATA))
@@ -219,7 +219,7 @@ class TransferTests(S3TestCase):
                 self.assertEqual(answer.read(), expected)
 
     async def test_what_the_go_program_stored_is_read(self) -> None:
-        """Its layout is ours, in a bucket as in a directory; its key stays the key."""
+        """Its layout is the same in a bucket as in a directory; its key stays in use."""
         name = key_of(1).name
         for key, data in (
             (f"store/nar/{name[0]}/{name[:2]}/{name}.nar.xz", b"some bytes"),
@@ -269,11 +269,11 @@ class AbsenceTests(S3TestCase):
         self.assertIn("s3-bucket", await self.assert_unknown(bucket="no-such-bucket"))
 
     async def test_wrong_credentials(self) -> None:
-        """Nor for a stranger."""
+        """With wrong credentials nothing is absent."""
         self.assertIn("secret", await self.assert_unknown(secret_access_key="wrong"))
 
     async def test_a_clock_that_is_wrong(self) -> None:
-        """The server refuses what was signed two hours from now, and the message says why."""
+        """The server refuses a signature of two hours ahead, and the message says why."""
         signing: Any = botocore.auth
         clock = signing.get_current_datetime
 
@@ -291,7 +291,7 @@ class AbsenceTests(S3TestCase):
         self.assertIs(self.bucket.stat("x"), None)
 
     async def test_a_server_that_is_away(self) -> None:
-        """Nor where nobody answers."""
+        """If no server answers, nothing is absent."""
         self.assertIn("connect", await self.assert_unknown(endpoint="http://127.0.0.1:9"))
 
 
@@ -330,7 +330,7 @@ print(found[0].decode())
 
 class CreatorTests(S3TestCase):
     async def test_of_many_processes_one_creates(self) -> None:
-        """Ten processes that create at one time all end up with one and the same value."""
+        """Ten processes that create at the same time all get the same value."""
         bucket = self.server.new_bucket()
         arguments = [
             *(self.server.endpoint, self.server.access_key, self.server.secret_key, bucket)
@@ -350,7 +350,7 @@ class OutageTests(S3TestCase):
         return server
 
     async def test_a_body_survives_a_restart_of_the_server(self) -> None:
-        """The rest is asked for again, and the reader notices nothing."""
+        """The body asks for the rest again, and the reader notices nothing."""
         store = self.nar_store()
         data = os.urandom(1024 * 1024) * 32
         await store.publish(key_of(1), spooled(self.sources, data))
@@ -365,7 +365,7 @@ class OutageTests(S3TestCase):
         self.assertEqual(read, data)
 
     async def test_a_server_that_is_frozen_is_given_up_in_time(self) -> None:
-        """Callers are told so, and get everything once it answers again."""
+        """Callers get errors, and everything works once it answers again."""
         self.access = evolve(self.access, read_timeout_s=0.5, attempts=1)
         self.bucket = Bucket(connect(self.access), self.access)
         self.addCleanup(self.bucket.close)
@@ -382,12 +382,12 @@ class OutageTests(S3TestCase):
 
 
 def memory_used() -> int:
-    """Bytes of memory that this process has."""
+    """Return the memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def connections_to(port: int) -> int:
-    """Connections of this process to a port of 127.0.0.1."""
+    """Return the connections of this process to a port of 127.0.0.1."""
     ours = set()
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):

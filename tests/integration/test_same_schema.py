@@ -17,21 +17,21 @@ from tests.integration.databases import dialect_of
 from tests.integration.servers import shared
 
 OF_ONE_ENGINE = {"sqlite_sequence", "lease_fence", "lease_sessions"}
-"""Tables that the others have no use for."""
+"""Tables that the other engines do not need."""
 
 
 Columns = dict[tuple[str, str], tuple[str, bool, str | None]]
 
 
 def _kind(declared: str) -> str:
-    """A type in words that the engines share."""
+    """Return a type in words that the engines share."""
     kind = declared.lower().replace("character varying", "varchar")
     kind = {"integer": "int", "mediumtext": "text", "longtext": "text"}.get(kind, kind)
     return kind.partition("(")[0] if kind.startswith(("bigint", "int", "smallint")) else kind
 
 
 class SameSchemaTests(SynchronousTestCase):
-    """The engines describe their tables alike."""
+    """All engines have the same tables."""
 
     def setUp(self) -> None:
         path = Path(self.mktemp()).absolute() / "db.sqlite"
@@ -54,7 +54,7 @@ class SameSchemaTests(SynchronousTestCase):
         return ask[engine]().execute(statement, name)
 
     def columns(self, engine: str) -> Columns:
-        """Type, whether it may be NULL, and default of each column."""
+        """Return type, NULL and default of each column."""
         if engine == "sqlite":
             rows = self.rows(
                 engine,
@@ -74,7 +74,7 @@ class SameSchemaTests(SynchronousTestCase):
                 "SELECT table_name, column_name, column_type, is_nullable = 'NO', column_default"
                 " FROM information_schema.columns WHERE table_schema = DATABASE()",
             )
-        # The integer that is SQLite's row id is as large as any.
+        # SQLite's row id is an integer as large as any.
         return {
             (table, column): (
                 "bigint" if column == "id" else _kind(kind),
@@ -94,7 +94,7 @@ class SameSchemaTests(SynchronousTestCase):
             self.assertEqual(self.columns(engine), expected, engine)
 
     def indexes(self, engine: str) -> dict[tuple[str, ...], tuple[bool, str]]:
-        """Whether it is unique, and its name if we gave one, by table and columns."""
+        """Return the indexes by table and columns: unique or not, and our name."""
         if engine == "sqlite":
             rows = self.rows(
                 engine,
@@ -129,7 +129,7 @@ class SameSchemaTests(SynchronousTestCase):
         }
 
     def test_indexes_are_the_same(self) -> None:
-        """Tables, columns in their order, uniqueness, and the names we gave."""
+        """Tables, columns in their order, uniqueness, and our names."""
         expected = self.indexes("sqlite")
         self.assertEqual(expected["narinfos", "hash"], (True, ""))
         self.assertEqual(expected["nar_files", "last_used_at"], (False, "nar_files_last_used_at"))
@@ -137,7 +137,7 @@ class SameSchemaTests(SynchronousTestCase):
             self.assertEqual(self.indexes(engine), expected, engine)
 
     def test_texts_are_compared_byte_by_byte(self) -> None:
-        """Keys that differ in case or in an accent are two, with any defaults of the server."""
+        """Keys that differ in case or accent are different, with any defaults of the server."""
         for engine in ("maria", "my"):
             rows = self.rows(
                 engine,
@@ -174,7 +174,7 @@ class SameSchemaTests(SynchronousTestCase):
                         self.assertEqual([(number,)], [tuple(row) for row in found], dialect.name)
 
     def test_rows_that_make_no_sense_are_refused_alike(self) -> None:
-        """Foreign keys, checks, uniqueness and lengths hold on each engine."""
+        """Foreign keys, checks, uniqueness and lengths are the same on each engine."""
         good = {
             "name": "n",
             "extension": "xz",
@@ -213,7 +213,7 @@ class SameSchemaTests(SynchronousTestCase):
 
                 insert("nar_files", {"id": 1000} | good)
                 insert("narinfos", info)
-                insert("nar_files", good | {"name": "N"})  # another name, to all of them
+                insert("nar_files", good | {"name": "N"})  # another name, for all of them
                 for table, row in (
                     ("nar_files", good),
                     ("nar_files", good | {"name": "a", "file_size": -1}),

@@ -1,4 +1,4 @@
-"""An answer that is made long after its request leaves without a turn of the reactor between."""
+"""A late answer leaves without another turn of the reactor."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class SentAtOnceTests(SynchronousTestCase):
         send_written(self.transport, lambda: self.transport.write(data))
 
     def test_bytes_leave_at_once(self) -> None:
-        """The reactor is not asked to watch the socket for that."""
+        """The reactor does not have to watch the socket."""
         self.write(b"answer")
         self.assertEqual(b"answer", self.client.recv(100))
         self.assertEqual([], self.reactor.getWriters())
 
     def test_the_end_of_a_request_sends_all(self) -> None:
-        """An answer that is made while its request is being received waits for the end of that."""
+        """An answer that is made while its request is received waits for the end of that."""
 
         def answer() -> None:
             self.write(b"first ")
@@ -44,6 +44,6 @@ class SentAtOnceTests(SynchronousTestCase):
         self.assertEqual(b"first second", self.client.recv(100))
 
     def test_a_full_socket_gets_the_rest_when_it_can(self) -> None:
-        """The reactor watches it then."""
+        """Then the reactor watches it."""
         self.write(bytes(8 << 20))
         self.assertEqual([self.transport], self.reactor.getWriters())

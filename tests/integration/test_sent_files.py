@@ -1,4 +1,4 @@
-"""Stored NARs on real sockets: from the file to the socket, for all that clients do."""
+"""Stored NARs on real sockets: from the file to the socket, with all kinds of clients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.unit.web.wire import parse_response, routes_for
 
 reactor: Any = _reactor
 KEY = NarKey("0" * 52, "xz")
-FAR = 3 * 1024 * 1024  # beyond what is sent at once
+FAR = 3 * 1024 * 1024  # more than is sent immediately
 SIZE = 5 * 1024 * 1024 + 17
 DEADLINE_S = 20.0
 P = ParamSpec("P")
@@ -41,7 +41,7 @@ R = TypeVar("R")
 
 
 class FileNar(StubNar):
-    """A stored NAR in a file; `size` is that of the record, and the file's may differ."""
+    """A stored NAR in a file; `size` is that of the record, and the file's size may differ."""
 
     def __init__(self, path: Path, size: int) -> None:
         super().__init__(KEY, [], size=size)
@@ -71,7 +71,7 @@ class CountedThreads(InlineThreads):
 
 
 def is_open(path: Path) -> bool:
-    """Whether this process has the file open."""
+    """Return whether this process has the file open."""
     found = []
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names come and go
         with contextlib.suppress(OSError):
@@ -106,7 +106,7 @@ class SentFilesCase(TestCase):
         self.prepare(self.port)
 
     def prepare(self, port: Any) -> None:
-        """Make a port that listens serve as that of the daemon."""
+        """Make a listening port serve as that of the daemon."""
         adopt(port)
 
     async def tearDown(self) -> None:  # type: ignore[override]
@@ -115,7 +115,7 @@ class SentFilesCase(TestCase):
         self.assertFalse(is_open(self.file), "left open")
 
     def line(self) -> socket.socket:
-        """A connection with a small window, that is read when the test likes."""
+        """Open a connection with a small window; the test reads it."""
         line = socket.socket()
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         line.settimeout(DEADLINE_S)
@@ -123,12 +123,12 @@ class SentFilesCase(TestCase):
         return self.dressed(line)
 
     def dressed(self, line: socket.socket) -> socket.socket:
-        """Return what speaks as the port does."""
+        """Return a client protocol for the port."""
         return line
 
     @property
     def served(self) -> float:
-        """Bytes of NARs that were counted."""
+        """Return the counted bytes of NARs."""
         self.site.ledger.settle()
         labels = {"route": "/nar/{file}"}
         return self.metrics.registry.get_sample_value("ncps_served_bytes_total", labels) or 0.0
@@ -150,7 +150,7 @@ class SentFilesCase(TestCase):
 
 class SentFileTests(SentFilesCase):
     async def test_whole_and_parts(self) -> None:
-        """Every byte arrives, from wherever it was asked, and is counted."""
+        """Every byte arrives, from any offset, and is counted."""
         before = self.served
         response, rest = parse_response(await self.ask())
         self.assertEqual((200, True, b""), (response.status, response.whole, rest))
@@ -163,11 +163,11 @@ class SentFileTests(SentFilesCase):
         self.assertEqual(SIZE + 1 + 3_700_000 + 5, self.served - before)
 
     async def test_no_byte_is_sent_twice_for_want_of_memory(self) -> None:
-        """Where nobody knows how much was sent, and nobody can be told, nothing more is sent."""
+        """If the number of sent bytes is unknown, nothing more is sent."""
         failures = [MemoryError()]
 
         class Piece(_Piece):
-            """Cannot note how far it has come, once."""
+            """Once it cannot record how many bytes were sent."""
 
             def __setattr__(self, name: str, value: Any) -> None:
                 if name == "offset" and hasattr(self, "left") and value > FAR and failures:
@@ -186,7 +186,7 @@ class SentFileTests(SentFilesCase):
         self.assertTrue(self.content.startswith(response.body))
 
     async def test_one_connection_after_another(self) -> None:
-        """On one connection the next answer begins behind the last byte of the one before."""
+        """On one connection the next answer begins after the last byte of the one before."""
 
         def talk() -> bytes:
             with self.line() as line:
@@ -213,7 +213,7 @@ class SentFileTests(SentFilesCase):
         self.assertEqual(["a stored file is shorter than it was"], nar.complaints)
 
     async def test_file_cut_off_while_it_is_sent(self) -> None:
-        """The client gets the bytes that were in the file, though the kernel still has them."""
+        """The client gets the bytes of the file before the cut, though the kernel has more."""
 
         def talk() -> bytes:
             plain = socket.create_connection(("127.0.0.1", self.port.getHost().port), DEADLINE_S)
@@ -229,7 +229,7 @@ class SentFileTests(SentFilesCase):
         self.assertEqual(self.content[: len(response.body)], response.body)
 
     async def test_file_that_cannot_be_read(self) -> None:
-        """An answer is cut where the disk has lost the bytes, and the core is told."""
+        """An answer is cut where the disk has lost bytes, and the core gets the error."""
         read, at = os.preadv, 3_000_000
 
         def preadv(file: int, buffers: list[memoryview], offset: int, flags: int) -> int:
@@ -266,7 +266,7 @@ class SentFileTests(SentFilesCase):
         self.assertEqual(2 * SIZE - 300_000, self.served - before)
 
     async def test_client_that_leaves_and_client_that_sleeps(self) -> None:
-        """Neither holds the file: the one is gone, the other is cut off."""
+        """Neither keeps the file open: the one is gone, the other is cut off."""
 
         def leave() -> None:
             with self.line() as line:
@@ -300,7 +300,7 @@ def read_all(line: socket.socket) -> bytes:
 
 
 def read_answer(line: socket.socket, data: bytes = b"") -> bytes:
-    """Read one answer that says its length, or what comes of it; `data` was read before."""
+    """Read one answer with a length, or its beginning; `data` was read before."""
     while b"\r\n\r\n" not in data and (piece := line.recv(65536)):
         data += piece
     head, _, body = data.partition(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""NARs that arrive, on real sockets: from the growing file to the socket."""
+"""Arriving NARs on real sockets: from the growing file to the socket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HALF = SIZE // 2
 
 
 class SpooledNar(StubNar):
-    """A NAR on its way, in a spool."""
+    """An arriving NAR in a spool."""
 
     def __init__(self, spool: Spool) -> None:
         super().__init__(KEY, [], size=SIZE)
@@ -58,7 +58,7 @@ class SentSpoolTests(SentFilesCase):
         self.patch(transport, "AppendedFile", Counted)
 
     async def begun(self) -> tuple[socket.socket, bytes]:
-        """Ask while half of it is there; return the connection, and a first part of the answer."""
+        """Ask while half of it has arrived; return the connection, and a part of the answer."""
         await self.spool.write(self.content[:HALF])
         line = self.line()
         self.addCleanup(line.close)
@@ -80,9 +80,9 @@ class SentSpoolTests(SentFilesCase):
         return response.body
 
     async def test_client_follows_the_file(self) -> None:
-        """Each byte but the first 64 KiB, which wait with the head, is copied from the file.
+        """Each byte after the first 64 KiB, which wait with the head, is copied from the file.
 
-        A client that sleeps has no more of our memory than that.
+        A client that stops reading uses no more of our memory than that.
         """
         line, first = await self.begun()
         await self.spool.write(self.content[HALF:])
@@ -95,7 +95,7 @@ class SentSpoolTests(SentFilesCase):
         self.assertEqual(SIZE, self.served)
 
     async def test_file_that_turns_out_wrong(self) -> None:
-        """The last bytes of a file that is not right never leave."""
+        """The last bytes of a wrong file are never sent."""
         line, first = await self.begun()
         await self.spool.write(self.content[HALF:])
         await self.spool.flush()

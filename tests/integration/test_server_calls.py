@@ -1,4 +1,4 @@
-"""Calls of databases on servers: alone, at the same time, and slow ones."""
+"""Calls of databases on servers: single, concurrent and slow ones."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ reactor = cast("Any", _reactor)
 
 
 class CallTests:
-    """How interactions run on a server."""
+    """Transactions on a server."""
 
     async def test_a_failing_write_leaves_nothing(self: Any) -> None:
-        """The work of a transaction that fails is undone."""
+        """A failed transaction is rolled back."""
 
         def failing(txn: Any) -> None:
             nars.mark_stored(txn, stored(1))
@@ -39,7 +39,7 @@ class CallTests:
         self.assertIsNone(await self.database.read(nars.find, key_of(1)))
 
     async def test_a_cancelled_write_is_done_all_the_same(self: Any) -> None:
-        """A caller that stops waiting does not stop the transaction."""
+        """Cancelling the caller does not stop the transaction."""
         begun, go = threading.Event(), threading.Event()
 
         def slow(txn: Any) -> None:
@@ -57,7 +57,7 @@ class CallTests:
         self.assertIsNotNone(await self.opened().point(nars.find, key_of(1)))
 
     async def test_readers_cannot_write(self: Any) -> None:
-        """A write by mistake in a reading function is refused by the engine."""
+        """The engine refuses a write in a reading function."""
         with self.assertRaises(StorageFull):
             await self.database.read(nars.touch, {key_of(1): EARLY})
 
@@ -78,7 +78,7 @@ class CallTests:
         self.assertEqual(await read, (0, 0))
 
     async def test_every_call_is_timed(self: Any) -> None:
-        """Metrics learn of each call, of which kind it was, failed ones included."""
+        """The metrics get each call with its kind, also failed ones."""
         await self.database.point(nars.find, key_of(1))
         await self.database.read(nars.find, key_of(1))
         await self.database.write(nars.mark_verified, stored(1, verified_at=EARLY))
@@ -89,7 +89,7 @@ class CallTests:
         self.assertEqual(found, [1, 2, 1])
 
     async def test_impossible_facts_are_corrupt(self: Any) -> None:
-        """Sizes below zero or beyond all numbers, or bytes without a size, are never recorded."""
+        """Sizes below zero or too large, and bytes without a size, are never recorded."""
         for nar in (
             stored(1, file_size=-1),
             stored(1, nar_size=2**63),
@@ -101,7 +101,7 @@ class CallTests:
         self.assertIsNone(await self.catalog.nar(key_of(1)))
 
     async def test_calls_are_bounded(self: Any) -> None:
-        """More calls at once than anybody can have are refused at once."""
+        """Calls beyond the limit are refused immediately."""
         self.patch(server, "MAX_CALLS", 3)
         go = threading.Event()
         waiting = [start(self.database.read(lambda _txn: go.wait(10))) for _ in range(3)]
@@ -112,7 +112,7 @@ class CallTests:
         await self.database.point(nars.find, key_of(1))
 
     async def test_reads_by_key_at_one_time_are_one_call(self: Any) -> None:
-        """Thirty-two keys are one statement in one thread, and a metric's one call."""
+        """Thirty-two keys are one statement in one thread, and one call of the metric."""
         await self.database.write(nars.mark_stored, stored(1))
         before = observed(self.metrics.database_seconds("point"))[0]
         catalog = SqlCatalog(self.database)
@@ -121,7 +121,7 @@ class CallTests:
         self.assertEqual(observed(self.metrics.database_seconds("point"))[0] - before, 1)
 
     async def test_a_damaged_row_is_an_error_of_its_own_readers(self: Any) -> None:
-        """Those that were read in the same statement have theirs."""
+        """Other readers of the same statement get their rows."""
         catalog = SqlCatalog(self.database)
         for number in (1, 2):
             await catalog.add_narinfo(entry(number), record(number))
@@ -132,7 +132,7 @@ class CallTests:
         self.assertEqual((await good), (entry(2), record(2)))
 
     async def test_a_statement_that_fails_is_an_error_of_each_reader(self: Any) -> None:
-        """In our words; the next ones are well again."""
+        """Each reader gets one of our errors; the next reads succeed."""
 
         def rows(txn: Any, keys: Any) -> dict[int, int]:
             if 13 in keys:
@@ -146,7 +146,7 @@ class CallTests:
         self.assertEqual(await self.database.look_up(lookup, 12), 12)
 
     async def test_a_closed_database_is_unavailable(self: Any) -> None:
-        """Before the start and after the end every call says so at once."""
+        """Before the start and after the end every call fails immediately."""
         database = database_of(reactor, self.dialect)
         catalog = SqlCatalog(database)
         for _ in range(2):
@@ -158,7 +158,7 @@ class CallTests:
             database.close()
 
     async def test_spare_connections_are_closed(self: Any) -> None:
-        """After a burst only as many connections stay as were asked for."""
+        """After a burst only the configured number of connections stays."""
         database = self.opened(size=6, idle=2)
         barrier = threading.Barrier(6)
         await gatherResults([start(database.read(lambda _: barrier.wait(10))) for _ in range(6)])
@@ -168,7 +168,7 @@ class CallTests:
         self.assertLessEqual(len(database._pool.connections), 3)
 
     async def test_what_was_idle_for_long_is_made_anew(self: Any) -> None:
-        """A connection a firewall may have forgotten is not used again."""
+        """A connection that a firewall may have dropped is not used again."""
         ask = "SELECT pg_backend_pid()" if self.dialect.name == "postgresql" else None
         statement = ask or "SELECT CONNECTION_ID()"
         database = self.opened(size=1)
@@ -186,7 +186,7 @@ class RaceTests:
     """Two replicas on one database."""
 
     async def test_two_replicas_that_learn_of_the_same_agree(self: Any) -> None:
-        """One row of each thing remains, in any order of the writers, and none of them fails."""
+        """One row of each thing remains, in any order of the writers, and no writer fails."""
         other = SqlCatalog(self.opened())
         for catalogs in ((self.catalog, other), (other, self.catalog)):
             writes = [
@@ -207,7 +207,7 @@ class RaceTests:
             self.assertEqual(found, (entry(number), stored(number)))
 
     async def test_everything_at_once_on_few_rows(self: Any) -> None:
-        """Adding, storing, missing, touching and forgetting the same: all calls end well."""
+        """Concurrent adding, storing, missing, touching and forgetting all succeed."""
         other = SqlCatalog(self.opened())
         calls: list[Deferred[Any]] = []
         for round_ in range(8):
@@ -236,7 +236,7 @@ class RaceTests:
             self.assertTrue(found is None or found[0] == entry(number) or found[0].last_used_at)
 
     async def test_a_deadlock_is_tried_again(self: Any) -> None:
-        """Of two transactions in each other's way both are committed in the end."""
+        """Both transactions of a deadlock are committed in the end."""
         for number in (1, 2):
             await self.catalog.mark_stored(stored(number))
         met = threading.Barrier(2)
@@ -262,10 +262,10 @@ class RaceTests:
         self.assertEqual((await self.catalog.nar(key_of(2))).verified_at, found.verified_at)
 
     strict: tuple[tuple[str, ...], ...]
-    """How transactions begin of which the server refuses what is not one after the other."""
+    """Begins transactions of which the server refuses those that are not serializable."""
 
     async def test_what_cannot_be_serialized_is_tried_again(self: Any) -> None:
-        """Of two that read the same and then write it, the later one begins anew."""
+        """If two read the same and then write it, the later one is repeated."""
         for begin in self.strict:
             self.patch(self.dialect, "begin_write", begin)
             await self.catalog.mark_stored(stored(1))
@@ -289,15 +289,15 @@ class RaceTests:
 
 
 class SlowTests:
-    """Statements that take too long."""
+    """Slow statements."""
 
     session: str
-    """Tells the number of the connection."""
+    """A statement that returns the number of the connection."""
     sleep: str
-    """Takes half a minute."""
+    """A statement that takes half a minute."""
 
     async def test_a_statement_that_takes_too_long_is_ended_by_the_server(self: Any) -> None:
-        """It is not tried again, and neither its connection nor any other is lost."""
+        """It is not repeated, and no connection is lost."""
         url = self.server.url(self.name)
         database = database_of(reactor, dialect_of(url, statement_timeout_s=1.0), size=1)
         database.open()
@@ -345,5 +345,5 @@ class MySQLCallTests(CallTests, RaceTests, SlowTests, ServerTestCase):
     engine = staticmethod(shared.mysql)
     strict = (("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION"),)
     session = "SELECT CONNECTION_ID()"
-    # A SLEEP that runs out of time succeeds, and tells that by its result; the next row fails.
+    # A SLEEP beyond its time succeeds with another result; the next row fails.
     sleep = "SELECT SLEEP(30) FROM (SELECT 1 UNION ALL SELECT 2) AS two"

@@ -1,4 +1,4 @@
-"""Catalog and realisations on PostgreSQL, MariaDB and MySQL: their contracts."""
+"""Catalog and realisations on PostgreSQL, MariaDB and MySQL."""
 
 from __future__ import annotations
 

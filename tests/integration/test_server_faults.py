@@ -26,14 +26,14 @@ from tests.integration.server_case import (
 reactor = cast("Any", _reactor)
 
 PAUSE_S = 0.02
-"""Between two rounds of a side: a load that never rests takes the processors from everything."""
+"""Between two rounds of calls: a load without pauses uses all processors."""
 
 
 class FaultTests:
-    """Calls while their server, which is of these tests alone, is sick."""
+    """Calls while their server, which only these tests use, has a fault."""
 
     async def load(self: Any, is_over: Callable[[], bool]) -> int:
-        """Read and write from all sides until it is over; a call that fails fails the test."""
+        """Read and write until the end; a call that fails fails the test."""
         done = 0
 
         async def go_on(number: int) -> None:
@@ -56,8 +56,8 @@ class FaultTests:
         return done
 
     async def under_load(self: Any, mishandle: Callable[[], object]) -> None:
-        """Mishandle the server in the middle of a load, and see it go on afterwards."""
-        # A machine with other things to do takes its time to start a server.
+        """Cause a fault of the server under load, and check that the calls continue."""
+        # A busy machine needs time to start a server.
         self.patch(server, "PATIENCE_S", 60.0)
         self.database._deadline_s = 120.0
         rounds = 0
@@ -81,7 +81,7 @@ class FaultTests:
         self.assertEqual((totals.narinfos, totals.nars_stored), (12, 13))
 
     async def test_a_restart_fails_no_call(self: Any) -> None:
-        """A server that is stopped and started again costs time and nothing else."""
+        """A server that is stopped and started again only costs time."""
 
         def restart() -> None:
             self.server.stop()
@@ -90,7 +90,7 @@ class FaultTests:
         await self.under_load(restart)
 
     async def test_a_crash_fails_no_call(self: Any) -> None:
-        """Nor does one that dies without a word and recovers."""
+        """Neither does one that crashes and recovers."""
 
         def crash() -> None:
             self.server.crash()
@@ -99,7 +99,7 @@ class FaultTests:
         await self.under_load(crash)
 
     async def test_killed_connections_fail_no_call(self: Any) -> None:
-        """Connections that somebody kills, one and all and again, are replaced."""
+        """Killed connections, one or all, several times, are replaced."""
 
         def kill() -> None:
             for _ in range(10):
@@ -108,7 +108,7 @@ class FaultTests:
         await self.under_load(kill)
 
     async def test_idle_connections_cost_no_call(self: Any) -> None:
-        """After a restart at night, each connection of the pool is replaced without a failure."""
+        """After a restart while idle, each connection of the pool is replaced without a failure."""
         barrier = threading.Barrier(4)
         await gatherResults(
             [start(self.database.read(lambda _: barrier.wait(10))) for _ in range(4)]
@@ -126,7 +126,7 @@ class FaultTests:
         self.assertEqual(len(calls), 8)
 
     async def test_a_server_that_is_away_is_said_so_soon(self: Any) -> None:
-        """After some patience calls fail, then at once, and work again when it is back."""
+        """Calls fail after a while, then immediately, and succeed when it is back."""
         self.patch(server, "PATIENCE_S", 2.0)
         await self.catalog.mark_stored(stored(1))
         self.server.stop()
@@ -145,7 +145,7 @@ class FaultTests:
         await gatherResults([start(self.catalog.nar(key_of(1))) for _ in range(20)])
 
     async def test_news_of_long_ago_say_nothing(self: Any) -> None:
-        """Old knowledge of a server that was away fails no call."""
+        """An old failure of a server fails no later call."""
         self.patch(server, "PATIENCE_S", 0.2)
         self.server.stop()
         try:
@@ -156,10 +156,10 @@ class FaultTests:
         await gatherResults([start(self.catalog.nar(key_of(1))) for _ in range(20)])
 
     async def test_a_server_that_hangs_holds_up_nobody_for_long(self: Any) -> None:
-        """Calls end at their deadline, and none of the connections is lost for ever."""
+        """Calls end at their deadline, and no connection is lost for ever."""
         database = self.opened(deadline_s=30.0)
         catalog = SqlCatalog(database)
-        await catalog.mark_stored(stored(1))  # the first connection takes its time
+        await catalog.mark_stored(stored(1))  # the first connection is slow
         database._deadline_s = 1.0
         self.server.freeze()
         try:
@@ -177,7 +177,7 @@ class FaultTests:
         self.assertEqual((await catalog.totals()).nars_stored, 8)
 
     async def test_closing_waits_for_no_server_that_hangs(self: Any) -> None:
-        """The program can be ended while the database hangs."""
+        """The program can end while the database hangs."""
         self.patch(server, "CLOSE_S", 0.2)
         database = self.opened()
         catalog = SqlCatalog(database)

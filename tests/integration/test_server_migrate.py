@@ -1,4 +1,4 @@
-"""The schema on PostgreSQL, MariaDB and MySQL: made once, found again, refused."""
+"""The schema on PostgreSQL, MariaDB and MySQL: making it, finding it, refusing a database."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ServerMigrations:
         return type(self).server().execute(statement, self.name)
 
     def refusal(self) -> str:
-        """Return the message of `status`, which is also that of `up`."""
+        """Return the message of `status`, which `up` has, too."""
         message = str(self.case.assertRaises(Refused, migrate.status, self.dialect))
         self.case.assertEqual(
             str(self.case.assertRaises(Refused, migrate.up, self.dialect)), message
@@ -54,7 +54,7 @@ class ServerMigrations:
         return message
 
     def test_a_new_database_gets_everything(self) -> None:
-        """The first start makes the tables; the second finds nothing to do."""
+        """The first start makes the tables; the second has nothing to do."""
         self.case.assertEqual(migrate.status(self.dialect).pending, self.ours)
         self.case.assertEqual(migrate.up(self.dialect), self.ours)
         self.case.assertEqual(migrate.up(self.dialect), ())
@@ -63,14 +63,14 @@ class ServerMigrations:
         migrate.probe(self.dialect)
 
     def test_ten_processes_at_once_apply_once(self) -> None:
-        """Of ten replicas on an empty database each step is done by one, and all go on."""
+        """Of ten replicas on an empty database one does each step, and all continue."""
         outputs = together(UP, [self.url], 10)
         applied = [version for output in outputs for version in json.loads(output)]
         self.case.assertEqual(sorted(applied), [migration.version for migration in self.ours])
         self.case.assertEqual(migrate.status(self.dialect).pending, ())
 
     def test_a_newer_schema_is_refused(self) -> None:
-        """A database of a newer program is left alone, also where that is not through with it."""
+        """A database of a newer program is not changed, also during its migration."""
         migrate.up(self.dialect)
         for applied_at in (1, -1):
             self.execute(f"INSERT INTO schema_migrations VALUES (99, 'future', 'x', {applied_at})")
@@ -80,7 +80,7 @@ class ServerMigrations:
             self.execute("DELETE FROM schema_migrations WHERE version = 99")
 
     def test_the_go_programs_database_is_refused(self) -> None:
-        """Its database is recognised and left alone."""
+        """Its database is recognised and not changed."""
         for statement in (
             "CREATE TABLE schema_migrations (id INTEGER, version_id BIGINT)",
             "CREATE TABLE narinfos (id INTEGER)",
@@ -93,12 +93,12 @@ class ServerMigrations:
             self.case.assertIn(part, message)
 
     def test_a_strangers_database_is_refused(self) -> None:
-        """A database with other tables is not ours to change."""
+        """A database with other tables is not changed."""
         self.execute("CREATE TABLE bookmarks (id INTEGER)")
         self.case.assertIn("another program", self.refusal())
 
     def test_later_steps_are_added_to_what_is_there(self) -> None:
-        """An upgrade applies what is new and leaves the rest."""
+        """An upgrade applies the new steps and keeps the old ones."""
         migrate.up(self.dialect)
         more = Migration(version=98, name="more", text="CREATE TABLE more (id INTEGER);\n")
         self.case.patch(migrate, "known", lambda _: (*self.ours, more))
@@ -118,17 +118,17 @@ class ServerMigrations:
         self.case.assertEqual(migrate.up(self.dialect), self.ours)
 
     def user(self, *grants: str) -> str:
-        """URL of the database for a new user with these rights to it."""
+        """Return the URL of the database for a new user with these rights."""
         raise NotImplementedError
 
     def test_a_user_who_may_make_no_tables_is_told(self) -> None:
-        """A start without the right to make the schema says what is missing."""
+        """A start without the right to make the schema names the missing right."""
         message = str(self.case.assertRaises(Refused, migrate.up, dialect_of(self.user())))
         self.case.assertIn("may not", message)
         self.case.assertIn("ncps migrate up", message)
 
     def test_a_user_who_may_not_write_is_told(self) -> None:
-        """A start without the right to write rows says so, instead of failing later."""
+        """A start without the right to write rows fails, instead of a later write."""
         migrate.up(self.dialect)
         dialect = dialect_of(self.user("SELECT"))
         self.case.assertEqual(migrate.up(dialect), ())
@@ -153,7 +153,7 @@ class PostgreSQLMigrateTests(ServerMigrations, SynchronousTestCase):
         return shared.postgresql().url(self.name, user=name, password="secret")
 
     def test_a_step_that_fails_leaves_nothing(self) -> None:
-        """Half a migration never stays."""
+        """A failed step leaves no part of it."""
         migrate.up(self.dialect)
         broken = Migration(
             version=98, name="broken", text="CREATE TABLE more (id INTEGER);\nCREATE TABLE more;\n"
@@ -165,7 +165,7 @@ class PostgreSQLMigrateTests(ServerMigrations, SynchronousTestCase):
         self.assertEqual(migrate.up(self.dialect), ())
 
     def test_a_standby_is_read_only(self) -> None:
-        """A server that takes no writes is found out at the start."""
+        """A server that accepts no writes is an error at the start."""
         migrate.up(self.dialect)
         self.execute(f"ALTER DATABASE {self.name} SET default_transaction_read_only = on")
         self.patch(type(self.dialect), "begin_write", ("BEGIN",))
@@ -183,7 +183,7 @@ class MariaDBMigrateTests(ServerMigrations, SynchronousTestCase):
         return type(self).server().url(self.name, user=name, password="secret")
 
     def test_a_process_that_died_in_the_middle_is_followed(self) -> None:
-        """A migration goes on after the last statement that was executed, written down or not."""
+        """A migration continues after the last executed statement, recorded or not."""
         migrate.up(self.dialect)
         text = (
             "CREATE TABLE one (id INTEGER);\n"
@@ -207,7 +207,7 @@ class MariaDBMigrateTests(ServerMigrations, SynchronousTestCase):
             self.execute("DELETE FROM schema_migrations WHERE version = 98")
 
     def test_a_statement_that_fails_is_not_skipped(self) -> None:
-        """A table of that name which no earlier try had made is no success."""
+        """A table of that name that no earlier try has made is an error."""
         migrate.up(self.dialect)
         more = Migration(version=98, name="more", text="CREATE TABLE nar_files (id INTEGER);\n")
         self.patch(migrate, "known", lambda _: (*self.ours, more))

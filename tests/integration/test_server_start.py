@@ -1,4 +1,4 @@
-"""Databases on servers at the start: what is wrong is said in one line, and TLS is checked."""
+"""Databases on servers at the start: each mistake is one line, and TLS is checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Commands(SynchronousTestCase):
     """Runs `ncps` as an operator does."""
 
     def ncps(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
-        flag = "--cache-database-url="  # of which it would warn, for the password in it
+        flag = "--cache-database-url="  # it would warn of the password in it
         urls = [text.removeprefix(flag) for text in arguments if text.startswith(flag)]
         arguments = tuple(text for text in arguments if not text.startswith(flag))
         given = {**os.environ, **environ, **({"CACHE_DATABASE_URL": urls[-1]} if urls else {})}
@@ -36,7 +36,7 @@ class Commands(SynchronousTestCase):
         return done.returncode, done.stdout, done.stderr
 
     def refused(self, url: str, *words: str) -> None:
-        """One line that says what is wrong."""
+        """Run a start that must fail; return its one line."""
         code, _, said = self.ncps("migrate", "up", f"--cache-database-url={url}")
         self.assertEqual(code, 1, said)
         self.assertRegex(said, r"\Ancps: error: [^\n]*\n\Z")
@@ -47,7 +47,7 @@ class Commands(SynchronousTestCase):
         self.accepted_in({}, url, *more)
 
     def accepted_in(self, environ: Mapping[str, str], url: str, *more: str) -> None:
-        """With these variables, too."""
+        """Check that it starts with these variables."""
         flag = f"--cache-database-url={url}"
         code, told, said = self.ncps("migrate", "status", flag, *more, **environ)
         self.assertEqual((code, said), (0, ""))
@@ -55,7 +55,7 @@ class Commands(SynchronousTestCase):
 
 
 class MistakeTests(Commands):
-    """Mistakes of every day."""
+    """Usual mistakes."""
 
     def check(self, server: DatabaseServer) -> None:
         url = server.new_database()
@@ -83,7 +83,7 @@ class MistakeTests(Commands):
         self.check_accounts(shared.mysql())
 
     def check_accounts(self, server: MariaDB | MySQL) -> None:
-        """A user who is locked out, and one who has all connections that he may have."""
+        """Check a locked user, and one with all allowed connections in use."""
         name = server.new_database().rpartition("/")[2]
         for user, limit in (("locked", "ACCOUNT LOCK"), ("few", "WITH MAX_USER_CONNECTIONS 1")):
             server.execute(f"CREATE USER {user}@'%' IDENTIFIED BY 'x' {limit}")
@@ -94,7 +94,7 @@ class MistakeTests(Commands):
             self.refused(url, name, "max_user_connections")
 
     def test_a_server_that_never_answers(self) -> None:
-        """Somebody who listens and says nothing is not waited for so long."""
+        """The start does not wait for long."""
         for server in (shared.postgresql(), shared.mariadb(), shared.mysql()):
             with _mute() as port:
                 url = server.url("d").replace(f":{server.port}/", f":{port}/")
@@ -153,7 +153,7 @@ class CommandTests(Commands):
         self.check(server, f"postgres+unix://{{user}}@:{server.port}{server.directory}/{{name}}")
 
     def test_where_postgresql_is_and_who_we_are(self) -> None:
-        """By libpq's own parameters and variables, and by hosts of which one is away."""
+        """libpq's own parameters and variables work, and hosts of which one is away."""
         server = shared.postgresql()
         url = server.new_database()
         name = url.rpartition("/")[2]
@@ -187,7 +187,7 @@ class TLSTests(Commands):
     def install(
         self, server: DatabaseServer, names: Collection[str] = ("127.0.0.1",)
     ) -> tuple[Path, Path]:
-        """Put a certificate for these names, and its key, to where the server may read them."""
+        """Put a certificate for these names, and its key, where the server may read them."""
         paths = []
         for source in self.right.issue("elsewhere.example", names=names):
             path = server.directory / source.name
@@ -198,7 +198,7 @@ class TLSTests(Commands):
         return paths[0], paths[1]
 
     def test_postgresql(self) -> None:
-        """Encrypted where asked, verified where asked, and refused in words."""
+        """Connections are encrypted and verified if the URL says so, and errors say why."""
         server = PostgreSQL()
         self.addCleanup(server.close)
         certificate, key = self.install(server)
@@ -220,11 +220,11 @@ class TLSTests(Commands):
         self.refused(f"{url}?sslmode=verify-full&sslrootcert={self.right.path}", "TLS")
 
     def test_mariadb(self) -> None:
-        """Encrypted where asked, verified where asked, and refused in words."""
+        """Connections are encrypted and verified if the URL says so, and errors say why."""
         self.check(MariaDB())
 
     def test_mysql(self) -> None:
-        """MySQL says and does the same."""
+        """MySQL behaves in the same way."""
         self.check(MySQL())
 
     def check(self, server: MariaDB | MySQL) -> None:

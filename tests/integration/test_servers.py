@@ -1,4 +1,4 @@
-"""The servers of the tests do what tests count on."""
+"""The servers of the tests have the properties that tests rely on."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ class ServerTests(SynchronousTestCase):
         self.assertFalse(server.directory.exists())
 
     def test_postgresql(self) -> None:
-        """It starts, makes databases, survives its ends with what was committed, and goes."""
+        """It starts, makes databases, keeps committed rows over its ends, and is removed."""
         with PostgreSQL() as server:
             self.check(server)
 
     def test_mariadb(self) -> None:
-        """It starts, makes databases, survives its ends with what was committed, and goes."""
+        """It starts, makes databases, keeps committed rows over its ends, and is removed."""
         with MariaDB() as server:
             self.check(server)
 
     def test_mysql(self) -> None:
-        """It starts, makes databases, survives its ends with what was committed, and goes."""
+        """It starts, makes databases, keeps committed rows over its ends, and is removed."""
         with MySQL() as server:
             self.check(server)
 
     def test_radosgw(self) -> None:
-        """It starts, makes buckets, keeps objects while the gateway is away, and goes."""
+        """It starts, makes buckets, keeps objects while the gateway is away, and is removed."""
         with RadosGW() as server:
             path = f"/{server.new_bucket()}/some object"
             self.assertEqual(server.request("PUT", path, body=b"bytes")[0], 200)
@@ -62,7 +62,7 @@ class ServerTests(SynchronousTestCase):
         self.assertFalse(server.directory.exists())
 
     def test_redis(self) -> None:
-        """It starts, forgets everything when it is killed, and goes."""
+        """It starts, loses all data when it is killed, and is removed."""
         with Redis() as server:
             port = server.port
             server.say("SET", "there", "17")
@@ -75,7 +75,7 @@ class ServerTests(SynchronousTestCase):
         self.assertFalse(server.directory.exists())
 
     def test_tests_share_servers(self) -> None:
-        """The same server each time, a new database each time."""
+        """Each time it is the same server and a new database."""
         for ask in (shared.postgresql, shared.mariadb, shared.mysql):
             self.assertIs(ask(), ask())
             self.assertNotEqual(ask().new_database(), ask().new_database())

@@ -1,4 +1,4 @@
-"""A listening socket that several processes share: here two reactors, which take turns."""
+"""A listening socket that several processes share; here two reactors take turns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BURST = 25
 
 
 class _Client(Protocol):
-    """Says its process, and counts itself."""
+    """Sends the name of its process, and counts its connection."""
 
     transport: Any
 
@@ -42,7 +42,7 @@ class _Client(Protocol):
 
 
 class _Process:
-    """A process as far as a socket sees it: a reactor, and a place among the loads."""
+    """A process: a reactor, and an entry in the loads."""
 
     def __init__(self, fd: int, place: int, shared: socket.socket, backlog: int | None) -> None:
         self.place = place
@@ -61,18 +61,18 @@ class _Process:
         self.loads.tell(self.connections)
 
     def turn(self) -> None:
-        """Let the reactor do what can be done now."""
+        """Run one turn of the reactor."""
         for _ in range(3):
             self.reactor.runUntilCurrent()
             self.reactor.doIteration(0)
 
     def leave(self) -> None:
-        """Listen no more, in order."""
+        """Stop listening in order."""
         self.port.stopListening()
         self.turn()
 
     def vanish(self) -> None:
-        """End as a process that is killed: its descriptors are closed, and it tells nobody."""
+        """End like a killed process: close the descriptors only."""
         for reader in self.reactor.removeAll():
             if reader is self.port:
                 reader.socket.close()
@@ -111,7 +111,7 @@ class SharedPortTests(SynchronousTestCase):
         return found
 
     def until(self, done: Callable[[], bool], *processes: _Process) -> None:
-        """Give these processes turns until something is so."""
+        """Give these processes turns until something is true."""
 
         def is_done() -> bool:
             for process in processes:
@@ -121,11 +121,11 @@ class SharedPortTests(SynchronousTestCase):
         wait_until(is_done, "connections to be taken")
 
     def until_taken(self, count: int, *processes: _Process) -> None:
-        """Give these processes turns until they have `count` connections together."""
+        """Give these processes turns until they have `count` connections in total."""
         self.until(lambda: sum(one.connections for one in processes) == count, *processes)
 
     def test_a_burst_is_divided(self) -> None:
-        """Also where one process looks long before the other one."""
+        """Also if one process wakes up long before the other one."""
         first, second = self.process(0), self.process(1)
         self.connect(BURST)
         first.turn()
@@ -134,7 +134,7 @@ class SharedPortTests(SynchronousTestCase):
         self.assertEqual((13, 12), (first.connections, second.connections))
 
     def test_one_after_the_other(self) -> None:
-        """Each goes where fewer are, whatever process looks first."""
+        """Each goes to the process with fewer, whichever wakes up first."""
         first, second = self.process(0), self.process(1)
         for number in range(1, BURST):
             self.connect()
@@ -155,13 +155,13 @@ class SharedPortTests(SynchronousTestCase):
         self.assertEqual((10, 10), (first.connections, second.connections))
 
     def test_more_than_a_turn_takes(self) -> None:
-        """The rest is taken in the turns that follow."""
+        """The next turns accept the rest."""
         first = self.process(0)
         self.connect(3 * shared_port.MOST_A_TURN)
         self.until(lambda: first.connections == 3 * shared_port.MOST_A_TURN, first)
 
     def test_a_process_that_stands_still_is_not_waited_for(self) -> None:
-        """Clients that it should take are taken by the other one after a moment."""
+        """The other process accepts its clients after a moment."""
         self.patch(shared_port, "PATIENCE_S", 0.01)
         first, second = self.process(0), self.process(1)
         self.connect(BURST)
@@ -169,7 +169,7 @@ class SharedPortTests(SynchronousTestCase):
         self.assertEqual(0, second.connections)
 
     def test_later_arrivals_do_not_prolong_the_wait(self) -> None:
-        """Clients of a process that stands still are taken in time, also while more come."""
+        """Clients of a blocked process are accepted in time, also while more come."""
         _, second = self.process(0), self.process(1)
         clock = Clock()
         clock.advance(second.reactor.seconds())
@@ -185,7 +185,7 @@ class SharedPortTests(SynchronousTestCase):
         self.assertEqual(6, second.connections)
 
     def test_no_client_is_lost_with_a_process(self) -> None:
-        """Those that a killed process has not taken are taken by its successor."""
+        """The successor of a killed process accepts the waiting clients."""
         first = self.process(0)
         clients = self.connect(BURST)
         first.vanish()
@@ -194,7 +194,7 @@ class SharedPortTests(SynchronousTestCase):
         self.assertEqual({b"0"}, {client.recv(1) for client in clients})
 
     def test_one_that_waits_leaves_all_to_the_others(self) -> None:
-        """Until it reads again; then it gets its share."""
+        """When it reads again, it gets its share."""
         first, second = self.process(0), self.process(1)
         first.port.stopReading()
         self.connect(10)
@@ -205,7 +205,7 @@ class SharedPortTests(SynchronousTestCase):
         self.assertEqual((10, 10), (first.connections, second.connections))
 
     def test_the_last_one_ends_the_queue(self) -> None:
-        """Clients are refused then, not before, and a successor may listen again."""
+        """Then clients are refused, not earlier, and a successor may listen again."""
         first, second = self.process(0), self.process(1)
         first.leave()
         self.connect()
@@ -217,7 +217,7 @@ class SharedPortTests(SynchronousTestCase):
         self.until(lambda: successor.connections == 1, successor)
 
     def test_one_that_waits_keeps_the_queue(self) -> None:
-        """It has as many clients as it can have, and takes more when some have left."""
+        """It has the most clients that it can have, and accepts more when some have left."""
         first, second = self.process(0), self.process(1)
         first.port.stopReading()
         second.leave()
@@ -232,7 +232,7 @@ class SharedPortTests(SynchronousTestCase):
         self.connect()
 
     def test_a_fault_leaves_no_client_behind(self) -> None:
-        """An arrival is told once, so a turn in which memory ran out is made up for."""
+        """An arrival wakes it once, so it makes up for a turn in which memory ran out."""
         self.patch(shared_port, "PATIENCE_S", 0.01)
         first = self.process(0)
         share = first.loads.share

@@ -57,7 +57,7 @@ class DatagramNoticesTests(NoticesContract, SocketsTestCase):
         self.assertEqual(there.received, sent)
 
     async def test_a_successor_takes_the_place_of_the_dead(self) -> None:
-        """A socket that a killed worker left is made anew; meanwhile notices are lost in peace."""
+        """A new worker replaces the socket of a killed one; notices lost meanwhile do no harm."""
         dead = self.directory / "3"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as corpse:
             corpse.bind(str(dead))
@@ -90,7 +90,7 @@ class AskTests(SocketsTestCase):
         return client.ask(target)
 
     async def test_the_body_is_returned(self) -> None:
-        """A 200 is its body; anything else is an error."""
+        """The result of a 200 is its body; anything else is an error."""
         path = self.directory / "s"
         port = reactor.listenUNIX(str(path), Site(_Answer()))
         self.addCleanup(port.stopListening)
@@ -98,7 +98,7 @@ class AskTests(SocketsTestCase):
         await self.assert_raises(Unavailable, self.asked(path, "/missing"))
 
     async def test_nobody_there_is_told_at_once(self) -> None:
-        """No socket, or one that nobody listens at."""
+        """A missing socket, or one without a listener, is an immediate error."""
         dead = self.directory / "dead"
         with socket.socket(socket.AF_UNIX) as corpse:
             corpse.bind(str(dead))
@@ -107,7 +107,7 @@ class AskTests(SocketsTestCase):
             self.assertFalse(error.timed_out)
 
     async def test_a_sibling_that_hangs_costs_the_deadline(self) -> None:
-        """A socket whose process takes nothing is given up."""
+        """A socket whose process accepts nothing is given up."""
         path = self.directory / "hangs"
         with socket.socket(socket.AF_UNIX) as hanging:
             hanging.bind(str(path))
@@ -125,7 +125,7 @@ class _Greeting(Protocol):
 
 class InheritedTests(SocketsTestCase):
     async def test_a_unix_socket_is_left_as_it_was(self) -> None:
-        """Name, mode and the socket itself outlive a port that listened at it."""
+        """Name, mode and the socket itself survive a port that listened at it."""
         path = self.directory / "s"
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(str(path))

@@ -1,4 +1,4 @@
-"""Memory that runs out, anywhere between a file and its socket: right bytes, or a visible end.
+"""Memory runs out between a file and its socket: right bytes, or a visible end.
 
 Allocations fail one by one, or some in a row, counted from the arrival of a request on, in a
 server of its own (`starved`). The step of the answer that this hits follows from the count alone.
@@ -26,11 +26,11 @@ except ImportError:  # an interpreter without _testcapi
 
 DEADLINE_S = 30.0
 PATIENCE_S = 0.5
-"""Until an answer in which nothing comes is given up: it is not complete, so it is no lie."""
+"""Seconds without a byte until an answer is given up: it is not complete, so it is no lie."""
 
 
 class Reply:
-    """The part of an answer that has reached a client."""
+    """The received part of an answer."""
 
     def __init__(self, data: bytes) -> None:
         self.rest = b""
@@ -47,7 +47,7 @@ class Reply:
 
 
 def take(line: socket.socket) -> Reply:
-    """Read an answer to its end, the connection's end, or the end of patience."""
+    """Read an answer to its end, to the connection's end, or to the deadline."""
     data = b""
     while not (reply := Reply(data)).is_whole:
         try:
@@ -94,7 +94,7 @@ class StarvedTests(SynchronousTestCase):
     def check(
         self, target: str, truth: bytes, *counts: tuple[int, int], wanted: tuple[int, int] | None
     ) -> Counter[str]:
-        """Ask once for each (first, count) of failing allocations; return what became of it.
+        """Ask once for each (first, count) of failing allocations; return the results.
 
         :param wanted: ask for these bytes alone.
         """
@@ -117,7 +117,7 @@ class StarvedTests(SynchronousTestCase):
             return "nothing"
         self.assertEqual(b"", reply.rest, what)
         if response.status not in {200, 206}:
-            self.assertIn(response.status, {500, 503}, what)  # 503: no thread is to be had
+            self.assertIn(response.status, {500, 503}, what)  # 503: no thread is available
             return "error"
         self.assertTrue(truth.startswith(response.body), f"{what}: wrong bytes")
         if not response.whole:
@@ -126,7 +126,7 @@ class StarvedTests(SynchronousTestCase):
         return "right"
 
     def calm_down(self) -> None:
-        """See that it serves again; an interpreter that broke down is started anew."""
+        """Check that it serves again; restart an interpreter that broke down."""
         assert self.process is not None
         for _ in range(10):
             try:
@@ -148,31 +148,31 @@ class StarvedTests(SynchronousTestCase):
         counts: tuple[int, ...] = (1, 4),
         wanted: tuple[int, int] | None = None,
     ) -> None:
-        """Ask for a NAR that takes one of the ways, again and again."""
+        """Ask several times for a NAR of one kind."""
         points = [(first, count) for first in stops for count in counts]
         url = starved.key_of(way, size).url
         seen = self.check(url, starved.content(size), *points, wanted=wanted)
         self.assertGreater(seen["error"] + seen["cut"] + seen["nothing"], len(points) // 10, seen)
 
     def test_stored(self) -> None:
-        """From a file, small and large, whole and in part."""
+        """From a file, small and large, complete and in part."""
         self.nar("stored", starved.SMALL, range(1, 400, 40))
         self.nar("stored", starved.LARGE, range(1, 800, 80))
         self.nar("stored", starved.LARGE, range(300, 800, 100), wanted=(1000, 2_900_000))
 
     def test_read_in_threads(self) -> None:
-        """From a file that is read elsewhere, and from one that is decoded on the way."""
+        """From a file that a thread reads, and from one that is decoded."""
         for way in ("threaded", "xz", "zstd"):
             self.nar(way, starved.SMALL, range(200, 700, 100))
 
     def test_arriving(self) -> None:
-        """On its way, of known and of unknown size, kept and passed through."""
+        """While it arrives, with known and unknown size, stored and passed through."""
         for way in ("sized", "unsized", "passing"):
             self.nar(way, starved.SMALL, range(250, 850, 60), counts=(1,))
         self.nar("passing", starved.LARGE, range(500, 2500, 200), counts=(1,))
 
     def test_narinfo(self) -> None:
-        """A text that is made, and one that lies ready."""
+        """A text that is made, and one from memory."""
         points = [(first, count) for first in range(1, 200, 10) for count in (1, 4)]
         target = f"{starved.NARINFO}.narinfo"
         seen = self.check(target, starved.NARINFO_TEXT, *points, wanted=None)

@@ -1,4 +1,4 @@
-"""Answers of a collector over HTTP that do not end; over real sockets."""
+"""Endless answers of a collector over HTTP, over real sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 
 class AnswerTests(SynchronousTestCase):
     def serve(self, piece: bytes, pause_s: float) -> str:
-        """Answer one request with a body that goes on; return the URL."""
+        """Answer one request with an endless body; return the URL."""
         server = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(server.close)
         self.ended = threading.Event()
@@ -36,7 +36,7 @@ class AnswerTests(SynchronousTestCase):
         return f"http://127.0.0.1:{server.getsockname()[1]}/v1/traces"
 
     def check(self, piece: bytes, pause_s: float) -> None:
-        """See that the request fails, and that the connection is closed."""
+        """Check that the request fails, and that the connection is closed."""
         url = self.serve(piece, pause_s)
         with BoundedSession() as session:
             self.assertRaises(
@@ -49,5 +49,5 @@ class AnswerTests(SynchronousTestCase):
         self.check(b"x" * MOST_BYTES, 0.0)
 
     def test_an_answer_that_trickles_holds_no_thread(self) -> None:
-        """The time of a request is that of all of its answer."""
+        """The time of a request includes that of its whole answer."""
         self.check(b"x", 0.05)

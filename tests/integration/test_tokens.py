@@ -1,4 +1,4 @@
-"""The table of tokens on the engines: its contract, and two that write at once."""
+"""The table of tokens on the engines, and two concurrent writers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OnDatabase(TokensContract):
     others: SqlTokens
 
     async def test_two_of_one_name_at_once(self) -> None:
-        """Two processes make a token of one name at the same moment: one is told of the other."""
+        """Two processes make a token of one name at the same time: one gets a conflict."""
         made = [
             (tokens, await self.one(number=number))
             for number, tokens in ((1, self.tokens), (2, self.others))

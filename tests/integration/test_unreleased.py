@@ -40,7 +40,7 @@ class UnreleasedMigrations:
         self.case = self
 
     def new(self) -> Dialect:
-        """The dialect of a new, empty database."""
+        """Return the dialect of a new, empty database."""
         raise NotImplementedError
 
     def execute(self, dialect: Dialect, *statements: str) -> list[tuple[Any, ...]]:
@@ -54,7 +54,7 @@ class UnreleasedMigrations:
         return rows
 
     def made(self, newest: int, *statements: str) -> Dialect:
-        """A database as a version with that number left it."""
+        """Make a database as a version with that number left it."""
         dialect = self.new()
         dialect.prepare()
         self.execute(dialect, migrate._TABLE)
@@ -72,18 +72,18 @@ class UnreleasedMigrations:
         )
 
     def describe(self, dialect: Dialect) -> Description:
-        """Tables, columns, constraints and indexes, as the engine tells them."""
+        """Return tables, columns, constraints and indexes, as the engine describes them."""
         raise NotImplementedError
 
     def test_each_number_becomes_the_schema_of_a_new_database(self) -> None:
-        """Tables, columns in their order, constraints and indexes; and no row is lost."""
+        """Tables, columns, constraints and indexes are the same, and no row is lost."""
         fresh = self.new()
         self.case.assertEqual(migrate.up(fresh), known(fresh.name))
         expected = self.describe(fresh)
         self.case.assertEqual(NUMBERS, [m.version for m in unreleased(fresh.name)])
         for number in NUMBERS:
             dialect = self.made(number)
-            # The counters of stored NARs came with number 4, and are kept by transactions since.
+            # The counters of stored NARs came with number 4; transactions update them since.
             self.execute(dialect, STORED)
             if number >= 4:
                 self.execute(dialect, "UPDATE accounts SET nars = 1, bytes = 100")
@@ -104,7 +104,7 @@ class UnreleasedMigrations:
             )
 
     def test_a_version_before_the_release_can_start_beside_this_one(self) -> None:
-        """Until there is a later step, the rows keep the numbers that it looks for."""
+        """Before a later step, the rows keep the numbers that it needs."""
         dialect = self.made(12)
         initial = known(dialect.name)[0]
         self.case.patch(migrate, "known", lambda _: (initial,))
@@ -114,7 +114,7 @@ class UnreleasedMigrations:
         )
 
     def test_a_later_step_gives_the_rows_new_numbers(self) -> None:
-        """From then on the database is like one that began with the new numbers, also in age."""
+        """After that the database is like one with the new numbers from the beginning."""
         for number in (11, 14):
             dialect = self.made(number, STORED)
             initial = known(dialect.name)[0]
@@ -132,7 +132,7 @@ class UnreleasedMigrations:
             self.case.patch(migrate, "known", known)
 
     def test_unknown_steps_are_refused(self) -> None:
-        """A number beyond the old ones, or an old step of other making, is left alone."""
+        """An unknown number, or another form of an old step, is refused and unchanged."""
         dialect = self.made(14, f"INSERT INTO schema_migrations VALUES (15, 'x', 'x', {MADE_AT})")
         self.case.assertIn("newer", str(self.case.assertRaises(Refused, migrate.up, dialect)))
         self.execute(

@@ -1,4 +1,4 @@
-"""The web layer on real sockets: what only a kernel can show."""
+"""The web layer on real sockets: properties that only a kernel can show."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PATH = f"/{KEY.url}".encode()
 class WebTests(TestCase):
     timeout = 30
     stall_s = 0.4
-    """For this long the kernel may tell nothing of a client that crawls."""
+    """Seconds for which the kernel may report nothing of a slow client."""
 
     def setUp(self) -> None:
         self.cache = StubCache()
@@ -65,16 +65,16 @@ class WebTests(TestCase):
         self.prepare(self.port)
 
     def prepare(self, port: Any) -> None:
-        """Make a port that listens serve as that of the daemon."""
+        """Make a listening port serve as that of the daemon."""
         adopt(port)
 
     def endpoint(self) -> Any:
-        """Where clients connect to."""
+        """Return the endpoint for clients."""
         return TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port)
 
     @property
     def logged(self) -> list[Access]:
-        """Return the entries of the access log until now."""
+        """Return the entries of the access log so far."""
         self.site.ledger.settle()
         return self._logged
 
@@ -109,21 +109,21 @@ class WebTests(TestCase):
         self.assertIsInstance(reason, ConnectionDone)
 
     async def test_half_request_and_silence_is_timed_out(self) -> None:
-        """Half a request and silence end in 408 and a closed connection."""
+        """Half a request without a rest ends in 408 and a closed connection."""
         self.site.take(evolve(self.site.limits, header_timeout_s=0.3))
         data, reason = await self.exchange(b"GET /pubkey HTTP/1.1\r\nX: y")
         self.assertTrue(data.startswith(b"HTTP/1.1 408 "))
         self.assertIsInstance(reason, ConnectionDone)
 
     async def test_long_paths_and_nul_are_refused(self) -> None:
-        """A path of 10 kB is not found, one of 20 kB or with a NUL not even read."""
+        """A path of 10 kB is 404; one of 20 kB or with a NUL is not even read."""
         for path, status in ((b"a" * 10_000, 404), (b"a" * 20_000, 431), (b"a\0b", 400)):
             data, _ = await self.exchange(b"GET /%b HTTP/1.1\r\nConnection: close\r\n\r\n" % path)
             self.assertEqual(int(data[9:12]), status)
         self.assertEqual(self.cache.asked, [])
 
     async def test_large_refused_upload_sees_its_answer(self) -> None:
-        """A client that sends before it listens still learns why it was refused."""
+        """A client that sends before it reads still learns the reason of the refusal."""
         self.site.linger_s = type(self.site).linger_s  # this machine may be busy
         client = await self.connect()
         client.ask(PATH, b"Content-Length: 50000000", method=b"PUT")
@@ -134,7 +134,7 @@ class WebTests(TestCase):
         self.assertTrue(client.response.whole)
 
     async def test_slow_reader_holds_back_the_nar(self) -> None:
-        """A client that pauses costs buffers, not the size of the NAR, and gets it all later."""
+        """A client that pauses costs buffers, not the size of the NAR, and gets all of it later."""
         nar = self.cache.nars[KEY] = LargeNar(400)  # 100 MiB
         client = await self.connect()
         client.keep = False
@@ -151,7 +151,7 @@ class WebTests(TestCase):
         self.assertEqual((nar.closed, nar.bodies[0].closed), (1, 1))
 
     async def test_reader_that_crawls_is_served_and_one_that_stands_is_cut(self) -> None:
-        """A trickle of reading keeps a response alive; none at all ends it."""
+        """Slow reading keeps a response alive; a client that stops reading is cut."""
         nar = self.cache.nars[KEY] = LargeNar(400)
         client = await self.connect()
         client.keep = False
@@ -166,14 +166,14 @@ class WebTests(TestCase):
         await self.cut_off(nar)
 
     async def cut_off(self, nar: LargeNar) -> None:
-        """Wait until the one request is over, which asked for `nar` and did not get all of it."""
+        """Wait until the one request for `nar` is over without all of its bytes."""
         while not self.logged:  # the NAR is closed first; the connection ends some turns later
             await self.pause(0.01)
         self.assertEqual(nar.closed, 1)
         self.assertFalse(self.logged[-1].is_complete)
 
     async def test_reader_that_crawls_below_the_rate_is_cut(self) -> None:
-        """A trickle of reading is not enough where a rate is asked for."""
+        """A client slower than the least rate is cut."""
         self.site.limits = evolve(
             self.site.limits, min_send_rate_bytes=10**9, min_send_window_s=0.5
         )
@@ -197,7 +197,7 @@ class WebTests(TestCase):
         return self.metrics.registry.get_sample_value("ncps_limit_reached_total", {"limit": limit})
 
     async def test_requests_over_the_limit_are_told_to_come_back(self) -> None:
-        """Beyond the limit clients get 503 with Retry-After on connections that stay open."""
+        """Beyond the limit clients get 503 with Retry-After, and connections stay open."""
         self.site.limits = evolve(self.site.limits, max_requests=3)
         gate = self.cache.gate = Deferred()
         self.cache.narinfos[DIGEST] = served_narinfo(text=b"x", outcome=Outcome.HIT)
@@ -218,7 +218,7 @@ class WebTests(TestCase):
         self.assertEqual(told[0].response.status, 200)
 
     async def test_connections_of_one_address_over_the_limit_are_closed(self) -> None:
-        """One address that opens more connections than it may loses the new ones only."""
+        """Beyond the limit of one address only its new connections are closed."""
         self.site.limits = evolve(self.site.limits, max_connections_per_address=2)
         kept = [await self.connect() for _ in range(2)]
         refused = await self.connect()
@@ -230,7 +230,7 @@ class WebTests(TestCase):
         self.assertEqual(kept[0].response.status, 200)
 
     async def test_client_leaving_closes_nar(self) -> None:
-        """A reader that drops its connection lets go of the NAR at once."""
+        """When a reader closes its connection, the NAR is closed immediately."""
         nar = self.cache.nars[KEY] = LargeNar(4000)
         client = await self.connect()
         client.keep = False
@@ -241,7 +241,7 @@ class WebTests(TestCase):
         await self.cut_off(nar)
 
     async def test_client_leaving_cancels_wait(self) -> None:
-        """A client that leaves while the cache is still asking upstreams stops its request."""
+        """When a client leaves while the cache asks upstreams, its request ends."""
         cancelled: Deferred[Any] = Deferred()
         self.cache.gate = Deferred(lambda _: cancelled.callback(None))
         client = await self.connect()
@@ -251,7 +251,7 @@ class WebTests(TestCase):
         await cancelled
 
     async def test_error_in_the_middle_breaks_the_connection(self) -> None:
-        """A NAR that cannot be completed is broken off, with and without a length."""
+        """A NAR that cannot be completed is cut, with and without a length."""
         for size in (len(CHUNK) * 3, None):
             gate: Deferred[None] = Deferred()
             self.cache.add_nar(KEY, CHUNK, gate, Unavailable("upstream reset"), size=size)
@@ -283,7 +283,7 @@ class WebTests(TestCase):
         self.assertEqual(bodies, [CHUNK * 2, b"StorePath: x\n"] * 5 + [b"."])
 
     async def test_random_ranges_equal_slices(self) -> None:
-        """Any range of a large NAR is the slice of it, over one kept connection."""
+        """Any range of a large NAR is the right slice, over one kept connection."""
         data = random.Random(1).randbytes(700_000)
         pieces = [data[at : at + 99_991] for at in range(0, len(data), 99_991)]
         self.cache.add_nar(KEY, *pieces, size=len(data))
@@ -304,12 +304,12 @@ class WebTests(TestCase):
             )
 
     async def test_connections_over_the_limit_are_closed(self) -> None:
-        """A client that comes when all places are taken is turned away; the others go on."""
+        """Beyond the limit of connections a new one is closed; the others continue."""
         self.site.take(evolve(self.site.limits, idle_timeout_s=60.0))  # none of them asks
         clients: list[Client] = []
         while len(clients) < 40:
             client = await self.connect()
-            if not client.ended.called:  # else a busy machine was late with its handshake
+            if not client.ended.called:  # else the handshake was late on a busy machine
                 clients.append(client)
         while self.metrics.registry.get_sample_value("ncps_http_connections") != 40:
             await self.pause(0.01)
@@ -320,7 +320,7 @@ class WebTests(TestCase):
         self.assertEqual(clients[0].response.body, b".")
 
     async def heat(self) -> bytes:
-        """Have an answer ready; return the request for it."""
+        """Put an answer into memory; return its request."""
         self.cache.narinfos[DIGEST] = served_narinfo(
             text=b"x" * 1000, outcome=Outcome.HIT, may_repeat=lambda: True
         )
@@ -340,7 +340,7 @@ class WebTests(TestCase):
         return client.response
 
     async def test_hot_answers_are_whole(self) -> None:
-        """An answer that lies ready equals the page's, on connections of TCP and UNIX."""
+        """An answer from memory equals the page's, on TCP and UNIX connections."""
         request = await self.heat()
         socket = self.mktemp()
         port = reactor.listenUNIX(socket, self.site)
@@ -357,7 +357,7 @@ class WebTests(TestCase):
         await port.stopListening()
 
     async def test_hot_answers_nobody_reads_are_bounded(self) -> None:
-        """A client that asks on and on and reads nothing is not listened to any more."""
+        """ncps stops reading from a client that sends requests and reads no answers."""
         request = await self.heat()
         before = set(self.site.channels)
         client = await self.connect()

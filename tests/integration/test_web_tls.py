@@ -1,4 +1,4 @@
-"""The web layer over TLS: all that it does on plain sockets, and handshakes that fail."""
+"""The web layer over TLS: the same as on plain sockets, and failed handshakes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ reactor: Any = _reactor
 
 
 class EncryptedWebTests(test_web.WebTests):
-    """Limits, slow and leaving clients, hot answers: as on plain sockets."""
+    """Limits, slow and leaving clients, answers from memory: as on plain sockets."""
 
     stall_s = 1.2
     # With records of 16 KiB on the loopback, the kernel acknowledges every fourth of these reads.
@@ -35,7 +35,7 @@ class EncryptedWebTests(test_web.WebTests):
         return wrapClientTLS(verified("127.0.0.1", trust=roots), super().endpoint())
 
     async def connect(self) -> Client:
-        """As on plain sockets: what a test does next finds the connection ready."""
+        """Connect and finish the handshake, so that the test finds the connection ready."""
         client = await super().connect()
         while not client.transport._handshakeDone and not client.ended.called:
             await self.pause(0.005)
@@ -47,7 +47,7 @@ class EncryptedWebTests(test_web.WebTests):
         )
 
     async def talk(self, first: bytes, context: ssl.SSLContext | None = None) -> bytes:
-        """Send bytes without or with TLS, and return all that comes until the end."""
+        """Send bytes with or without TLS, and return all received bytes."""
 
         def talk() -> bytes:
             address = ("127.0.0.1", self.port.getHost().port)
@@ -63,7 +63,7 @@ class EncryptedWebTests(test_web.WebTests):
         return data
 
     async def test_client_that_speaks_no_tls_is_told(self) -> None:
-        """Plain HTTP gets a 400 that says what to write."""
+        """Plain HTTP gets a 400 that says what to use."""
         data = await self.talk(b"GET /pubkey HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertTrue(data.startswith(b"HTTP/1.1 400 "), data)
         self.assertTrue(data.endswith(b"\r\n\r\nThis address speaks TLS: ask it by https://.\n"))
@@ -71,7 +71,7 @@ class EncryptedWebTests(test_web.WebTests):
         self.assertEqual(1, self.handshakes("plain_http"))
 
     async def test_garbage_and_silence_are_no_handshake(self) -> None:
-        """Garbage ends at once, silence after the time for the handshake; both are counted."""
+        """Garbage ends immediately, silence after the time for the handshake; both are counted."""
         await self.talk(b"\0" * 100)
         self.assertEqual(1, self.handshakes("other"))
         with self.assertRaises(ConnectionResetError):
@@ -85,10 +85,10 @@ class EncryptedWebTests(test_web.WebTests):
         )
 
     async def test_old_versions_and_weak_ciphers_are_refused(self) -> None:
-        """Nothing below TLS 1.2, and no cipher without forward secrecy."""
+        """Versions below TLS 1.2 and ciphers without forward secrecy are refused."""
         old = client_context()
         old.set_ciphers("ALL:@SECLEVEL=0")
-        with warnings.catch_warnings():  # Python warns of what this test wants
+        with warnings.catch_warnings():  # Python warns of the purpose of this test
             warnings.simplefilter("ignore", DeprecationWarning)
             old.minimum_version = ssl.TLSVersion.TLSv1
             old.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -101,7 +101,7 @@ class EncryptedWebTests(test_web.WebTests):
         self.assertEqual(2, self.handshakes("no_agreement"))
 
     async def test_an_end_in_order_says_so(self) -> None:
-        """A client that looks for a truncation attack finds none; ALPN offers HTTP/1.1 alone."""
+        """The end is one of TLS, so it is no truncation attack; ALPN offers only HTTP/1.1."""
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             context = client_context()
             context.maximum_version = version
@@ -124,7 +124,7 @@ class EncryptedWebTests(test_web.WebTests):
 
 
 class EncryptedFileTests(test_sent_files.SentFileTests):
-    """Stored NARs: every byte of a file, whatever happens to the file or the client."""
+    """Stored NARs: every byte of a file, with all faults of files and clients."""
 
     def prepare(self, port: Any) -> None:
         encrypt(port, certificates(self.metrics))
@@ -134,4 +134,4 @@ class EncryptedFileTests(test_sent_files.SentFileTests):
 
 
 class EncryptedHotFileTests(test_hot_files.HotFileTests, EncryptedFileTests):
-    """The same for those that the connection sends by itself."""
+    """The same for NARs that the connection sends by itself."""

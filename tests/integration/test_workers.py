@@ -1,4 +1,4 @@
-"""Tests of worker threads, with threads."""
+"""Worker threads, with real threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WorkersTests(TestCase):
         self.addCleanup(self.gate.set)
 
     async def test_a_call_runs_in_a_named_thread(self) -> None:
-        """Results come back, with the arguments given, from a thread that bears the pool's name."""
+        """Results come back, with the right arguments, from a thread with the pool's name."""
         self.workers.start()
         self.assertEqual(await self.workers.run(divmod, 17, 5), (3, 2))
         self.assertEqual(await self.workers.run(int, "ff", base=16), 255)
@@ -33,13 +33,13 @@ class WorkersTests(TestCase):
         self.assertIn("test", name)
 
     async def test_an_error_comes_back_as_it_was(self) -> None:
-        """An error of a call is raised where the call is awaited."""
+        """The caller that awaits a call gets its error."""
         self.workers.start()
         with self.assertRaises(ZeroDivisionError):
             await self.workers.run(divmod, 1, 0)
 
     async def test_no_more_threads_than_allowed(self) -> None:
-        """Calls over the pool's size wait, and the gauges say how many."""
+        """Calls beyond the pool's size wait, and the gauges count them."""
         self.workers.start()
         calls = [start(self.workers.run(self.gate.wait)) for _ in range(5)]
         self.assertEqual((self.workers.running, self.workers.waiting), (2, 3))
@@ -48,7 +48,7 @@ class WorkersTests(TestCase):
         self.assertEqual((self.workers.running, self.workers.waiting), (0, 0))
 
     async def test_a_cancelled_call_is_left_alone(self) -> None:
-        """A caller that cancels goes on at once; the thread counts until it is done."""
+        """The caller continues immediately; the thread counts until its call is done."""
         self.workers.start()
         call = start(self.workers.run(self.gate.wait))
         failing = start(self.workers.run(lambda: self.gate.wait() and divmod(1, 0)))
@@ -62,7 +62,7 @@ class WorkersTests(TestCase):
         self.assertEqual(self.workers.running, 0)
 
     async def test_stopping_waits_for_what_runs(self) -> None:
-        """A stop lets every accepted call end and refuses new ones."""
+        """A stop waits for every accepted call and refuses new ones."""
         self.workers.start()
         calls = [start(self.workers.run(self.gate.wait)) for _ in range(4)]
         stopped = start(self.workers.stop(5))
@@ -73,7 +73,7 @@ class WorkersTests(TestCase):
         self.assertEqual(await gatherResults(calls), [True] * 4)
 
     async def test_a_stop_does_not_wait_for_ever(self) -> None:
-        """After the deadline the rest is left behind; what had no thread yet never runs."""
+        """After the deadline the rest is abandoned; a call without a thread never runs."""
         self.workers.start()
         ran: list[int] = []
         stuck = [start(self.workers.run(self.gate.wait)) for _ in range(2)]
@@ -86,7 +86,7 @@ class WorkersTests(TestCase):
         self.assertEqual(ran, [])
 
     async def test_nothing_runs_before_the_start_or_after_the_stop(self) -> None:
-        """A pool that is not running refuses calls instead of letting them wait."""
+        """A pool that is not running refuses calls."""
         with self.assertRaises(Unavailable):
             await self.workers.run(int)
         self.assertEqual(await self.workers.stop(1), 0)
@@ -96,12 +96,12 @@ class WorkersTests(TestCase):
             await self.workers.run(int)
 
     async def test_a_hanging_call_does_not_keep_the_process(self) -> None:
-        """The threads are daemons: an end of the program does not wait for them."""
+        """The threads are daemons: the end of the program does not wait for them."""
         self.workers.start()
         self.assertTrue(await self.workers.run(lambda: threading.current_thread().daemon))
 
     async def test_the_reactor_goes_on_meanwhile(self) -> None:
-        """While a call blocks its thread, everything else runs."""
+        """While a call blocks its thread, the reactor continues."""
         self.workers.start()
         call = start(self.workers.run(self.gate.wait))
         await deferLater(reactor, 0.01)

@@ -1,4 +1,4 @@
-"""A client on a real socket, and NARs that are too large for its buffers."""
+"""A client on a real socket, and NARs larger than its buffers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHUNK = bytes(range(256)) * 1024
 
 
 class Client(Protocol):
-    """Collects what comes until the connection ends, and how it ends."""
+    """Records the received bytes until the connection ends, and the reason of the end."""
 
     transport: Any
 
@@ -49,7 +49,7 @@ class Client(Protocol):
 
 
 class EndlessBody(ScriptedBody):
-    """The same chunk many times, made when asked for."""
+    """The same chunk many times."""
 
     def __init__(self, count: int) -> None:
         super().__init__([], 0, None)
@@ -67,7 +67,7 @@ class EndlessBody(ScriptedBody):
 
 
 class LargeNar(StubNar):
-    """A NAR far larger than all buffers on the way."""
+    """A NAR far larger than all buffers between server and client."""
 
     def __init__(self, count: int) -> None:
         super().__init__(KEY, [], size=count * len(CHUNK))

@@ -1,1 +1,1 @@
-"""Real servers, started by the tests themselves on free loopback ports, root or not."""
+"""Real servers that the tests start on free loopback ports, as root or another user."""

@@ -1,4 +1,4 @@
-"""Servers that are installed on the machine, each under a user of its own where we are root."""
+"""Installed servers, each under a user of its own if the tests run as root."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 from tests.server import PATIENCE_S, Server, spawn
 
 SEARCH = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
-"""Directories of servers' programs; they need not be on our own path."""
+"""Directories of servers' programs, which may be missing in our own path."""
 
 
 class Account:
-    """The user that a server runs as: one of its own where we are root, else ourselves."""
+    """The user of a server: one of its own if the tests run as root, else ourselves."""
 
     def __init__(self, name: str) -> None:
         self.is_other = os.getuid() == 0
@@ -35,7 +35,7 @@ class Account:
             os.chown(path, self.user.pw_uid, self.user.pw_gid)
 
     def run(self, *command: str | Path, cwd: Path) -> None:
-        """Run a command to its end; it must end well."""
+        """Run a command to its end; its exit code must be 0."""
         done = subprocess.run(
             command,
             cwd=cwd,
@@ -50,7 +50,7 @@ class Account:
             raise AssertionError(f"{command[0]}: {done.stdout.decode(errors='replace')}")
 
     def start(self, *command: str | Path, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
-        """Start a server; it ends with this process, however that ends."""
+        """Start a server; it ends when this process ends, also if this process is killed."""
         return spawn(*command, cwd=cwd, log=log, **self._identity)
 
     @property
@@ -73,11 +73,11 @@ class InstalledServer(Server):
         super().__init__(self._account.directory(prefix))
 
     def own(self, path: Path) -> None:
-        """Let the server read a file that is for its owner alone."""
+        """Let the server read a file that only its owner may read."""
         self._account.own(path)
 
     def lend(self, path: Path) -> Path:
-        """Copy a file to where the server may read it; return the copy."""
+        """Copy a file to a place that the server may read; return the copy."""
         copy = self.directory / path.name
         shutil.copyfile(path, copy)
         copy.chmod(0o600)
@@ -85,7 +85,7 @@ class InstalledServer(Server):
         return copy
 
     def folder(self, name: str) -> Path:
-        """Make a directory for the server below its own."""
+        """Make a directory for the server in its own directory."""
         path = self.directory / name
         path.mkdir()
         self.own(path)

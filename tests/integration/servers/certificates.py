@@ -27,7 +27,7 @@ def _general_name(text: str | x509.GeneralName) -> x509.GeneralName:
 
 
 class Authority:
-    """Somebody who signs certificates.
+    """An authority that signs certificates.
 
     :param directory: for all files; made if it is not there.
     :ivar path: PEM file of its own certificate, to be trusted or not.

@@ -1,4 +1,4 @@
-"""Collectors for tests: one that takes OTLP, and ones that do not."""
+"""Collectors for tests: one that accepts OTLP, and bad ones."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Collector(Server):
         )
 
     def lines(self, signal: str) -> list[dict[str, Any]]:
-        """Return everything of a signal that came, with its resource and headers."""
+        """Return all items of a signal, with their resource and headers."""
         found = [json.loads(line) for line in self.log.splitlines() if line.endswith("}")]
         return [line for line in found if line["signal"] == signal]
 
     def items(self, signal: str) -> list[dict[str, Any]]:
-        """Return the spans, the metrics or the records that came."""
+        """Return the received spans, metrics or records."""
         return [line["item"] for line in self.lines(signal)]
 
     def spans(self, name: str = "") -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ class Collector(Server):
 
 
 class DeafCollector:
-    """Accepts connections, and says nothing or garbage.
+    """Accepts connections, and sends nothing or garbage.
 
     :ivar accepted: number of connections.
     """

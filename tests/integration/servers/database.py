@@ -19,12 +19,12 @@ from tests.services import cache_directory
 
 USER = "test"
 PASSWORD = "p%w:/@ rd"
-"""With characters that mean something in URLs and in SQL."""
+"""Has characters with a meaning in URLs and in SQL."""
 PASSWORD_IN_URL = "p%25w%3A%2F%40%20rd"
 
 
 class DatabaseServer(InstalledServer):
-    """A server of databases, with passwords, and durable but for power cuts.
+    """A server of databases, with passwords, durable except at a loss of power.
 
     :cvar scheme: of its URLs.
     :cvar stopping: signal by which an administrator ends it, also while clients are connected.
@@ -41,9 +41,9 @@ class DatabaseServer(InstalledServer):
         self.options = list(options)
 
     def lay_out(self, program: Path, initialize: Callable[[Path], None]) -> None:
-        """Fill the directory `data` with the files of a new server; copy them if they are known.
+        """Fill the directory `data` with the files of a new server; copy them if they exist.
 
-        To make them takes one to four seconds of a processor, for each process with tests.
+        Making them takes one to four seconds of CPU time, for each process with tests.
 
         :param program: the server; another version, or another module of ours, makes other files.
         :param initialize: makes the files in a directory that it makes.
@@ -67,11 +67,11 @@ class DatabaseServer(InstalledServer):
                 made.rename(template)
 
     def stop(self) -> None:
-        """End it as an administrator would, also while clients are connected."""
+        """Stop it as an administrator does, also while clients are connected."""
         self.end(self.stopping)
 
     def crash(self) -> None:
-        """End it as a power cut would; the next start recovers."""
+        """Kill it as a loss of power would; the next start recovers."""
         self.end(self.crashing)
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class DatabaseServer(InstalledServer):
         super().close()
 
     def url(self, database: str, *, user: str = USER, password: str = PASSWORD_IN_URL) -> str:
-        """Return the address of a database for the settings; the password is written for URLs."""
+        """Return the URL of a database for the settings, with the password encoded."""
         return f"{self.scheme}://{user}:{password}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:

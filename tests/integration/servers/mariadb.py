@@ -14,8 +14,8 @@ from tests.services import require
 class MariaDB(MySQLProtocolServer):
     """One server; skips the test if it is not installed.
 
-    The server's own defaults stay, such as its latin1 or case-blind collations and REPEATABLE
-    READ: they are what a site has.
+    The server keeps its own defaults, such as its latin1 or case-blind collations and REPEATABLE
+    READ, because sites have them.
     """
 
     name = "MariaDB"

@@ -12,7 +12,7 @@ TREE = "mysql-sid"
 
 
 class MySQL(MySQLProtocolServer):
-    """One server out of a tree that `aptroot.sh` unpacked; skips the test without the tree.
+    """One server from a tree of `aptroot.sh`; skips the test without the tree.
 
     The server runs as the user who runs the tests, who may have the tree to himself. Its own
     defaults stay, passwords by caching_sha2_password and a certificate of its own among them.

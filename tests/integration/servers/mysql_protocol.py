@@ -24,15 +24,15 @@ class MySQLProtocolServer(DatabaseServer):
     def __init__(self, prefix: str, *options: str) -> None:
         super().__init__(prefix, *options)
         self.socket = self.directory / "s.sock"
-        # A server that starts clears its directory for temporary tables of other servers' files.
+        # A starting server deletes other servers' files in its directory for temporary tables.
         self._temporary = self.folder("tmp")
 
     def answers(self) -> bool:
-        """Whether it accepts connections, by TCP and by its socket."""
+        """Return whether it accepts connections, by TCP and by its socket."""
         return listens_at(self.socket) and listens(self.port)
 
     def start(self, deadline: float = PATIENCE_S) -> None:
-        """Start it, wait until it answers, and let the tests' user in."""
+        """Start it, wait until it answers, and create the tests' user."""
         super().start(deadline)
         self._administer(
             f"CREATE USER IF NOT EXISTS {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'",
@@ -88,6 +88,6 @@ class MySQLProtocolServer(DatabaseServer):
             f"SELECT id FROM information_schema.processlist WHERE db = '{database}'"
         )
         for (number,) in rows:
-            with suppress(pymysql.err.OperationalError):  # it has gone by itself
+            with suppress(pymysql.err.OperationalError):  # it has ended by itself
                 self.execute(f"KILL {number}")
         return len(rows)

@@ -24,7 +24,7 @@ def _programs() -> Path | None:
 
 
 class PostgreSQL(DatabaseServer):
-    """One server, whose directory holds its socket, too; skips the test if not installed."""
+    """One server, whose directory also has its socket; skips the test if not installed."""
 
     name = "PostgreSQL"
     user = "postgres"
@@ -62,7 +62,7 @@ class PostgreSQL(DatabaseServer):
         )
 
     def answers(self) -> bool:
-        """Whether it accepts connections."""
+        """Return whether it accepts connections."""
         ready = (self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
         return subprocess.run(ready, check=False).returncode == 0
 

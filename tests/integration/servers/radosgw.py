@@ -23,7 +23,7 @@ from tests.waiting import free_port
 _PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "monmaptool", "radosgw", "radosgw-admin")
 _SYSTEM_PYTHON = "/usr/bin/python3"  # the only one that has Ceph's modules
 
-# Cryptography between the parts would take long to settle; they talk to each other here alone.
+# Encryption between the parts would start slowly; they only talk to each other here.
 # Without the two paxos lines the start takes six seconds more.
 _CONFIGURATION = """\
 [global]
@@ -73,13 +73,13 @@ rgw_crypt_s3_kms_encryption_keys = {kms_key}=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODl
 """
 
 KMS_KEY = "testkey-1"
-"""Name of the one key that the server has for objects at rest."""
+"""Name of the only key that the server has for encrypted objects."""
 
 
 class RadosGW(InstalledServer):
-    """One server that keeps everything in memory; skips the test where it is not installed.
+    """One server that keeps everything in memory; skips the test if it is not installed.
 
-    Its process is the gateway, which stops and starts; what lies behind it lasts until `close`.
+    Its process is the gateway, which stops and starts; the parts behind it last until `close`.
 
     :ivar endpoint: for path-style requests; the same over `stop` and `start` of the gateway.
     :ivar access_key: of a user that may do everything with its buckets, with `secret_key`.
@@ -104,7 +104,7 @@ class RadosGW(InstalledServer):
 
     @property
     def log_file(self) -> Path:
-        """The file with everything that the gateway prints."""
+        """The file with the output of the gateway."""
         return self.directory / "radosgw.out"
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -152,7 +152,7 @@ class RadosGW(InstalledServer):
         return self._spawn("radosgw", "-n", "client.admin")
 
     def start(self, deadline: float = PATIENCE_S) -> None:
-        """Start it and wait until it answers; what was stored before a `stop` is still there."""
+        """Start it and wait until it answers; objects from before a `stop` are still there."""
         is_new = not self._cluster
         try:
             if is_new:
@@ -165,25 +165,25 @@ class RadosGW(InstalledServer):
             raise
 
     def stop(self) -> None:
-        """End the gateway as an administrator would; the objects stay."""
+        """Stop the gateway as an administrator does; the objects stay."""
         self.end(signal.SIGTERM)
 
     def crash(self) -> None:
-        """End the gateway in the middle of its work; the objects stay.
+        """Kill the gateway during its work; the objects stay.
 
-        For five seconds after, changes of users and buckets wait for the dead one's consent.
+        For five seconds after that, changes of users and buckets wait for the dead gateway.
         """
         self.kill()
 
     def close(self) -> None:
-        """End everything and remove its files; all that was stored is gone."""
-        # Nothing of it lasts, so nothing has to end in order.
+        """End everything and remove its files with all objects."""
+        # Nothing of it is kept, so nothing has to end in order.
         while self._cluster:
             end(self._cluster.pop(), signal.SIGKILL)
         super().close()
 
     def new_user(self, access_key: str, secret_key: str) -> None:
-        """Add a user, who owns nothing yet."""
+        """Add a user without buckets."""
         self._run(
             *("radosgw-admin", "user", "create", "--uid", access_key.lower()),
             *("--display-name", access_key, "--access-key", access_key),
@@ -199,7 +199,7 @@ class RadosGW(InstalledServer):
         return name
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
-        """Sizes of all objects below a prefix, by key."""
+        """Return the sizes of all objects below a prefix, by key."""
         found: dict[str, int] = {}
         while True:
             start = f"&start-after={quote(max(found), safe='')}" if found else ""

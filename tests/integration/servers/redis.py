@@ -13,7 +13,7 @@ from tests.services import require
 
 
 class Redis(InstalledServer):
-    """One server that keeps nothing on disk; skips the test where it is not installed.
+    """One server without files; skips the test if it is not installed.
 
     :param lines: of its configuration file.
     """
@@ -49,7 +49,7 @@ class Redis(InstalledServer):
         )
 
     def say(self, *words: str, password: str = "") -> str:
-        """Run a command as the administrator, on its own connection; return what it prints."""
+        """Run a command as the administrator, on its own connection; return its output."""
         environment: Mapping[str, str] = {**os.environ, "REDISCLI_AUTH": password}
         done = subprocess.run(
             ("redis-cli", "-h", "127.0.0.1", "-p", str(self.port), "--no-auth-warning", *words),

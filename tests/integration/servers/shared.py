@@ -1,4 +1,4 @@
-"""One server of each kind per test process, started when first asked for.
+"""One server of each kind per test process, started when a test first needs it.
 
 A test that ends one of them starts it again.
 """
@@ -27,35 +27,35 @@ def kept(server: S) -> S:
 
 @cache
 def postgresql() -> PostgreSQL:
-    """The PostgreSQL that tests share, each with a database of its own."""
+    """Return the PostgreSQL that tests share, each with a database of its own."""
     return kept(PostgreSQL())
 
 
 @cache
 def mariadb() -> MariaDB:
-    """The MariaDB that tests share, each with a database of its own."""
+    """Return the MariaDB that tests share, each with a database of its own."""
     return kept(MariaDB())
 
 
 @cache
 def mysql() -> MySQL:
-    """The MySQL that tests share, each with a database of its own."""
+    """Return the MySQL that tests share, each with a database of its own."""
     return kept(MySQL())
 
 
 @cache
 def radosgw() -> RadosGW:
-    """The S3 server that tests share, each with a bucket of its own."""
+    """Return the S3 server that tests share, each with a bucket of its own."""
     return kept(RadosGW())
 
 
 @cache
 def redis() -> Redis:
-    """The Redis that tests share, each with a key prefix of its own."""
+    """Return the Redis that tests share, each with a key prefix of its own."""
     return kept(Redis())
 
 
 @cache
 def redis_servers() -> tuple[Redis, Redis, Redis]:
-    """Three independent servers that tests share, each test with a key prefix of its own."""
+    """Return three independent servers that tests share, each with a key prefix of its own."""
     return (redis(), kept(Redis()), kept(Redis()))
