@@ -27,7 +27,7 @@ STORE = "80M"
 SECONDS = 10
 LONGEST_S = 900.0
 MOST_MS = 20.0
-POINT = f"{CLIENTS} downloads, {COLD_CLIENTS} cold ones, an upload, inspection and eviction at once"
+POINT = f"{CLIENTS} downloads, {COLD_CLIENTS} cold ones, an upload, inspection and eviction"
 
 
 def _load(stand: Stand, daemon: Daemon, running: ExitStack) -> list[subprocess.Popen[str]]:

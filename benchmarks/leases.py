@@ -37,7 +37,7 @@ CYCLES = 300
 TOGETHER = 32
 QUANTITIES = {
     "alone": "take and release, ms",
-    "together": f"the same, {TOGETHER} names at once, ms each",
+    "together": f"the same, {TOGETHER} names at the same time, ms each",
     "cpu": "CPU time of this process for one of these, ms",
     "handed": "released here, had by another process, ms",
 }

@@ -69,7 +69,7 @@ def measure(stand: Stand) -> list[Figure]:
                 second.append(relayed)
                 added.append(relayed - joined)
                 origin.release()
-    point = "NAR on its way, second replica"
+    point = "arriving NAR, second replica"
     return [
         Figure(
             point=point,

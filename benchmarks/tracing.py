@@ -64,7 +64,7 @@ def measure(stand: Stand) -> list[Figure]:
         narinfos = _listed(stand, [f"/{digest}.narinfo" for digest in digests])
         nars = _listed(stand, [made.path])
         return [
-            *_point(stand, "narinfo that lies ready", daemons, narinfos),
+            *_point(stand, "ready narinfo", daemons, narinfos),
             *_point(stand, "narinfo with a sampled traceparent", daemons, narinfos, SAMPLED),
             *_point(stand, "small NAR", daemons, nars),
         ]

@@ -140,7 +140,7 @@ def _spreads(daemon: Daemon) -> list[Figure]:
             ours=Spread([spread_once(daemon, is_burst=is_burst) for _ in range(TRIES)]),
             most=(CONNECTIONS + 1) // 2 + 1,
         )
-        for how, is_burst in (("at once", True), ("one after the other", False))
+        for how, is_burst in (("together", True), ("one after the other", False))
     ]
 
 

@@ -9,19 +9,19 @@ OUTCOMES = ("made", "joined", "large", "taken", "busy", "failed", "remade")
 
 
 class RecompressMetrics(Registered):
-    """NARs that were compressed anew, and the processor time for this."""
+    """NARs that were recompressed, and the processor time for this."""
 
     def _add_recompress(self) -> None:
         self.recompressions = Labelled(
             self._counter(
                 "ncps_recompressions_total",
-                "NARs that were compressed anew, by outcome.",
+                "NARs that were recompressed, by outcome.",
                 "outcome",
             ),
             OUTCOMES,
         )
         self.recompress_waiting = self._gauge(
-            "ncps_recompress_waiting", "NARs that wait to be compressed anew, about."
+            "ncps_recompress_waiting", "NARs that wait to be recompressed, about."
         )
         self.recompress_read = self._counter(
             "ncps_recompress_read_bytes_total", "Bytes of the files from which a new file was made."

@@ -110,7 +110,7 @@ def _row(setting: Setting) -> str:
         if not alias.is_current
     ]
     if old:
-        meaning += f" Once called {', '.join(old)}."
+        meaning += f" Former name{'s' if len(old) > 1 else ''}: {', '.join(old)}."
     cells = (
         f"`--{setting.flag}`" + (" (list)" if setting.repeatable else ""),
         _code(setting.environment),

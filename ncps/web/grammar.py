@@ -11,7 +11,7 @@
 /realisations/sha256:<hex>!<output>.doi         of content-addressed derivations, as Nix
 /build-trace-v2/<derivation>/<output>.doi      to 2.34 and since 2.35 names them
 /upload/<the same>    what is stored here; PUT uploads it
-/cluster/nar/<same>   a NAR on its way, for the other processes of this cache
+/cluster/nar/<same>   an arriving NAR, for the other processes of this cache
 /healthz /readyz /metrics
 /pin/<32>.narinfo /pins  closures that are kept
 /api/v1/remove        POST: remove paths

@@ -94,7 +94,7 @@ class DatabaseURL:
         if self.is_file:
             return f"{self.dialect}:{self.path}"
         places = ",".join(_written(host, port) for host, port in self.places)
-        # Sockets of PostgreSQL bear the port in their names.
+        # Sockets of PostgreSQL have the port in their names.
         unsaid = {0, _PORTS.get(self.dialect, 0)}
         place = places if self.host or self.port not in unsaid else ""
         pairs = ([("host", self.socket)] if self.socket else []) + sorted(self.options.items())

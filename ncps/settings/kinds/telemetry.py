@@ -18,7 +18,7 @@ _RATIO = re.compile(r"\d(?:\.\d{1,17})?(?:[eE]-\d{1,3})?", re.ASCII)
 _SECURED: Final = {"http": False, "grpc": False, "https": True}
 _GRPC_PORT: Final = 4317
 _GRPC: Final = "http://HOST:4317, or https://HOST:PORT for TLS"
-_HTTP: Final = "http://HOST:4318 or https://HOST:PORT, to which ncps adds /v1/traces and the like"
+_HTTP: Final = "http://HOST:4318 or https://HOST:PORT, to which ncps adds /v1/traces etc."
 _RATIOS: Final = "a number between 0 and 1, such as 0.05"
 _HEADERS: Final = "NAME=VALUE, several separated by commas or lines"
 _MOST_HEADERS: Final = 64

@@ -1,4 +1,4 @@
-"""The rules of the settings about clients that an issuer, an authority or a proxy vouches for."""
+"""The rules of the settings of clients that an issuer, an authority or a proxy authenticates."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class NixCacheInfoSettings:
     priority: int = setting(
         integer(),
         "10",
-        "Priority told to clients in nix-cache-info: they ask caches with lower numbers first. "
+        "Priority of this cache in nix-cache-info: clients ask caches with lower numbers first. "
         "cache.nixos.org has 40.",
     )
     want_mass_query: bool = setting(
@@ -128,7 +128,7 @@ class NixCacheInfoSettings:
     store_dir: str = setting(
         STORE_DIR,
         "/nix/store",
-        "Store directory told to clients in nix-cache-info. Only /nix/store is supported.",
+        "Store directory in nix-cache-info. Only /nix/store is supported.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Settings of clients that an issuer, a certificate or a proxy vouches for."""
+"""Settings of clients that an issuer, an authority or a proxy authenticates."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ncps.settings.setting import SettingNames
 
 @frozen(kw_only=True)
 class RecompressSettings:
-    """The NARs that are compressed anew, the level, and the times."""
+    """The NARs to recompress, the level, and the times."""
 
     to: str = setting(
         choice(("auto", "zstd", "off")),
@@ -48,20 +48,20 @@ class RecompressSettings:
     cpu_share: int = setting(
         integer(at_least=1, at_most=6400),
         "50",
-        "Percentage of one processor that this work uses at most, on the average of a minute. A "
-        "file that a client waits for is made without this bound.",
+        "Percentage of one processor that this work uses at most, on average over a minute. This "
+        "limit does not hold for a file that a client waits for.",
     )
     min_size_bytes: int = setting(
         size(at_least=1),
         "64K",
-        "Size of the smallest file that is compressed anew.",
+        "Size of the smallest file that is recompressed.",
     )
     max_growth: int = setting(
         integer(at_least=1, at_most=1000),
         "150",
         "Size that the new file may have, as a percentage of the old one. ncps removes a larger "
         "new file, and clients go on getting the old one. In place of a file without compression, "
-        "which clients unpack in no time, the new file may have 90 percent at most.",
+        "which clients need not unpack, the new file may have 90 percent at most.",
     )
     max_load: int = setting(
         integer(at_least=1, at_most=10000),

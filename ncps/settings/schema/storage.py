@@ -173,10 +173,10 @@ class StorageSettings:
         "1G",
         "Room that downloads leave free on the file systems of the storage and of unfinished "
         "downloads, for the database and for other programs. The bytes that running downloads "
-        "will still write count as used. ncps passes on a NAR for which there is no room to "
-        "clients and does not store it. The default is an amount and not a share of the disk, "
-        "because the needs of other programs do not grow with the disk. If --cache-temp-path has "
-        "a file system of its own, at most a tenth of that stays free. 0 to fill it.",
+        "will still write count as used. A NAR for which there is no room is passed on to clients "
+        "and not stored. The default is an amount and not a share of the disk, because the needs "
+        "of other programs do not grow with the disk. If --cache-temp-path has a file system of "
+        "its own, at most a tenth of that stays free. 0 to fill it.",
         note="1G, or a tenth of the file system if that is less",
         counted=True,
     )
