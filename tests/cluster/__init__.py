@@ -1,3 +1,3 @@
-"""Several replicas that are one cache: over a database server, S3 and Redis, all of them real."""
+"""Several replicas as one cache, over a real database server, S3 and Redis."""
 
 import tests.heap  # noqa: F401

@@ -35,7 +35,7 @@ class Agreeing(ClusterStage):
         self.assertEqual(sorted(version for (version,) in rows), sorted(applied))
 
     def test_replicas_that_cannot_reach_each_other(self) -> None:
-        """Each waits for what another is fetching until the catalog has it, and serves that."""
+        """Each waits until the catalog has the NAR that another one fetches, and serves it."""
         path = self.cache.add(SIZE, compression="none")
         origin = self.mounted(Stall(MIDDLE))
         options = [
@@ -58,7 +58,7 @@ class Agreeing(ClusterStage):
         self.assertEqual(0, self.metric(second, "ncps_relayed_bytes_total"))
 
     def test_what_one_finds_lost_all_forget(self) -> None:
-        """A narinfo that others hold in memory is answered by none, once its NAR is gone."""
+        """When a NAR is gone, no replica answers its narinfo from memory any more."""
         paths = [self.cache.add(100_000) for _ in range(3)]
         origin = self.mounted()
         first, *others = self.replicas(3, origin.url)
@@ -82,16 +82,16 @@ class Agreeing(ClusterStage):
                 self.assert_served(replica, path)
 
     def lose(self, target: str) -> None:
-        """Remove a NAR from the bucket behind everybody's back."""
+        """Remove a NAR from the bucket without the replicas."""
         (key,) = [key for key in self.objects() if key.endswith(target.rpartition("/")[2])]
         self.backends.s3.request("DELETE", f"/{self.bucket}/{key}")
 
     def objects(self) -> dict[str, int]:
-        """Sizes of the NARs in the bucket by key."""
+        """Return the sizes of the NARs in the bucket by key."""
         return self.backends.s3.sizes(self.bucket, "store/nar/")
 
     def rows(self) -> dict[str, int]:
-        """Sizes of the stored NARs in the database by file name."""
+        """Return the sizes of the stored NARs in the database by file name."""
         rows = self.backends.database.execute(
             "SELECT name, extension, stored_size FROM nar_files WHERE stored_at IS NOT NULL",
             self.database_name,
@@ -122,7 +122,7 @@ class Agreeing(ClusterStage):
                 return False
             objects = {key.rpartition("/")[2]: size for key, size in self.objects().items()}
             size = sum(objects.values())
-            # A run is counted when it has ended.
+            # A run is counted at its end.
             counted = [sum(self.metric(r, name) for r in replicas) for name in names]
             return (
                 size <= 2 * 1024 * 1024
@@ -141,7 +141,7 @@ class Agreeing(ClusterStage):
             self.assert_served(replicas[path.digest < "8"], path)
 
     def test_calls_of_the_database_are_timed(self) -> None:
-        """Each kind of call is counted with what it took."""
+        """Each kind of call is counted with its time."""
         path = self.cache.add(1000)
         (replica,) = self.replicas(1, self.mounted().url)
         name = "ncps_database_call_duration_seconds"
@@ -158,7 +158,7 @@ class Agreeing(ClusterStage):
         self.assertGreater(self.metric(replica, f"{name}_sum"), 0)
 
     def test_lost_database_is_rebuilt_from_the_bucket(self) -> None:
-        """On a new database all is served again, without upstreams and under the same key."""
+        """With a new database all paths are served again, without upstreams, by the same key."""
         paths = [self.cache.add(size) for size in (SIZE, 5000, 2000)]
         origin = self.mounted()
         first, second = self.replicas(2, origin.url)

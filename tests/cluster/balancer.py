@@ -1,4 +1,4 @@
-"""nginx as a load balancer, as one stands before replicas."""
+"""nginx as a load balancer before replicas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ http {{
 
 
 def documented(page: Path = Path(__file__).parents[2] / "docs" / "high-availability.md") -> str:
-    """The configuration that the documentation gives."""
+    """Return the configuration in the documentation."""
     return page.read_text().partition("```nginx\n")[2].partition("```")[0]
 
 
@@ -74,7 +74,7 @@ class Balancer(Server):
         )
 
     def close(self) -> None:
-        """End it for good, with its workers, which a killed master would leave behind."""
+        """End it with its workers, which a killed master would leave."""
         self.end(signal.SIGTERM)
 
     @property

@@ -1,4 +1,4 @@
-"""Pins and removals at one replica, and the others; test_postgresql and its like have databases."""
+"""Pins and removals at one replica, and their effect on the others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.waiting import wait_until
 
 SIZE = 150_000
 TOLD_S = 10.0
-"""Within which a notice reaches another replica, on a busy machine."""
+"""Seconds within which a notice reaches another replica, on a busy machine."""
 
 
 class KeeperStage(ClusterStage):
-    """Two replicas, and a token with which a test pins and removes."""
+    """Two replicas, and a token for pins and removals."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -52,7 +52,7 @@ class KeeperStage(ClusterStage):
         self.assertEqual(0, done.returncode, done.stderr)
 
     def warm(self, replicas: list[Replica], *paths: StorePath) -> dict[str, str]:
-        """Have answers of these paths ready at all replicas; return the targets of their NARs."""
+        """Put answers about these paths into all memories; return the targets of their NARs."""
         for path in paths:
             self.assert_served(replicas[0], path)
             for replica in replicas:
@@ -62,13 +62,13 @@ class KeeperStage(ClusterStage):
         return {path.digest: self.nar_target(replicas[0], path) for path in paths}
 
     def withdraw(self, *paths: StorePath) -> None:
-        """Have the upstream know nothing of these paths any more."""
+        """Make the upstream answer 404 for these paths."""
         for path in paths:
             self.source.withdraw(f"/{path.digest}.narinfo")
             self.source.withdraw(path.nar_target)
 
     def stored(self) -> set[str]:
-        """File names of the NARs in the bucket."""
+        """Return the file names of the NARs in the bucket."""
         keys = self.backends.s3.sizes(self.bucket, "store/nar/")
         return {key.rpartition("/")[2] for key in keys}
 
@@ -86,7 +86,7 @@ class Closing(KeeperStage):
     """Tests for every database."""
 
     def test_what_one_has_pinned_no_other_evicts(self) -> None:
-        """All list it; twelve NARs pass through a store for seven, and it is still there."""
+        """All replicas list the pin; twelve NARs pass through a store for seven, and it stays."""
         first, second = self.pair("--cache-max-size", "1M", "--cache-lru-grace", "0s")
         self.warm([first, second], self.libc, self.app)
         self.assertEqual(200, self.act(first, "POST", f"/pin/{self.app.digest}.narinfo").status)
@@ -105,7 +105,7 @@ class Closing(KeeperStage):
         self.assertEqual(b"[]\n", self.ask(first, "/pins").body)
 
     def test_what_one_removes_no_other_serves(self) -> None:
-        """By `ncps rm` and by DELETE: answers that lay ready elsewhere are dropped."""
+        """By `ncps rm` and by DELETE: the other replicas drop their answers in memory."""
         first, second = self.pair()
         closure = [self.app, self.libc]
         gone, half = self.others[:2]
@@ -124,7 +124,7 @@ class Closing(KeeperStage):
             self.assertNotIn(targets[path.digest].rpartition("/")[2], self.stored())
 
     def test_what_one_blocks_no_other_fetches(self) -> None:
-        """404 at all, though the upstream has it; and what one unblocks all serve at once."""
+        """It is 404 at all, though the upstream has it; after an unblock all serve it."""
         first, second = self.pair()
         path, cold = self.others[:2]
         targets = self.warm([first, second], path)
@@ -142,9 +142,9 @@ class Closing(KeeperStage):
                 self.assert_served(replica, each)
 
     def test_a_removal_while_nobody_can_be_told(self) -> None:
-        """Redis is away: a removal that needs a lease is refused, one for ever needs none.
+        """While Redis is away, a removal that needs a lease fails, one for ever succeeds.
 
-        The other replica knows of it when Redis is back.
+        The other replica learns of it when Redis is back.
         """
         first, second = self.pair()
         path, blocked = self.others[:2]

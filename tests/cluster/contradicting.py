@@ -1,4 +1,4 @@
-"""Replicas that contradict each other; the databases are in test_postgresql and in tests.long."""
+"""Replicas that contradict each other."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tests.system.program import run_ncps
 from tests.waiting import wait_until
 
 ROUND_S = 3.0
-"""How often replicas tell of themselves here; in earnest it is 15 s."""
+"""Seconds between entries of replicas here; by default it is 15 s."""
 HASTE = {"ncps.assembly.tickers.REPLICAS_S": ROUND_S}
 
 DEADLINE_S = 45.0
 
 
 class Contradicting(ClusterStage):
-    """Two replicas each, on one database."""
+    """Tests with two replicas on one database."""
 
     def make_replicas(self, count: int, *urls: str, options: Sequence[str] = ()) -> list[Replica]:
-        """Return replicas that tell of themselves often, to be started."""
+        """Return replicas with frequent entries that are not started."""
         made = super().make_replicas(count, *urls, options=options)
         for replica in made:
             replica.constants |= HASTE
         return made
 
     def pair(self, *flags: str, first: tuple[str, ...] = ()) -> tuple[Replica, Replica]:
-        """Two started replicas, of which the second has further flags."""
+        """Return two started replicas; the second has further flags."""
         url = self.mounted().url
         (one,) = self.replicas(1, url, options=first)
         (two,) = self.replicas(1, url, options=flags)
@@ -46,7 +46,7 @@ class Contradicting(ClusterStage):
         return found
 
     def assert_told(self, one: Replica, two: Replica, *words: str, part: str = "replicas") -> None:
-        """Check that readiness and one line of each name both, and these words."""
+        """Check that readiness and one line of each name both, and have these words."""
         words = (*words, f"process {one.pid} on", f"process {two.pid} on")
         level = '"error"' if part == "replicas" else '"info"'
         for replica in (one, two):
@@ -57,12 +57,12 @@ class Contradicting(ClusterStage):
                 daemon=replica,
             )
             told = self.parts(replica)[part]
-            self.wait_for_log(replica, words[0])  # a thread writes the log, after `/readyz` knows
+            self.wait_for_log(replica, words[0])  # a thread writes the log, after `/readyz` has it
             lines = [line for line in replica.log.splitlines() if words[0] in line]
             self.assertEqual([True], [level in line for line in lines], told)
 
     def assert_ends(self, *replicas: Replica, part: str = "replicas") -> None:
-        """Check that all is well again."""
+        """Check that the contradiction is over."""
         for replica in replicas:
             wait_until(
                 lambda: part not in self.parts(replica),  # noqa: B023
@@ -73,7 +73,7 @@ class Contradicting(ClusterStage):
             self.wait_for_log(replica, "resolved: ")
 
     def test_different_secrets(self) -> None:
-        """Both are told, until the other one is gone."""
+        """Both report it until the other one is gone."""
         one, two = self.pair("--cluster-secret", "s" * 32)
         self.assert_told(one, two, "(cluster-secret)", one.url, two.url, "the same")
         self.assertNotIn("s" * 32, one.log + two.log)
@@ -81,20 +81,20 @@ class Contradicting(ClusterStage):
         self.assert_ends(one)
 
     def test_one_address_for_two(self) -> None:
-        """Each is told of the other, by process."""
+        """Each reports the process of the other."""
         address = "http://127.0.0.1:1"
         flags = ("--cluster-advertise-url", address)
         one, two = self.pair(*flags, first=flags)
         self.assert_told(one, two, f"cluster-advertise-url={address}", "of its own")
 
     def test_different_prefixes(self) -> None:
-        """Names of locks in Redis."""
+        """The prefixes are those of the names of locks in Redis."""
         one, two = self.pair("--cache-lock-redis-key-prefix", "elsewhere:")
         prefix = self.setting("--cache-lock-redis-key-prefix")
         self.assert_told(one, two, "cache-lock-redis-key-prefix", prefix, "elsewhere:")
 
     def test_two_buckets(self) -> None:
-        """One database and two stores, each with a key of its own that would be the other's."""
+        """There is one database and two stores, each with a key of its own."""
         url = self.mounted().url
         key = SecretKey.generate("both")
         file = self.directory / "key"
@@ -106,7 +106,7 @@ class Contradicting(ClusterStage):
         self.assert_told(one, two, "different stores", self.bucket, bucket, "cache-database-url")
 
     def test_two_buckets_with_keys_of_their_own(self) -> None:
-        """The second store's new key is never made: the catalog knows one."""
+        """The second store's new key is never made, because the catalog knows one."""
         (one,) = self.replicas(1, self.mounted().url)
         bucket = self.backends.s3.new_bucket()
         said = self.refusal("--cache-storage-s3-bucket", bucket)
@@ -114,7 +114,7 @@ class Contradicting(ClusterStage):
         self.assertEqual(404, self.backends.s3.request("GET", f"/{bucket}/config/cache.key")[0])
 
     def test_different_upstream_keys(self) -> None:
-        """It is legal, and told all the same."""
+        """It is allowed, and reported."""
         other = str(SecretKey.generate("else-1").public)
         one, two = self.pair("--cache-upstream-public-key", other)
         self.assert_told(
@@ -123,7 +123,7 @@ class Contradicting(ClusterStage):
         self.assertNotIn("replicas", self.parts(one))
 
     def refusal(self, *flags: str) -> str:
-        """Return the message of a replica whose start is refused."""
+        """Return the message of a replica that must not start."""
         (replica,) = self.make_replicas(1, self.origin().url)
         done = run_ncps(replica, "serve", flags=flags)
         said = done.stdout + done.stderr
@@ -132,7 +132,7 @@ class Contradicting(ClusterStage):
         return said
 
     def test_the_bucket_is_emptied(self) -> None:
-        """A restart is refused before there is a second key, and the running ones tell of it."""
+        """A restart fails before there is a second key, and the running ones report it."""
         one, two = self.replicas(2, self.mounted().url)
         key = one.public_key()
         self.backends.s3.request("DELETE", f"/{self.bucket}/config/cache.key")
@@ -166,7 +166,7 @@ class Contradicting(ClusterStage):
         self.assertEqual([False] * 2, ["replicas" in self.parts(each) for each in (one, two)])
 
     def test_a_rotation(self) -> None:
-        """Replicas take the new key in turn, restarted or reloaded; none contradicts another."""
+        """Replicas use the new key one after the other; none contradicts another."""
         one, two = self.replicas(2, self.mounted().url)
         old = one.public_key()
         done = run_ncps(one, "keys", "rotate")
@@ -189,7 +189,7 @@ class Contradicting(ClusterStage):
         self.assertEqual([False] * 2, ["replicas" in self.parts(each) for each in (one, two)])
 
     def test_another_key_is_given(self) -> None:
-        """Beside a live replica it is refused, naming that one, or accepted and told."""
+        """Beside a running replica it is refused with its name, or accepted and reported."""
         one, other = self.replicas(1, self.mounted().url)[0], SecretKey.generate("given")
         file = self.directory / "key"
         file.write_text(other.export())
@@ -204,7 +204,7 @@ class Contradicting(ClusterStage):
         self.assertEqual(two.public_key(), three.public_key())
 
     def test_replicas_that_agree(self) -> None:
-        """Nothing is told of them: at first, after a kill and with other flags in the next life."""
+        """Nothing is reported: at first, after a kill, and with other flags after a restart."""
         one, two = self.replicas(2, self.mounted().url)
         two.kill()
         two.options = ("--cache-lock-redis-key-prefix", f"x{secrets.token_hex(2)}:")

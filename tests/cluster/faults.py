@@ -1,4 +1,4 @@
-"""Servers behind the replicas that go away under load; nobody restarts a replica for that."""
+"""Servers behind the replicas go away under load, and no replica needs a restart."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.waiting import wait_until
 
 AWAY_S = 10.0
 PAUSE_S = 0.02
-"""Between two visits: a load that never rests takes the processors from everything else."""
+"""Between two requests: a load without pauses uses all processors."""
 STUCK_S = 45.0  # seconds for one answer; longer than every deadline of ours
 
 
 class Load(threading.Thread):
-    """A client that asks for narinfos and their NARs, again and again, until it is told to end.
+    """A client that asks for narinfos and their NARs until it is told to end.
 
     :ivar statuses: of all answers.
-    :ivar wrong: answers that no client may ever get.
+    :ivar wrong: answers that are never allowed.
     :ivar slowest_s: of all answers.
     """
 
@@ -37,7 +37,7 @@ class Load(threading.Thread):
         self._is_over = threading.Event()
 
     def end(self) -> None:
-        """Finish what is being asked, and no more."""
+        """Finish the current request, and make no more."""
         self._is_over.set()
 
     def run(self) -> None:
@@ -59,7 +59,7 @@ class Load(threading.Thread):
             self.wrong.append(f"{target}: {len(nar)} bytes that are not its own")
 
     def _ask(self, target: str) -> bytes | None:
-        """The body of a whole 200; everything else is noted."""
+        """Return the body of a complete 200; note everything else."""
         began = time.monotonic()
         try:
             answer = ask(self._replica.port, target, deadline=STUCK_S)
@@ -78,7 +78,7 @@ class Load(threading.Thread):
 
 
 def restart(database: DatabaseServer) -> None:
-    """Have the database be away for a moment, and give the replicas time to notice."""
+    """Stop the database for a moment, and give the replicas time to notice."""
     database.stop()
     time.sleep(1.0)
     database.start()
@@ -89,7 +89,7 @@ class Faults(ClusterStage):
     """Replicas serve their clients while a server behind them is away."""
 
     def under_load(self, trouble: Callable[[], None]) -> list[Load]:
-        """Have trouble while two replicas are asked for what is stored and for what is not."""
+        """Cause a fault while two replicas are asked for stored and other paths."""
         stored = [self.cache.add(200_000, compression="none") for _ in range(5)]
         cold = [self.cache.add(50_000, compression="zstd") for _ in range(400)]
         origin = self.mounted()
@@ -122,12 +122,12 @@ class Faults(ClusterStage):
         return loads
 
     def goes_on(self, load: Load) -> None:
-        """Check that the load itself gets what it asks for from now on."""
+        """Check that the load gets all answers from now on."""
         before = load.statuses[200]
         wait_until(lambda: load.statuses[200] > before, f"a whole answer after {load.statuses}")
 
     def settles(self, replica: Replica, path: StorePath) -> None:
-        """Check that a path can be had again, without a restart."""
+        """Check that a path can be fetched again, without a restart."""
 
         def is_served() -> bool:
             narinfo = self.narinfo(replica, path)
@@ -139,7 +139,7 @@ class Faults(ClusterStage):
         wait_until(is_served, f"{path.digest} to be served again", daemon=replica)
 
     def test_redis_is_killed_and_started_again(self) -> None:
-        """Hits never need Redis; misses wait or are told to come back, and go on by themselves."""
+        """Hits never need Redis; misses wait or get 503, and recover by themselves."""
 
         def trouble() -> None:
             self.backends.redis.kill()
@@ -151,12 +151,12 @@ class Faults(ClusterStage):
             self.assertEqual({200}, set(load.statuses), "hits do not notice")
 
     def test_database_is_restarted(self) -> None:
-        """A restart of the database is a pause."""
+        """A restart of the database is only a pause."""
 
         self.under_load(lambda: restart(self.backends.database))
 
     def test_s3_is_away(self) -> None:
-        """Objects in the bucket cannot be had meanwhile; nothing wrong is served for them."""
+        """Objects in the bucket cannot be served meanwhile; no wrong answer is given."""
 
         def trouble() -> None:
             self.backends.s3.freeze()

@@ -1,4 +1,4 @@
-"""A client that compares every byte as it comes, and goes on elsewhere when it is cut off."""
+"""A client that compares every byte, and continues at another server after a cut."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 BUFFER = 1024 * 1024
 ATTEMPT_S = 60.0  # seconds without a byte
-PAUSE_S = 0.3  # what Nix waits before it tries again
+PAUSE_S = 0.3  # seconds that Nix waits before it tries again
 
 
 class Reader(threading.Thread):
-    """Reads one file, as Nix does: what was cut is resumed by Range, 5xx are tried again.
+    """Reads one file as Nix does: it resumes by Range after a cut, and repeats after a 5xx.
 
-    :param ports: of servers that all have it; the first is asked first.
-    :param attempts: without progress, before it gives up.
-    :ivar position: bytes got so far, all of them right.
+    :param ports: of servers that all have it; it asks the first one first.
+    :param attempts: without progress, until it gives up.
+    :ivar position: number of received bytes, all of them right.
     :ivar trouble: the final error; empty if there is none.
     :ivar first_byte_s: from the start to the first byte.
     """
@@ -81,7 +81,7 @@ class Reader(threading.Thread):
 
     def _take(self, count: int) -> None:
         end = self.position + count
-        # Copies, because two views are compared byte by byte, which takes ten times as long.
+        # Copies, because Python compares two views byte by byte, which takes ten times as long.
         if self._buffer[:count] != self._expected[self.position : end]:
             self.trouble = f"wrong bytes between {self.position} and {end}"
             raise OSError(self.trouble)

@@ -26,10 +26,10 @@ from tests.system.stage import Stage
 from tests.waiting import wait_until
 
 LEASE_S = 3
-"""How long replicas wait for the lease of a dead one."""
+"""Seconds that replicas wait for the lease of a dead one."""
 
 READ_S = 240.0
-"""For all readers of one test, in seconds, on a machine that has other things to do."""
+"""Seconds for all readers of one test, on a busy machine."""
 
 
 SERVERS: dict[str, Callable[[], DatabaseServer]] = {
@@ -46,7 +46,7 @@ SHARED: dict[str, Callable[[], DatabaseServer]] = {
 
 @frozen
 class Backends:
-    """The servers that replicas share; a database and a bucket are made for each test."""
+    """The servers that replicas share; each test gets a database and a bucket."""
 
     database: DatabaseServer
     redis: Redis
@@ -54,7 +54,7 @@ class Backends:
 
     @classmethod
     def new(cls, name: str) -> Backends:
-        """Make servers that nothing else uses, to be started."""
+        """Make servers that only this test uses, not started."""
         return cls(SERVERS[name](), Redis(), RadosGW())
 
     def start(self) -> None:
@@ -68,7 +68,7 @@ class Backends:
             server.close()
 
     def options(self) -> tuple[str, ...]:
-        """Return the flags that one cluster shares: a new database, a new bucket, leases, waits."""
+        """Return the flags of one cluster: a new database, a new bucket, leases, timeouts."""
         return (
             *("--cache-database-url", self.database.new_database()),
             *("--cache-storage-s3-endpoint", self.s3.endpoint),
@@ -93,17 +93,17 @@ class Backends:
 
 @cache
 def started(name: str) -> Backends:
-    """Return the servers of this process, with this database; a test restarts what it ends."""
+    """Return the servers of this process, with this database; tests restart them."""
     return Backends(SHARED[name](), shared.redis(), shared.radosgw())
 
 
 def setting(options: Sequence[str], flag: str) -> str:
-    """The value that follows a flag."""
+    """Return the value after a flag."""
     return options[options.index(flag) + 1]
 
 
 class Replica(Daemon):
-    """One of several daemons that are one cache; its own directory has spools alone.
+    """One of several daemons that are one cache; its own directory only has spools.
 
     :ivar clock_ahead_s: seconds by which its clock is ahead of that of the others.
     """
@@ -152,26 +152,26 @@ class ClusterStage(Stage):
         self.shared = backends.options()
 
     def setting(self, flag: str) -> str:
-        """Return the value that the replicas share under this flag."""
+        """Return the value of this flag that the replicas share."""
         return setting(self.shared, flag)
 
     def share(self, flag: str, value: str) -> None:
-        """Give replicas that are made from now on another value of a shared flag."""
+        """Set another value of a shared flag for replicas that are made from now on."""
         at = self.shared.index(flag) + 1
         self.shared = (*self.shared[:at], value, *self.shared[at + 1 :])
 
     @property
     def database_name(self) -> str:
-        """Name of the database that the replicas share."""
+        """Return the name of the database that the replicas share."""
         return self.setting("--cache-database-url").rpartition("/")[2]
 
     @property
     def bucket(self) -> str:
-        """Name of the bucket that the replicas share."""
+        """Return the name of the bucket that the replicas share."""
         return self.setting("--cache-storage-s3-bucket")
 
     def make_replicas(self, count: int, *urls: str, options: Sequence[str] = ()) -> list[Replica]:
-        """Return replicas over these upstreams, to be started."""
+        """Return replicas over these upstreams that are not started."""
         caches = [UpstreamCache(url, self.cache.key.public) for url in urls]
         made = []
         for _ in range(count):
@@ -208,7 +208,7 @@ class ClusterStage(Stage):
         first: Replica | None = None,
         **options: Any,
     ) -> list[Reader]:
-        """Start clients, spread over the replicas, each with the others to turn to.
+        """Start clients, spread over the replicas; each knows the other replicas, too.
 
         :param first: the replica that all clients ask first.
         """
@@ -231,12 +231,12 @@ class ClusterStage(Stage):
         self.assertTrue(all(reader.is_done for reader in readers))
 
     def metric(self, daemon: Daemon, series: str) -> float:
-        """Read one metric of a replica: the sum of all series that begin so."""
+        """Read one metric of a replica: the sum of all series with this prefix."""
         text = self.ask(daemon, "/metrics").body.decode()
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(series))
 
     def assert_hit(self, replica: Replica, path: StorePath) -> None:
-        """Check that a replica serves a NAR from the shared store, in the end."""
+        """Check that a replica serves a NAR from the shared store after a while."""
         target = self.nar_target(replica, path)
         wait_until(
             lambda: self.ask(replica, target, method="HEAD").outcome == "hit",

@@ -1,4 +1,4 @@
-"""One fetch for all replicas; test_postgresql and test_mariadb have the databases."""
+"""One fetch for all replicas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIDDLE = SIZE // 2
 
 
 class Killing(ClusterStage):
-    """A holder that dies."""
+    """A holder of a lease that dies."""
 
     def holder_dies(self, count: int, *, size: int, clients: int) -> None:
         """Kill one of `count` replicas at half of a NAR; a quarter of the clients ask it first."""
@@ -52,7 +52,7 @@ LARGE = 32 * 1024 * 1024
 
 
 class Crowd(ClusterStage):
-    """A hundred clients at once.
+    """A hundred clients at the same time.
 
     :cvar large: size of the NAR in bytes; `tests.long` has larger ones.
     """
@@ -60,7 +60,7 @@ class Crowd(ClusterStage):
     large = LARGE
 
     def one_fetch_for_all(self, count: int) -> None:
-        """Have a hundred clients ask `count` replicas for a large cold NAR."""
+        """Let a hundred clients ask `count` replicas for a large cold NAR."""
         path = self.cache.add(self.large, compression="none")
         origin = self.mounted()
         replicas = self.replicas(count, origin.url)
@@ -89,7 +89,7 @@ class CrowdBereft(Killing):
     large = LARGE
 
     def test_holder_of_a_large_nar_is_killed(self) -> None:
-        """The same for a hundred clients of two replicas, of which one remains."""
+        """The same with a hundred clients of two replicas, of which one remains."""
         self.holder_dies(2, size=self.large, clients=100)
 
 
@@ -111,7 +111,7 @@ class Streaming(Killing):
             "bytes at the second replica",
             daemon=second,
         )
-        # A client may resume at the second replica what the first one is still fetching.
+        # A client may resume at the second replica a NAR that the first one still fetches.
         part = self.exchange(second, self.nar_target(second, path), Range="bytes=1000-")
         self.assertEqual((206, path.file[1000:5000]), (part.status, part.read(4000)))
         origin.release()
@@ -120,11 +120,11 @@ class Streaming(Killing):
         self.assertGreaterEqual(self.metric(second, "ncps_relayed_bytes_total"), SIZE)
 
     def test_holder_is_killed_in_the_middle(self) -> None:
-        """SIGKILL of the replica that fetches: another one goes on from the byte it has."""
+        """After SIGKILL of the fetching replica another one continues at the next byte."""
         self.holder_dies(3, size=SIZE, clients=12)
 
     def test_holder_is_killed_before_the_first_byte(self) -> None:
-        """SIGKILL while the upstream has not answered: the others ask it when the lease is free."""
+        """After SIGKILL before an answer, the others ask the upstream when the lease is free."""
         path = self.cache.add(SIZE, compression="none")
         origin = self.mounted(Only(Stall(0), 1))
         holder, other = self.replicas(2, origin.url)
@@ -136,7 +136,7 @@ class Streaming(Killing):
         self.assertLessEqual(origin.gets(path.nar_target), 3)
 
     def test_holder_that_sleeps_past_its_lease(self) -> None:
-        """A holder that is stopped for longer than its lease wakes up and spoils nothing."""
+        """A holder that was stopped for longer than its lease damages nothing afterwards."""
         path = self.cache.add(SIZE, compression="none")
         origin = self.mounted(Only(Stall(MIDDLE), 1))
         holder, *others = self.replicas(
@@ -172,7 +172,7 @@ class Streaming(Killing):
             self.assert_served(replica, path)
 
     def stored_under(self, path: StorePath) -> tuple[Any, ...]:
-        """Number of the lease under which a NAR was stored, and when."""
+        """Return the number of the lease under which a NAR was stored, and the time."""
         name = path.nar_target.rpartition("/")[2].partition(".")[0]
         (row,) = self.backends.database.execute(
             f"SELECT fence, stored_at FROM nar_files WHERE name = '{name}'",
@@ -182,7 +182,7 @@ class Streaming(Killing):
         return tuple(row)
 
     def test_many_small_paths_once_each(self) -> None:
-        """Each object is fetched once, though all replicas are asked for it at the same time."""
+        """Each object is fetched once, though all replicas are asked at the same time."""
         paths = [self.cache.add(20_000) for _ in range(60)]
         origin = self.mounted()
         replicas = self.replicas(3, origin.url)
@@ -197,7 +197,7 @@ class Streaming(Killing):
         self.assertEqual({}, repeated)
 
     def test_a_closure_that_two_replicas_fetch_ahead(self) -> None:
-        """Clients of both walk the same closure, and each thing is asked for once."""
+        """Clients of both walk the same closure, and each object is fetched once."""
         leaves = [self.cache.add(2000, compression="zstd") for _ in range(6)]
         middle = [self.cache.add(2000, compression="zstd", references=leaves) for _ in range(3)]
         paths = [self.cache.add(2000, compression="zstd", references=middle), *middle, *leaves]
@@ -220,21 +220,21 @@ class Streaming(Killing):
         self.assertEqual(1, len({replica.public_key() for replica in replicas}))
 
     def test_absence_is_taken_back_everywhere(self) -> None:
-        """A path that was absent a moment ago is found by all replicas once one has it."""
+        """When one replica has a path that was absent, all replicas find it."""
         path = self.cache.add(1000)
         origin = self.origin()
         first, second = self.replicas(2, origin.url, options=["--cache-negative-ttl", "1h"])
         self.assertEqual([404, 404], [self.narinfo(r, path).status for r in (first, second)])
         self.cache.mount(origin)
         first.kill()
-        first.start()  # forgets that it was absent
+        first.start()  # forgets the absence
         self.assertEqual(200, self.narinfo(first, path).status)
         wait_until(
             lambda: self.narinfo(second, path).status == 200, "the word to spread", daemon=second
         )
 
     def test_lease_outlives_nobody(self) -> None:
-        """A replica that is asked to stop gives its leases back at once."""
+        """A replica that is asked to stop releases its leases immediately."""
         path = self.cache.add(SIZE, compression="none")
         origin = self.mounted(Only(Stall(MIDDLE), 1))
         first, second = self.replicas(
@@ -252,4 +252,4 @@ class Streaming(Killing):
         self.assertLessEqual(origin.gets(path.nar_target), 2)
 
 
-assert LEASE_S < 10  # else the tests above wait for longer than their clients do
+assert LEASE_S < 10  # otherwise the tests above wait for longer than their clients do

@@ -1,4 +1,4 @@
-"""Mistakes of operators of replicas: a message names each and its remedy, and shows no secret."""
+"""Mistakes of operators of replicas: a message names each and its remedy, and has no secret."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Refusals(ClusterStage):
         self.name = self.database_name
 
     def refused(self, *flags: str, words: Sequence[str], code: int = 1, **variables: str) -> str:
-        """Start a replica with more settings; check that it ends and says why, in these words."""
+        """Start a replica with more settings; check that it ends with these words."""
         (replica,) = self.make_replicas(1, self.origin().url)
         done = run_ncps(replica, "serve", flags=flags, variables=variables)
         said = done.stderr + done.stdout
@@ -48,7 +48,7 @@ class DatabaseRefusals(Refusals):
         return self.backends.database.execute(statement, self.name)
 
     def user(self, *grants: str) -> str:
-        """URL of the database for a new user with these rights to its tables."""
+        """Return the URL of the database for a new user with these rights to its tables."""
         raise NotImplementedError
 
     def migrate(self) -> None:
@@ -58,47 +58,47 @@ class DatabaseRefusals(Refusals):
         self.assertEqual(0, done.returncode, done.stderr)
 
     def database(self, url: str, *words: str) -> None:
-        """Check that a replica on this database does not start, and says so in one line."""
+        """Check that a replica on this database does not start and prints one line."""
         said = self.refused(words=words, CACHE_DATABASE_URL=url)
         self.assertRegex(said, r"\Ancps: error: [^\n]+\n\Z")
 
 
 class DatabaseMistakes:
-    """Mistakes about the database, whichever it is."""
+    """Mistakes about any database."""
 
     def test_wrong_url(self: Any) -> None:
-        """A scheme that nobody has, and a name without one."""
+        """An unknown scheme, and a URL without a name."""
         scheme = self.url.replace("://", "s3cure://", 1)
         for url in (scheme, self.url.replace("://", "//", 1), "db.example.org/ncps"):
             flag = f"--cache-database-url={url}"
             self.refused(flag, words=("cache-database-url", "postgresql://"), code=2)
 
     def test_wrong_password(self: Any) -> None:
-        """It is not repeated."""
+        """The message does not repeat it."""
         url = self.backends.database.url(self.name, password=WRONG)
         self.database(url, "does not accept", "password", "cache-database-url")
 
     def test_unreachable_host(self: Any) -> None:
-        """A port where nobody listens, and a name that nobody has."""
+        """A port without a listener, and an unknown name."""
         port = f":{self.backends.database.port}/"
         self.database(self.url.replace(port, f":{free_port()}/"), "is it running", "refused")
         self.database(self.url.replace("127.0.0.1", "db.invalid"), "db.invalid", "is it running")
 
     def test_missing_database(self: Any) -> None:
-        """A database that nobody has made."""
+        """The database does not exist."""
         self.database(self.url.replace(self.name, "nosuch"), "no database 'nosuch'", "create it")
 
     def test_user_who_may_make_no_tables(self: Any) -> None:
-        """Without CREATE, an empty database is of no use."""
+        """Without CREATE, an empty database cannot be used."""
         self.database(self.user(), "may not", "grant it", "ncps migrate up")
 
     def test_user_who_may_not_write(self: Any) -> None:
-        """Without INSERT, one with tables neither."""
+        """Without INSERT, a database with tables cannot be used."""
         self.migrate()
         self.database(self.user("SELECT"), "may not", "grant it")
 
     def test_schema_of_a_newer_program(self: Any) -> None:
-        """A replica leaves the schema of a newer one alone."""
+        """A replica does not change the schema of a newer program."""
         self.migrate()
         self.execute("INSERT INTO schema_migrations VALUES (99, 'future', 'x', 1)")
         self.database(self.url, "99", "newer", "run the newer program")
@@ -134,23 +134,23 @@ class BucketTests(Refusals):
         self.refused(flag, words=("cache-storage-s3-endpoint", "http://"), code=2)
 
     def test_wrong_secret(self) -> None:
-        """It is not repeated, and neither is the right one."""
+        """The message repeats neither the wrong nor the right one."""
         flag = f"--cache-storage-s3-secret-access-key={WRONG}"
         self.refused(flag, words=("secret", "cache-storage-s3-secret-access-key"))
 
     def test_unreachable_host(self) -> None:
-        """A port where nobody listens, and a name that nobody has."""
+        """A port without a listener, and an unknown name."""
         for address in (f"127.0.0.1:{free_port()}", "s3.invalid"):
             flag = f"--cache-storage-s3-endpoint=http://{address}"
             self.refused(flag, words=("cannot connect", address, "cache-storage-s3-endpoint"))
 
     def test_missing_bucket(self) -> None:
-        """A bucket that nobody has made."""
+        """The bucket does not exist."""
         flag = "--cache-storage-s3-bucket=missing-bucket"
         self.refused(flag, words=("missing-bucket", "does not exist", "make it"))
 
     def test_bucket_that_may_only_be_read(self) -> None:
-        """The privileges that are needed are named."""
+        """The message names the missing privileges."""
         bucket, s3 = self.bucket, self.backends.s3
         name = f"READER{secrets.token_hex(4)}".upper()
         s3.new_user(name, WRONG)
@@ -185,12 +185,12 @@ class RedisTests(Refusals):
         return server
 
     def test_wrong_url(self) -> None:
-        """A URL where an address belongs."""
+        """A URL in place of an address."""
         flag = f"--cache-redis-addrs=redis://:{WRONG}@127.0.0.1:6379/0"
         self.refused(flag, words=("cache-redis-addrs", "settings of their own"), code=2)
 
     def test_wrong_password(self) -> None:
-        """It is not repeated, and neither is the right one."""
+        """The message repeats neither the wrong nor the right one."""
         server = self.server("requirepass r1ght-and-secret")
         self.share("--cache-redis-addrs", f"127.0.0.1:{server.port}")
         secret = self.directory / "password"
@@ -202,13 +202,13 @@ class RedisTests(Refusals):
             )
 
     def test_server_that_drops_keys(self) -> None:
-        """The message says the right value."""
+        """The message has the right value."""
         server = self.server("maxmemory 50mb", "maxmemory-policy allkeys-lru")
         self.share("--cache-redis-addrs", f"127.0.0.1:{server.port}")
         self.refused(words=("ncps: error: ", "allkeys-lru", "set maxmemory-policy noeviction"))
 
     def test_unreachable_host(self) -> None:
-        """It may be there tomorrow: the replica starts, and readiness says what is away."""
+        """It may come later: the replica starts, and readiness names the server."""
         for address in (f"127.0.0.1:{free_port()}", "redis.invalid:6379"):
             self.share("--cache-redis-addrs", address)
             (replica,) = self.replicas(1, self.origin().url)
@@ -220,14 +220,14 @@ class RedisTests(Refusals):
 
 class MachineTests(Refusals):
     def test_sqlite_under_several_machines(self) -> None:
-        """Replicas that would each have a database of their own are refused."""
+        """Replicas with a database of their own each are refused."""
         for path in ("/var/lib/ncps/db.sqlite", str(self.directory / "db.sqlite")):
             flag = f"--cache-database-url=sqlite:{path}"
             words = ("cluster-advertise-url", "SQLite", "PostgreSQL or MySQL")
             self.refused(flag, words=words, code=2)
 
     def test_two_catalogs_over_one_bucket(self) -> None:
-        """Where nothing else tells them of each other, the bucket does."""
+        """If there is no other connection between them, the bucket reveals it."""
         path = self.cache.add(5000)
         bucket, origin = self.setting("--cache-storage-s3-bucket"), self.mounted()
         both = [
@@ -252,7 +252,7 @@ class MachineTests(Refusals):
             self.assert_served(daemon, path)
 
     def test_clock_that_is_a_minute_off(self) -> None:
-        """It is told at the start and by readiness; everything is served all the same."""
+        """The start and readiness report it, and all paths are served."""
         paths = [self.cache.add(500_000) for _ in range(4)]
         origin = self.mounted()
         (right,) = self.replicas(1, origin.url)

@@ -1,4 +1,4 @@
-"""Nine configurations as people run them start, and say what they are to say and no more.
+"""Nine typical configurations start, with the expected warnings and no others.
 
 Hosts, databases, buckets, paths and secrets are replaced by those of this machine; nothing else is.
 """
@@ -29,7 +29,7 @@ READINESS = b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
 
 class Configured(Daemon):
-    """A daemon that is given a configuration and nothing else."""
+    """A daemon with only a configuration."""
 
     def __init__(self, directory: Path, port: int, configuration: Configuration) -> None:
         super().__init__(directory, ())
@@ -62,10 +62,10 @@ class ConfigurationTests(Stage):
         self.origins = [self.mounted().url for _ in range(2)]
 
     def start(self, name: str, others: Mapping[str, str], *, at_start: Told = ()) -> Configured:
-        """Start a configuration and see that it serves, after the warnings that are right.
+        """Start a configuration and check that it serves, after the expected warnings.
 
         :param others: texts that replace those of this configuration.
-        :param at_start: words of warnings that this machine earns, after those of its settings.
+        :param at_start: words of warnings for this machine, after those for its settings.
         """
         port = free_port()
         directory = self.directory / "configured"
@@ -80,7 +80,7 @@ class ConfigurationTests(Stage):
         configuration = CONFIGURATIONS[name].replaced(replaced)
         daemon = Configured(directory, port, configuration)
         text = f"{configuration.flags}{configuration.file}"
-        if str(port) not in text and str(daemon.socket) not in text:  # the default's place
+        if str(port) not in text and str(daemon.socket) not in text:  # the default directory
             daemon.environment["SERVER_ADDR"] = f"127.0.0.1:{port}"
         if "upstream" not in f"{text}{configuration.environment}".lower():
             daemon.environment["CACHE_UPSTREAM_URLS"] = self.origins[0]
@@ -99,7 +99,7 @@ class ConfigurationTests(Stage):
         return daemon
 
     def secrets(self, **texts: str) -> dict[str, str]:
-        """Write files of secrets; return what replaces the directory of a service's secrets."""
+        """Write files of secrets; return the replacement for a service's directory of secrets."""
         directory = self.directory / "credentials"
         directory.mkdir()
         for name, text in texts.items():
@@ -109,11 +109,11 @@ class ConfigurationTests(Stage):
         return {"/run/credentials": str(directory)}
 
     def test_the_nixos_module(self) -> None:
-        """As its defaults are."""
+        """The module with its defaults."""
         self.start("the NixOS module", {})
 
     def test_the_nixos_module_with_uploads(self) -> None:
-        """The start warns that anybody may write, and the key is the one that was given."""
+        """The start warns that every client may write, and the given key is used."""
         key = SecretKey.generate("cache.lan")
         daemon = self.start(
             "the NixOS module with uploads",
@@ -123,7 +123,7 @@ class ConfigurationTests(Stage):
         self.assertIn(str(key.public), daemon.log)
 
     def test_the_nixos_module_with_a_bucket(self) -> None:
-        """The secrets are read from their files."""
+        """The secrets come from their files."""
         s3 = started("PostgreSQL").s3
         others = {
             "ncps-bucket": s3.new_bucket(),
@@ -134,17 +134,17 @@ class ConfigurationTests(Stage):
         self.start("the NixOS module with a bucket", others, at_start=UNVERIFIED)
 
     def test_a_compose_file(self) -> None:
-        """MariaDB, and a directory, in which that for downloads has been made."""
+        """MariaDB, and a directory with one for downloads."""
         (self.directory / "configured" / "data" / "tmp").mkdir(parents=True)
         url = started("MariaDB").database.new_database()
         self.start("a compose file", {"mysql://ncps:pw@mariadb:3306/ncps": url})
 
     def test_a_command_of_docker(self) -> None:
-        """Names of old, in a directory."""
+        """Old names of settings, in a directory."""
         self.start("a command of Docker", {})
 
     def test_postgresql_by_socket(self) -> None:
-        """A user of its own in the URL replaces the one that the socket would tell."""
+        """The user in the URL replaces the user of the socket."""
         server = started("PostgreSQL").database
         assert isinstance(server, PostgreSQL)
         place = f"host={server.directory}&port={server.port}&user={USER}"
@@ -178,7 +178,7 @@ class ConfigurationTests(Stage):
         self.start("a TOML file behind a proxy", others)
 
     def test_the_chart_with_several_replicas(self) -> None:
-        """PostgreSQL that insists on TLS, a bucket, Redis."""
+        """PostgreSQL that demands TLS, a bucket, Redis."""
         backends = started("PostgreSQL")
         server = PostgreSQL()
         self.addCleanup(server.close)

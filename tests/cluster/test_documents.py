@@ -1,4 +1,4 @@
-"""A load balancer as docs/high-availability.md configures it."""
+"""A load balancer with the configuration of docs/high-availability.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.waiting import wait_until
 
 class BalancerTests(ClusterStage):
     def test_misses_that_fail_take_nothing_from_hits(self) -> None:
-        """While Redis is away hits are served, however many misses are told to come back."""
+        """While Redis is away hits are served, though many misses get 503."""
         stored = self.cache.add(50_000)
         cold = [self.cache.add(100) for _ in range(20)]
         replicas = self.replicas(2, self.mounted().url)
@@ -37,7 +37,7 @@ class BalancerTests(ClusterStage):
             self.backends.redis.start()
 
     def test_one_replica_is_killed(self) -> None:
-        """Its clients find the other one."""
+        """Its clients use the other one."""
         paths = [self.cache.add(1000) for _ in range(20)]
         replicas = self.replicas(2, self.mounted().url)
         balancer = self.balancer(replicas)

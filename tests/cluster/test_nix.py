@@ -1,4 +1,4 @@
-"""Real Nix clients before two replicas and a load balancer that sends each request elsewhere."""
+"""Real Nix clients before two replicas and a load balancer that alternates between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NixTests(ClusterStage):
         return server
 
     def pair(self, server: FileServer) -> tuple[list[Replica], Balancer]:
-        """Return two started replicas and what stands before them."""
+        """Return two started replicas and the load balancer."""
         made = [
             Replica(
                 self.directory / f"ncps{number}",
@@ -40,7 +40,7 @@ class NixTests(ClusterStage):
         return made, balancer
 
     def install(self, name: str, directory: Path, url: str, key: str) -> None:
-        """Install the closure with a client that has never used Nix, and check all of it."""
+        """Install the closure with a new client, and check all of it."""
         closure = shared_closure()
         client = NixClient(release(name), directory)
         client.install(url, [key], closure.root)
@@ -60,9 +60,9 @@ class NixTests(ClusterStage):
         self.install(name, self.directory / "one", balancer.url, key)
 
     def test_old_client(self) -> None:
-        """Debian's Nix 2.8: cold, with the upstream off, and with one replica killed."""
+        """Debian's Nix 2.8: cold, without the upstream, and with one replica killed."""
         self.arrives("system")
 
     def test_recent_client(self) -> None:
-        """Nix 2.26: cold, with the upstream off, and with one replica killed."""
+        """Nix 2.26: cold, without the upstream, and with one replica killed."""
         self.arrives("trixie")

@@ -34,7 +34,7 @@ POSTGRESQL: Final = "postgresql://ncps:easypwd@postgres:5432/ncps?sslmode=disabl
 
 
 class UnitDaemon(Daemon):
-    """A daemon as a unit starts it, with the unit's files, directories and credentials here.
+    """A daemon started like a unit, with the unit's files, directories and credentials here.
 
     :param others: texts that replace those of the unit.
     :param secrets: contents of credentials.
@@ -73,7 +73,7 @@ class UnitDaemon(Daemon):
         }
 
     def replaced(self, text: str) -> str:
-        """Return a text of the unit for this machine; of two texts that fit, the longer counts."""
+        """Return a text of the unit for this machine; longer matching texts count first."""
         longest = sorted(self._others, key=len, reverse=True)
         pattern = "|".join(map(re.escape, longest))
         return re.sub(pattern, lambda found: self._others[found[0]], text)
@@ -84,7 +84,7 @@ class UnitDaemon(Daemon):
         return [sys.executable, *self.program, *words]
 
     def before(self) -> str:
-        """Run what the unit runs before the daemon; return what it prints."""
+        """Run the unit's commands before the daemon; return their output."""
         call = self._unit.before
         assert call is not None
         variables = {name: self.replaced(text) for name, text in call.environment.items()}
@@ -96,7 +96,7 @@ class UnitDaemon(Daemon):
 
 
 class UnitStage(Stage):
-    """Starts units with the servers that they name."""
+    """Starts units with their servers."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -114,7 +114,7 @@ class UnitStage(Stage):
         others: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> UnitDaemon:
-        """Return the daemon of a unit, to be started."""
+        """Return the daemon of a unit that is not started."""
         replaced = {
             "https://cache.nixos.org": self.urls[0],
             "https://nix-community.cachix.org": self.urls[1],
@@ -156,9 +156,9 @@ class NixpkgsTests(UnitStage):
         others: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> UnitDaemon:
-        """Start a unit as systemd would, twice; see that it does what the tests of nixpkgs ask.
+        """Start a unit twice as systemd would; check what the tests of nixpkgs check.
 
-        :param told: words of the warnings that are right, in order.
+        :param told: words of the expected warnings, in order.
         """
         daemon = self.daemon_of(name, UNITS[name], others, secrets)
         applied = [f"applied {step.version:04} {step.name}\n" for step in known("sqlite")]
@@ -173,7 +173,7 @@ class NixpkgsTests(UnitStage):
         return daemon
 
     def test_its_defaults(self) -> None:
-        """The narinfo lies where the test of nixpkgs looks for it."""
+        """The narinfo is where the test of nixpkgs looks for it."""
         daemon = self.serve("defaults", REPORTS)
         digest = self.path.digest
         store = daemon.directory / "var" / "lib" / "ncps" / "store"
@@ -181,12 +181,12 @@ class NixpkgsTests(UnitStage):
         self.assertTrue(path.is_file())
 
     def test_directories(self) -> None:
-        """The store, the database and downloads may lie anywhere, under the names of old, too."""
+        """The store, the database and downloads may be anywhere, also with old names."""
         self.serve("directory of the database", REPORTS)
         self.serve("names of old", REPORTS, ("put-verb", "anybody"), ("delete-verb", "anybody"))
 
     def test_a_key_of_ones_own(self) -> None:
-        """A key that has no number in its name is the key that clients see."""
+        """Clients see a key whose name has no number."""
         key = SecretKey.generate("ncps")
         daemon = self.serve(
             "a store elsewhere and a key", REPORTS, secrets={"secretKey": key.export()}
@@ -202,7 +202,7 @@ class NixpkgsTests(UnitStage):
         self.serve("chunks", ("cdc.enabled", "stored whole"), REPORTS, *CHUNKS)
 
     def test_several_upstreams_and_their_credentials(self) -> None:
-        """The netrc file is read."""
+        """The daemon reads the netrc file."""
         name = "several upstreams and their credentials"
         netrc = self.directory / name / "secrets" / "netrc"
         netrc.parent.mkdir(parents=True)
@@ -222,7 +222,7 @@ class NixpkgsTests(UnitStage):
         self.serve("a bucket", REPORTS, others=self.bucket(), secrets=self.keys_of_bucket())
 
     def test_redis(self) -> None:
-        """It has a password."""
+        """Redis has a password."""
         server = Redis("requirepass easypwd")
         self.addCleanup(server.close)
         server.start()
@@ -242,7 +242,7 @@ class NixpkgsTests(UnitStage):
         return {"s3AccessKeyId": s3.access_key, "s3SecretAccessKey": s3.secret_key}
 
     def test_each_set_is_started(self) -> None:
-        """There are fourteen."""
+        """There are fourteen sets."""
         self.assertEqual(14, len(UNITS))
 
 
@@ -262,7 +262,7 @@ class OursTests(UnitStage):
         daemon.stop()
 
     def test_several_machines(self) -> None:
-        """All secrets are files that systemd has put there."""
+        """systemd has put all secrets into files."""
         s3 = self.servers.s3
         key = SecretKey.generate("ncps")
         secrets = {

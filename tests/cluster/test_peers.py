@@ -1,4 +1,4 @@
-"""Replicas stream to each other, and give nothing to strangers at each other's addresses."""
+"""Replicas stream to each other, and give nothing to foreign servers at their addresses."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PATIENT = ("--cache-upstream-idle-timeout", "60s")
 
 class PeerTests(ClusterStage):
     def test_clocks_that_are_far_apart(self) -> None:
-        """NARs are streamed between replicas all the same, in both directions."""
+        """NARs are streamed between the replicas in both directions."""
         origin = self.origin()
         right, wrong = self.make_replicas(2, origin.url, options=PATIENT)
-        wrong.clock_ahead_s = 600  # S3 would not have more than 900
+        wrong.clock_ahead_s = 600  # S3 accepts at most 900
         self.at_once(right.start, wrong.start)
         for first, second in ((right, wrong), (wrong, right)):
             path = self.cache.add(SIZE, compression="none")
@@ -34,7 +34,7 @@ class PeerTests(ClusterStage):
             origin.hold()
 
     def test_stranger_at_an_address(self) -> None:
-        """A stranger gets no secret, redirects no replica, and costs clients only time."""
+        """A foreign server gets no secret, redirects no replica, and only costs time."""
         path = self.cache.add(SIZE, compression="none")
         origin, stranger, elsewhere = self.mounted(Stall(MIDDLE)), self.origin(), self.origin()
         target = f"/cluster{path.nar_target}"
@@ -56,7 +56,7 @@ class PeerTests(ClusterStage):
             self.assertIn(stranger.url, visit.request.headers["authorization"])
 
     def test_another_secret(self) -> None:
-        """Nothing is streamed, and everything is served in the end."""
+        """Nothing is streamed, and all paths are served after a while."""
         path = self.cache.add(SIZE, compression="none")
         origin = self.mounted(Stall(MIDDLE))
         (holder,) = self.replicas(1, origin.url, options=PATIENT)

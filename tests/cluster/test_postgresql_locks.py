@@ -1,4 +1,4 @@
-"""Replicas on PostgreSQL and S3 without Redis: leases and notices are the database's, too."""
+"""Replicas on PostgreSQL and S3 without Redis: leases and notices are in the database, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.system.faults import Only, Stall
 
 
 class WithoutRedis(ClusterStage):
-    """Replicas that know of no Redis."""
+    """Replicas without Redis."""
 
     database_server = "PostgreSQL"
 
@@ -32,11 +32,11 @@ class RestartTests(WithoutRedis):
     settles: Any = faults.Faults.settles
 
     def test_database_is_restarted_under_load(self) -> None:
-        """All leases are lost at once, and taken anew."""
+        """All leases are lost immediately, and taken again."""
         self.under_load(lambda: faults.restart(self.backends.database))
 
     def test_database_is_restarted_in_the_middle_of_a_nar(self) -> None:
-        """The holder's lease is gone, and every client gets every byte all the same."""
+        """The holder's lease is lost, and every client still gets every byte."""
         path = self.cache.add(streaming.SIZE, compression="none")
         origin = self.mounted(Only(Stall(streaming.MIDDLE), 1))
         options = ["--cache-upstream-idle-timeout", "60s"]
@@ -67,18 +67,18 @@ class UploadLeaseTests(uploading.LeaseFaults, WithoutRedis):
         self.before = self.locks()
 
     def locks(self) -> int:
-        """Advisory locks in the database; those of the sessions themselves are among them."""
+        """Return the advisory locks in the database, also those of the sessions themselves."""
         ((found,),) = self.backends.database.execute(
             f"SELECT count(*) {self.HELD}", self.database_name
         )
         return int(found)
 
     def leases(self) -> list[str]:
-        """Return a word for each lease that is held."""
+        """Return a word for each held lease."""
         return ["lease"] * max(0, self.locks() - self.before)
 
     def lose_leases(self) -> None:
-        """Cut the sessions with the leases, and have the first replica notice it."""
+        """Cut the sessions with the leases, and wait until the first replica notices."""
         self.backends.database.execute(
             f"SELECT pg_terminate_backend(pid) {self.HELD}", self.database_name
         )

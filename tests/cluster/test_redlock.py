@@ -1,4 +1,4 @@
-"""Replicas whose leases are at a majority of three or five Redis servers."""
+"""Replicas with leases at a majority of three or five Redis servers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.waiting import wait_until
 
 HOUR_S = 3600.0
 MINUTES_S = 600.0
-"""S3 refuses clocks that are a quarter of an hour off."""
+"""S3 refuses clocks that are a quarter of an hour wrong."""
 SETTLED_S = 3.0
-"""Longer than the replicas need to hear of a server again, and to give it their leases."""
+"""Seconds after which replicas have found a server again and given it their leases."""
 
 
 class Redlock(ClusterStage):
@@ -31,7 +31,7 @@ class Redlock(ClusterStage):
         self.use(list(shared.redis_servers()))
 
     def use(self, servers: list[Redis]) -> None:
-        """Have replicas use these servers."""
+        """Make replicas use these servers."""
         self.servers = servers
         self.share(
             "--cache-redis-addrs", ",".join(f"127.0.0.1:{server.port}" for server in servers)
@@ -40,7 +40,7 @@ class Redlock(ClusterStage):
 
 class MinorityTests(Redlock):
     def test_two_of_five_at_a_time(self) -> None:
-        """Killed and started without their data, or mute: no client of two replicas notices."""
+        """Two are killed and started without data, or stopped: no client notices."""
         more = [Redis(), Redis()]
         for server in more:
             self.addCleanup(server.close)
@@ -71,7 +71,7 @@ class LeaseTests(Redlock):
     )
 
     def test_clocks_apart(self) -> None:
-        """Replicas and a server whose clocks are far apart: each path is fetched once."""
+        """With clocks of replicas and a server far apart each path is fetched once."""
         ahead = int((time.time() + HOUR_S) * 1e6)
         prefix = self.setting("--cache-lock-redis-key-prefix")
         self.servers[1].say("SET", f"{prefix}#fence", str(ahead))

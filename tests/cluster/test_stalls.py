@@ -1,4 +1,4 @@
-"""Servers behind the replicas that keep their connections open and answer nothing."""
+"""Servers behind the replicas keep their connections open and do not answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.cluster.replicas import ClusterStage
 
 
 class Stalling(ClusterStage):
-    """Has a load while something stalls."""
+    """Causes a load while a server hangs."""
 
     under_load: Any = faults.Faults.under_load
     goes_on: Any = faults.Faults.goes_on
@@ -19,7 +19,7 @@ class Stalling(ClusterStage):
 
 class RedisTests(Stalling):
     def test_redis_stalls(self) -> None:
-        """Hits do not notice; misses get 503 or 504, and all heals by itself."""
+        """Hits do not notice; misses get 503 or 504, and all recovers by itself."""
 
         def trouble() -> None:
             self.backends.redis.freeze()
@@ -34,10 +34,10 @@ class RedisTests(Stalling):
 
 
 class DatabaseStalls:
-    """The same of databases."""
+    """The same with databases."""
 
     def test_database_stalls(self: Any) -> None:
-        """Calls end at their deadlines, nothing wrong is said, and all heals by itself."""
+        """Calls end at their deadlines, no answer is wrong, and all recovers by itself."""
 
         def trouble() -> None:
             self.backends.database.freeze()

@@ -1,4 +1,4 @@
-"""Tokens that all replicas know, and that none of them knows any more."""
+"""All replicas accept a new token, and all refuse a revoked one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.system.program import run_ncps
 from tests.waiting import wait_until
 
 SECONDS = 10.0
-"""Within which all replicas refuse a token that was revoked, on a busy machine."""
+"""Seconds within which all replicas refuse a revoked token, on a busy machine."""
 
 
 class TokenTests(ClusterStage):
@@ -21,7 +21,7 @@ class TokenTests(ClusterStage):
         return [self.ask(each, path, authorization=value).status for each in replicas]
 
     def test_a_token_is_made_and_revoked_at_one_replica(self) -> None:
-        """The others know it at once, and within seconds no more, also for answers in memory."""
+        """The others accept it immediately, and refuse it within seconds, also from memory."""
         path = self.cache.add()
         options = ("--auth-reads", "token", "--cache-allow-put-verb")
         replicas = self.replicas(2, self.mounted().url, options=options)

@@ -1,7 +1,7 @@
 """A replica is killed at each request to S3 and each statement for PostgreSQL during an upload.
 
-The steps are found and not listed, as in `tests/system/test_upload_deaths.py`. The replica dies
-before the bytes of a step leave, so that the servers have all that came before it.
+The test finds the steps itself, as in `tests/system/test_upload_deaths.py`. The replica dies
+before it sends the bytes of a step, so the servers have all earlier steps.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class DeathAtEachMessageTests(WithoutRedis, DyingStage):
         wait_until(lambda: not self.spools(replica), "spools to go", daemon=replica)
 
     def test_each_message(self) -> None:
-        """Confirmed uploads are there, nothing is half, and the next upload succeeds."""
+        """Confirmed uploads are there, none is incomplete, and the next upload succeeds."""
         steps = self.die_at_each_step(50_000, "none", "zstd")
         for kind in (f"{S3} PUT", DATABASE, "COMMIT", "INSERT INTO nar_files", "pg_notify"):
             self.assertTrue(any(kind in step for step in steps), (kind, steps))
-        # Their number differs from life to life, so no death need fall on the answer itself.
+        # Their number differs each time, so a death may never fall on the answer itself.
         self.assertIn("sendto", self.steps.taken)

@@ -1,4 +1,4 @@
-"""A Nix client uploads through nginx to two replicas, each request to another one of them."""
+"""A Nix client uploads through nginx to two replicas, with alternating requests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.e2e.nixclient import NixClient, release
 from tests.waiting import free_port
 
 LARGE = 3_000_000
-"""Bytes of a path: more than nginx takes of a body unless it is told to."""
+"""Bytes of a path: more than nginx accepts by default."""
 
 
 class UploadTests(ClusterStage):
     def test_closure_through_a_balancer(self) -> None:
-        """It installs at once through the balancer, and from each replica without the other."""
+        """It can be installed immediately through the balancer, and from each replica alone."""
         nobody = UpstreamCache(f"http://127.0.0.1:{free_port()}", f"nobody.test-1:{'A' * 43}=")
         replicas = [
             Replica(

@@ -1,4 +1,4 @@
-"""Replicas of several workers each are one cache, too."""
+"""Replicas with several workers each are one cache, too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WorkersTests(ClusterStage):
     database_server = "PostgreSQL"
 
     def test_one_fetch_for_all_workers_of_all_replicas(self) -> None:
-        """Whichever worker of whichever replica is asked, the bytes flow while they arrive once."""
+        """All workers of all replicas serve the bytes of one fetch while they arrive."""
         path = self.cache.add(SIZE, compression="none")
         origin = self.mounted(Stall(MIDDLE))
         options = ["--workers", "2", "--cache-upstream-idle-timeout", "60s"]

@@ -25,7 +25,7 @@ class Twinning(KeeperStage):
         return made
 
     def compressible(self) -> StorePath:
-        """Return a path whose file in zstd is a small part of its NAR."""
+        """Return a path whose zstd file is a small part of its NAR."""
         path = self.cache.add(content=b"some words " * (SIZE // 11), compression="none")
         self.source = self.mounted()
         return path

@@ -1,4 +1,4 @@
-"""Uploads to replicas whose servers go away in the middle: a 503, nothing half, and no remains."""
+"""Uploads to replicas whose servers go away in the middle: 503, and no incomplete upload."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ HOLDS = {
     "MariaDB": "LOCK TABLES nar_files READ",
     "MySQL": "LOCK TABLES nar_files READ",
 }
-"""Statements that let a transaction read rows of NARs, and have it wait before it writes one."""
+"""Statements that let a transaction read rows of NARs, and make it wait before it writes one."""
 
 
 class UploadingStage(ClusterStage, UploadStage):
-    """Two replicas that take uploads while their upstream is away."""
+    """Two replicas for uploads, whose upstream is away."""
 
     statement_timeout = "3s"
 
@@ -37,7 +37,7 @@ class UploadingStage(ClusterStage, UploadStage):
         self.first, self.second = self.replicas(2, NOWHERE, options=more)
 
     def begin(self, one: Sample) -> socket.socket:
-        """Send the first half of a NAR to the first replica, which has it in a spool then."""
+        """Send the first half of a NAR to the first replica, which then has it in a spool."""
         line = self.connect(self.first)
         half = len(one.file) // 2
         line.sendall(head(f"/upload/{one.url}", f"Content-Length: {len(one.file)}"))
@@ -51,13 +51,13 @@ class UploadingStage(ClusterStage, UploadStage):
         return self.answer(line)
 
     def refuse_for_now(self, answer: tuple[int, str]) -> None:
-        """Check that an answer says: try again."""
+        """Check that the answer is 503 with Retry-After."""
         self.assertEqual(503, answer[0], answer[1])
         self.assertIn("Retry-After: ", self.last_head)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Have each publication of a NAR wait after its bytes and before its row."""
+        """Make each publication of a NAR wait after its bytes and before its row."""
         dialect = dialect_of(self.setting("--cache-database-url"), statement_timeout_s=60.0)
         with closing(dialect.connect()) as connection:
             connection.cursor().execute("BEGIN")
@@ -77,9 +77,9 @@ class UploadingStage(ClusterStage, UploadStage):
         wait_until(lambda: self.key_of(one), "the bytes of the NAR", daemon=self.first)
 
     def assert_taken(self, put: Callable[[], tuple[int, str]]) -> None:
-        """Check that an upload succeeds; a client comes back after 503.
+        """Check that an upload succeeds; the client repeats after 503.
 
-        A replica asks a server that is back by and by.
+        A replica needs some time to use a server again.
         """
 
         def is_taken() -> bool:
@@ -109,7 +109,7 @@ class UploadingStage(ClusterStage, UploadStage):
         wait_until(lambda: self.ask(replica, "/readyz").status == 200, "readiness", daemon=replica)
 
     def leases(self) -> list[str]:
-        """Return the keys of the leases that are held in Redis."""
+        """Return the keys of the held leases in Redis."""
         prefix = self.setting("--cache-lock-redis-key-prefix")
         found = self.backends.redis.say("--scan", "--pattern", f"{prefix}*").split()
         return [key for key in found if not key.endswith("#fence")]
@@ -119,12 +119,12 @@ class DatabaseFaults(UploadingStage):
     """The database goes away while a replica takes an upload."""
 
     def away(self) -> tuple[tuple[Callable[[], None], Callable[[], None]], ...]:
-        """The ways to be away: how each begins, and how it ends."""
+        """Return the ways to be away: how each begins, and how it ends."""
         database = self.backends.database
         return (database.crash, database.start), (database.freeze, database.thaw)
 
     def test_database_goes_away_in_the_middle_of_a_nar(self) -> None:
-        """It is killed, or stands still: 503, and the same upload succeeds when it is back."""
+        """It is killed or stopped: 503, and the same upload succeeds when it is back."""
         for number, (go, come) in enumerate(self.away()):
             one = upload(f"middle-{number}", "none", 2_000_000)
             line = self.begin(one)
@@ -136,7 +136,7 @@ class DatabaseFaults(UploadingStage):
             self.assert_well_again(one)
 
     def test_database_goes_away_between_bytes_and_row(self) -> None:
-        """The bytes have their name, and no row has them: 503, and no narinfo shows them."""
+        """The bytes have their name and no row: 503, and no narinfo names them."""
         for number, (go, come) in enumerate(self.away()):
             one = upload(f"row-{number}", "none", 2_000_000)
             line = self.begin(one)
@@ -151,7 +151,7 @@ class DatabaseFaults(UploadingStage):
             self.assert_well_again(one)
 
     def test_database_goes_away_before_a_narinfo(self) -> None:
-        """It is killed, or stands still: 503, and the narinfo is not there, or whole."""
+        """It is killed or stopped: 503, and the narinfo is missing or complete."""
         for number, (go, come) in enumerate(self.away()):
             one = upload(f"narinfo-{number}", "zstd", 200_000)
             self.assertEqual(201, self.put_nar(self.first, one)[0])
@@ -180,7 +180,7 @@ class LeaseFaults(UploadingStage):
     statement_timeout = "20s"
 
     def lose_leases(self) -> None:
-        """Have the lock backend forget all leases, and the first replica notice it."""
+        """Make the lock backend forget all leases, and wait until the first replica notices."""
         self.backends.redis.say("FLUSHALL")
         self.wait_for_log(self.first, "lease", "was lost")
 
@@ -193,7 +193,7 @@ class LeaseFaults(UploadingStage):
         return line
 
     def waiting(self) -> int:
-        """Return how many transactions wait for the lock of `held`."""
+        """Return the number of transactions that wait for the lock of `held`."""
         ((found,),) = self.backends.database.execute(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'",
@@ -202,7 +202,7 @@ class LeaseFaults(UploadingStage):
         return int(found)
 
     def test_two_replicas_publish_one_nar(self) -> None:
-        """One has lost its lease, which the other takes: both may finish, and nothing is torn."""
+        """One has lost its lease to the other: both may finish, and nothing is damaged."""
         one = upload("twice", "none", 2_000_000)
         with self.held():
             line = self.publish_without_lease(one)
@@ -213,7 +213,7 @@ class LeaseFaults(UploadingStage):
         self.assert_well_again(one)
 
     def test_bytes_are_removed_after_the_lease_was_lost(self) -> None:
-        """Another process may remove them then: 503, and no row promises them."""
+        """Another process may remove them then: 503, and no row names them."""
         one = upload("removed", "none", 2_000_000)
         with self.held():
             line = self.publish_without_lease(one)
@@ -225,10 +225,10 @@ class LeaseFaults(UploadingStage):
 
 
 class RedisFaults(LeaseFaults):
-    """The same in Redis, which also goes away as a whole."""
+    """The lease is in Redis, which also goes away completely."""
 
     def test_redis_goes_away_in_the_middle_of_a_nar(self) -> None:
-        """It is killed, or stands still: 503, and the same upload succeeds when it is back."""
+        """It is killed or stopped: 503, and the same upload succeeds when it is back."""
         redis = self.backends.redis
         for number, (go, come) in enumerate(
             ((redis.kill, redis.start), (redis.freeze, redis.thaw))

@@ -1,1 +1,1 @@
-"""Tests: e2e."""
+"""Tests with real Nix clients."""

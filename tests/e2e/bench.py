@@ -1,4 +1,4 @@
-"""The bench of the end-to-end tests: fresh clients, upstreams and daemons, all ended afterwards."""
+"""The base of the end-to-end tests: new clients, upstreams and daemons, all ended afterwards."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def temporary_directory() -> Path:
 
 
 def is_kept() -> bool:
-    """Whether somebody wants to look at what the tests leave behind."""
+    """Return whether the files of the tests are kept."""
     return os.environ.get("NCPS_TEST_KEEP") == "1"
 
 
@@ -65,7 +65,7 @@ def shared_cache(compression: str) -> BinaryCache:
 
 
 def served(compression: str) -> dict[str, str]:
-    """Targets of the shared cache's NARs at the upstream, and those under which ncps has them."""
+    """Return the targets of the shared cache's NARs at the upstream, and those at ncps."""
     targets = {}
     for file in shared_cache(compression).directory.glob("*.narinfo"):
         narinfo = NarInfo.parse(file.read_bytes())
@@ -74,7 +74,7 @@ def served(compression: str) -> dict[str, str]:
 
 
 class Bench(SynchronousTestCase):
-    """A test case with one Nix release; everything it starts is killed in clean-up."""
+    """A test case with one Nix release; its clean-up kills everything that it starts."""
 
     release_name: str
 
@@ -93,7 +93,7 @@ class Bench(SynchronousTestCase):
         return self.directory / f"{name}{self._made}"
 
     def client(self) -> NixClient:
-        """Return a user who has never used Nix before."""
+        """Return a client that has never used Nix before."""
         return NixClient(self.release, self.fresh_directory("client"))
 
     def file_server(self, compression: str) -> FileServer:
@@ -124,27 +124,27 @@ class Bench(SynchronousTestCase):
         return daemon
 
     def install_in_background(self, client: NixClient, daemon: Daemon) -> subprocess.Popen[str]:
-        """Start to install the shared closure through ncps."""
+        """Begin to install the shared closure through ncps."""
         process = client.start_install(daemon.url, [daemon.public_key()], shared_closure().root)
         self.addCleanup(end, process)
         return process
 
     def install(self, daemon: Daemon) -> NixClient:
-        """Install the shared closure with a fresh client through ncps and check all of it."""
+        """Install the shared closure with a new client through ncps and check all of it."""
         client = self.client()
         client.install(daemon.url, [daemon.public_key()], shared_closure().root)
         self.check(client, daemon)
         return client
 
     def check(self, client: NixClient, daemon: Daemon) -> None:
-        """Check that a client has the whole closure, byte for byte, vouched for by ncps."""
+        """Check that a client has the whole closure, byte for byte, signed by ncps."""
         closure = shared_closure()
         client.verify([daemon.public_key()], closure.root)
         self.assertEqual(sorted(closure.paths), sorted(client.closure(closure.root)))
         self.assertEqual(closure.fingerprint(closure.client), closure.fingerprint(client))
 
     def check_store(self, daemon: Daemon, compression: str) -> None:
-        """Check that every NAR under a final name in ncps' store is what the upstream has."""
+        """Check that every NAR in ncps' store equals that of the upstream."""
         upstream = shared_cache(compression).directory
         files = {ours: upstream / theirs[1:] for theirs, ours in served(compression).items()}
         for path in daemon.stored_nars():

@@ -45,7 +45,7 @@ class BucketDaemon(Daemon):
         return command
 
     def stored_nars(self) -> list[Path]:
-        """Return the keys of NARs in the bucket, as if they were paths."""
+        """Return the keys of NARs in the bucket as paths."""
         status, body = self.server.request(
             "GET", f"/{self.bucket}", query="list-type=2&prefix=store%2Fnar%2F"
         )

@@ -1,4 +1,4 @@
-"""Every stock Nix client installs out of a bucket; test_bucket has the clients."""
+"""Every stock Nix client installs from a bucket; test_bucket has the clients."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Buckets(Bench):
         return daemon
 
     def requests(self, daemon: BucketDaemon, status: int) -> list[dict[str, Any]]:
-        """Return the log's lines about requests that were answered so."""
+        """Return the log's lines about requests with this outcome."""
         lines = [json.loads(line) for line in daemon.log.splitlines()]
         return [line for line in lines if line.get("status") == status]
 
     def test_closure_arrives_cold_and_again_from_the_bucket(self) -> None:
-        """Without the upstream every NAR comes out of the bucket, also after a restart."""
+        """Without the upstream every NAR comes from the bucket, also after a restart."""
         daemon = self.bucket_daemon()
         self.install(daemon)
         self.assertEqual({}, self.upstream.repeated())

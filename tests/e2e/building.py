@@ -26,7 +26,7 @@ class Building(Bench):
     build_options: tuple[str, ...] = ()
 
     def builder(self) -> NixClient:
-        """Return a user who can build: in a mount namespace with a /nix of his own."""
+        """Return a client that can build: in a mount namespace with a /nix of its own."""
         kinds = ("-m",) if os.geteuid() == 0 else ("-U", "-r", "-m")
         if os.geteuid() == 0:
             Path("/nix").mkdir(exist_ok=True)

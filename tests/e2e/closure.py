@@ -1,4 +1,4 @@
-"""A real closure, made offline by evaluation alone, and binary caches of it.
+"""A real closure, made offline by evaluation only, and binary caches of it.
 
 `builtins.toFile` and `builtins.path` write store paths with references between them without a
 build. Such paths are content-addressed, and Nix accepts content-addressed paths without any
@@ -37,13 +37,13 @@ class Closure:
     public_key: str
 
     def fingerprint(self, client: NixClient) -> dict[str, str]:
-        """Return a hash of each path's whole tree as it lies in a client's store."""
+        """Return a hash of each path's whole tree in a client's store."""
         return {path: tree_hash(client.real_path(path)) for path in self.paths}
 
 
 @frozen(kw_only=True)
 class BinaryCache:
-    """A directory that a file server makes a binary cache.
+    """A directory that a file server serves as a binary cache.
 
     :param large: the target (as in a request) of the largest NAR.
     """

@@ -1,4 +1,4 @@
-"""The program under test as its users run it: a process on a free port with its own directory."""
+"""The program under test as users run it: a process on a free port with its own directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTNAME = "test"
 
 @frozen
 class UpstreamCache:
-    """Where to pull from, and whose signatures to believe."""
+    """An upstream, and the key to trust."""
 
     url: str
     public_key: str
@@ -42,7 +42,7 @@ class Answer:
 
 
 def fetch(url: str, *, headers: dict[str, str] | None = None, deadline: float = 30.0) -> Answer:
-    """GET a URL, past any proxy settings; error statuses are answers, too."""
+    """GET a URL, without any proxy; error statuses are answers, too."""
     opener = build_opener(ProxyHandler({}))
     opener.addheaders = list((headers or {}).items())
     try:
@@ -56,7 +56,7 @@ def fetch(url: str, *, headers: dict[str, str] | None = None, deadline: float = 
 
 
 class Daemon(Server):
-    """`ncps serve` over one directory; may be started, ended and started again on its port.
+    """`ncps serve` in one directory; it may be started, ended and restarted on its port.
 
     :param options: further command line options.
     :ivar program: the program for the interpreter.
@@ -105,11 +105,11 @@ class Daemon(Server):
         return [*command, *self.options]
 
     def start(self, deadline: float = READY_DEADLINE) -> None:
-        """Start it and wait until it says that it can serve, for `deadline` seconds at most."""
+        """Start it and wait until it is ready, for at most `deadline` seconds."""
         super().start(deadline)
 
     def launch(self) -> Process:
-        """Start the program, and do not wait for it."""
+        """Start the program without waiting for it."""
         environment = {
             "HOME": str(self.directory / "home"),
             "PATH": os.environ["PATH"],
@@ -141,24 +141,24 @@ class Daemon(Server):
             )
 
     def answers(self) -> bool:
-        """Whether it says that it can serve; False where nothing listens."""
+        """Return whether it is ready; False if nothing listens."""
         with contextlib.suppress(URLError, OSError):
             return self.is_ready()
         return False
 
     def is_ready(self) -> bool:
-        """Whether it says that it can serve. Raises OSError if nothing listens."""
+        """Return whether it is ready. Raises OSError if nothing listens."""
         return fetch(f"{self.url}/readyz", deadline=5).status == 200
 
     def public_key(self) -> str:
-        """Return the key that clients must trust, as the daemon tells it."""
+        """Return the key that clients must trust."""
         answer = fetch(f"{self.url}/pubkey")
         if answer.status != 200:
             raise AssertionError(f"/pubkey: {answer.status} {answer.body!r}")
         return answer.body.decode().strip()
 
     def stop(self) -> None:
-        """Ask it to end (SIGTERM) and see that it does so with exit code 0."""
+        """Send SIGTERM and check that it ends with exit code 0."""
         self.process.send_signal(signal.SIGTERM)
         try:
             code = self.process.wait(STOP_DEADLINE)
@@ -170,14 +170,14 @@ class Daemon(Server):
             raise AssertionError(f"ncps exited with {code}:\n{tail(self)}")
 
     def kill(self) -> None:
-        """End it and all its children at once (SIGKILL); harmless if it is not running."""
+        """Kill it and all its children; harmless if it is not running."""
         if self._process is None or self._process.poll() is not None:
             return
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
 
     def stored_nars(self) -> list[Path]:
-        """Return the files under the final names of NARs; directories may go while it looks."""
+        """Return the files with final names of NARs; directories may go meanwhile."""
         tree = os.walk(self.storage / "store" / "nar")
         paths = [Path(directory, name) for directory, _, names in tree for name in names]
         return [path for path in paths if path.is_file()]

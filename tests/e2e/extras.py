@@ -22,7 +22,7 @@ ARGUMENTS = "write-nar-listing=1&index-debug-info=true&compression=xz"
 
 
 class Extras(Bench):
-    """Tests for every client. Nothing is signed: all paths have content addresses.
+    """Tests for every client. All paths have content addresses and no signatures.
 
     :ivar cache: the files that Nix itself has written.
     """
@@ -45,7 +45,7 @@ class Extras(Bench):
         self.ncps = self.daemon(self.server, public_key=NOBODY)
 
     def made(self, applet: str, *arguments: str) -> str:
-        """Run a program of the maker's and return the store path it prints last."""
+        """Run a program of the maker's and return the last store path in its output."""
         printed = self.maker.run(applet, "--store", str(self.maker.store), *arguments)
         return printed.split()[-1]
 
@@ -80,7 +80,7 @@ class Extras(Bench):
             client = self.client()
 
     def test_listing_and_link_are_those_that_nix_writes(self) -> None:
-        """The extras that ncps makes from the NAR alone are those that Nix has written for it."""
+        """The extras that ncps makes from the NAR equal those of Nix."""
         digest = self.digest()
         listing, link = self.cache / f"{digest}.ls", self.cache / f"debuginfo/{BUILD_ID}.debug"
         ours = fetch(f"{self.ncps.url}/{digest}.narinfo").body.decode()
@@ -104,7 +104,7 @@ class Extras(Bench):
         return fetch(f"{self.ncps.url}/{digest}.ls").headers.get("X-Cache", "")
 
     def test_nix_uploads_a_log(self) -> None:
-        """`nix store copy-log` brings a log by a token; the same again is welcome, others not."""
+        """`nix store copy-log` uploads a log with a token; the same again succeeds, others fail."""
         self.server.stop()
         made = run_ncps(
             self.ncps,

@@ -1,4 +1,4 @@
-"""A plain file server over a directory, for use as an upstream: the origin, fed from disk."""
+"""A plain file server over a directory, for use as an upstream."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ TYPES = {".narinfo": "text/x-nix-narinfo", ".nar": "application/x-nix-nar"}
 
 
 class FileServer(Origin):
-    """Serves the files under `root`; its log counts what was asked for.
+    """Serves the files under `root`, and logs requests.
 
-    A path can be told to misbehave: `server.spoil("/nar/x.nar", Only(Cut(1000), 1))`.
+    A path can have faults: `server.spoil("/nar/x.nar", Only(Cut(1000), 1))`.
     """
 
     def __init__(self, root: Path, *, port: int = 0) -> None:
@@ -23,11 +23,11 @@ class FileServer(Origin):
         self._faults: dict[str, tuple[Fault, ...]] = {}
 
     def spoil(self, target: str, *faults: Fault) -> None:
-        """Attach faults to one path, in place of those before."""
+        """Set the faults of one path."""
         self._faults[target] = faults
 
     def spoil_first(self, target: str, *faults: Fault) -> None:
-        """Attach faults to the next answer of one path alone."""
+        """Set the faults of only the next answer of one path."""
         following = self.gets(target) + 1
         self.spoil(target, *(Only(fault, following) for fault in faults))
 
@@ -40,7 +40,7 @@ class FileServer(Origin):
         return Entry(path.read_bytes(), (("Content-Type", kind),), lambda _request: faults)
 
     def repeated(self) -> dict[str, int]:
-        """Return the objects asked for more than once, nix-cache-info aside."""
+        """Return the objects with more than one request, except nix-cache-info."""
         counts = self.get_counts()
         return {
             target: count

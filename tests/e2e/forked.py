@@ -22,7 +22,7 @@ POLL_S = 0.01
 
 
 class Warm:
-    """The warm process of this process; it ends with it."""
+    """The warm process of this process; it ends with this process."""
 
     def __init__(self) -> None:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -39,7 +39,7 @@ class Warm:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End it; daemons go on."""
+        """End it; daemons continue."""
         self._door.close()
         self._process.wait(10)
 
@@ -69,7 +69,7 @@ def _made() -> Warm:
 
 
 class Forked:
-    """A daemon or a command, with what `subprocess.Popen` has of methods.
+    """A daemon or a command with the methods of `subprocess.Popen`.
 
     :param arguments: of the program.
     :param outputs: descriptors of the files for both outputs, or of one; they stay open here.

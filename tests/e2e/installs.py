@@ -34,19 +34,19 @@ class Installs(Bench):
         daemon.stop()
 
     def test_xz_closure_arrives_cold_and_again_without_upstream(self) -> None:
-        """A closure of xz NARs installs through ncps, and again when the upstream is gone."""
+        """A closure of xz NARs installs through ncps, and again without the upstream."""
         self.arrives_cold_and_warm("xz")
 
     def test_zstd_closure_arrives_cold_and_again_without_upstream(self) -> None:
-        """A closure of zstd NARs installs through ncps, and again when the upstream is gone."""
+        """A closure of zstd NARs installs through ncps, and again without the upstream."""
         self.arrives_cold_and_warm("zstd")
 
     def test_uncompressed_closure_arrives_cold_and_again_without_upstream(self) -> None:
-        """A closure of plain NARs installs through ncps, and again when the upstream is gone."""
+        """A closure of uncompressed NARs installs through ncps, and again without the upstream."""
         self.arrives_cold_and_warm("none")
 
     def test_restart_without_upstream_serves_what_is_stored(self) -> None:
-        """After a restart with every upstream away, ncps starts and serves what it has."""
+        """After a restart without upstreams, ncps starts and serves its stored paths."""
         server = self.file_server("zstd")
         daemon = self.daemon(server)
         self.install(daemon)
@@ -58,7 +58,7 @@ class Installs(Bench):
         self.install(daemon)
 
     def test_nix_copy_fetches_the_closure(self) -> None:
-        """`nix copy --from`, which asks by HEAD first, fetches the closure as well."""
+        """`nix copy --from`, which asks by HEAD first, fetches the closure, too."""
         server = self.file_server("zstd")
         daemon = self.daemon(server)
         client = self.client()
@@ -67,7 +67,7 @@ class Installs(Bench):
         self.assertEqual({}, server.repeated())
 
     def test_nix_copy_finds_small_paths_fetched_ahead(self) -> None:
-        """Four clients at once: each thing is asked for once, and most of it before they do."""
+        """Four clients at the same time: each object is fetched once, most of them early."""
         server = self.file_server("zstd")
         daemon = self.daemon(server, options=["--prometheus-enabled"])
         wanted = daemon.url, [daemon.public_key()], shared_closure().root
@@ -103,7 +103,7 @@ class Installs(Bench):
         client.copy(*wanted)
 
     def test_client_without_the_key_of_ncps_refuses(self) -> None:
-        """A client that trusts another key installs nothing, so the signature does count."""
+        """A client that trusts another key installs nothing, so the signature counts."""
         daemon = self.daemon(self.file_server("zstd"))
         client = self.client()
         name, _, _ = daemon.public_key().partition(":")
@@ -111,7 +111,7 @@ class Installs(Bench):
             client.install(daemon.url, [f"{name}:{'A' * 43}="], shared_closure().root)
 
     def test_upstream_with_an_unknown_key_is_not_believed(self) -> None:
-        """A path that no configured key vouches for is neither served nor signed."""
+        """A path without a signature by a configured key is neither served nor signed."""
         other = f"other.test-1:{'A' * 43}="
         daemon = self.daemon(self.file_server("zstd"), public_key=other)
         with self.assertRaises(NixError):
@@ -134,11 +134,11 @@ class Installs(Bench):
         self.install(daemon)
         self.check_store(daemon, "xz")
         self.assertEqual(2, server.gets(large))
-        # Other NARs that were on their way at the kill had to be fetched again as well, once.
+        # Other NARs that were arriving at the kill had to be fetched again, too, once.
         self.assertLessEqual(set(server.repeated().values()), {2})
 
     def test_client_outlives_a_kill_of_ncps(self) -> None:
-        """A client whose ncps is killed and restarted under a NAR goes on where it was."""
+        """A client whose ncps is killed and restarted in the middle of a NAR continues."""
         server = self.file_server("zstd")
         large = shared_cache("zstd").large
         server.spoil_first(large, Stall(MIDDLE))
@@ -171,7 +171,7 @@ class Installs(Bench):
         self.assertEqual({}, server.repeated())
 
     def test_four_clients_at_once_cause_one_fetch(self) -> None:
-        """Four clients installing at once get everything; upstream sees one GET per object."""
+        """Four clients at the same time get everything; the upstream sees one GET per object."""
         server = self.file_server("zstd")
         daemon = self.daemon(server)
         clients = [self.client() for _ in range(4)]
@@ -183,7 +183,7 @@ class Installs(Bench):
         self.assertEqual({}, server.repeated())
 
     def test_unknown_path_is_refused_quickly(self) -> None:
-        """A path that nobody has fails at once, and ncps lives on."""
+        """A path that no upstream has fails immediately, and ncps continues."""
         daemon = self.daemon(self.file_server("zstd"))
         began = time.monotonic()
         with self.assertRaises(NixError):
@@ -203,7 +203,7 @@ class Installs(Bench):
         self.install_within(60, daemon)
 
     def install_within(self, seconds: float, daemon: Daemon) -> None:
-        """Install with one fresh client after another until it works."""
+        """Install with one new client after another until one succeeds."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -215,7 +215,7 @@ class Installs(Bench):
                 time.sleep(1)
 
     def test_upstream_that_cuts_is_resumed(self) -> None:
-        """An upstream that cuts a NAR twice is asked for the rest, and the client only waits."""
+        """ncps asks an upstream that cuts a NAR twice for the rest, and the client only waits."""
         server = self.file_server("zstd")
         large = shared_cache("zstd").large
         server.spoil(large, Only(Cut(MIDDLE, reset=True), 1), Only(Cut(MIDDLE), 2))
@@ -244,14 +244,14 @@ class Installs(Bench):
         self.assertEqual({}, server.repeated())
 
     def test_dead_upstream_beside_a_live_one_does_no_harm(self) -> None:
-        """With a first upstream that is away, the closure comes from the second."""
+        """If the first upstream is away, the closure comes from the second."""
         dead, live = self.file_server("zstd"), self.file_server("zstd")
         dead.stop()
         self.install(self.daemon(dead, live))
         self.assertEqual({}, live.repeated())
 
     def test_nix_copy_outlives_its_only_upstream(self) -> None:
-        """The only upstream is killed in the middle of a copy and started again: it succeeds."""
+        """The only upstream is killed in the middle of a copy and restarted: the copy succeeds."""
         server = self.file_server("zstd")
         large = shared_cache("zstd").large
         server.spoil_first(large, Stall(MIDDLE))
@@ -271,7 +271,7 @@ class Installs(Bench):
         self.assertRegex(str(again.request.range), r"bytes=[1-9]\d*-")
 
     def test_every_dialect_of_upstreams_arrives(self) -> None:
-        """Opaque names, hexadecimal ones, missing fields, encoded wires: all install, twice."""
+        """Opaque and hexadecimal names, missing fields, encoded answers: all install, twice."""
         cache = SyntheticCache()
         for compression in ("none", "xz", "zstd", "bzip2", "br", "gzip", "lz4"):
             cache.add(compression=compression, references=cache.paths[-2:], itself=True)

@@ -1,4 +1,4 @@
-"""Real Nix clients: where they are found, and one user's worth of each.
+"""Real Nix clients, each with a user's directories of its own.
 
 Three releases are used: the `nix` on PATH (Debian's nix-bin in CI), and two newer ones that
 `.ci/run` unpacks beside the system with `aptroot.sh`, run through their own loaders. Every client
@@ -68,11 +68,11 @@ def release(name: str) -> NixRelease:
 
 
 class NixError(Exception):
-    """A client's command failed, or did not end in time; the text holds all it printed."""
+    """A client's command failed, or did not end in time; the text has all its output."""
 
 
 class NixClient:
-    """One user with a Nix, a fresh HOME and a fresh store under `directory`.
+    """A Nix with a new HOME and a new store under `directory`.
 
     :ivar wrapper: command line in front of each program.
     """
@@ -110,15 +110,15 @@ class NixClient:
         )
 
     def run(self, applet: str, *arguments: str, deadline: float = DEADLINE) -> str:
-        """Run a program to its end and return what it printed; NixError if it failed."""
+        """Run a program to its end and return its output. Raises NixError if it failed."""
         return finish(self.start(applet, *arguments), deadline=deadline)
 
-    # Acts of users
+    # Actions of users
 
     def start_install(
         self, url: str, public_keys: Sequence[str], *paths: str
     ) -> subprocess.Popen[str]:
-        """Start to realise paths with one substituter, trusting these keys alone."""
+        """Begin to realise paths with one substituter, trusting only these keys."""
         return self.start(
             "nix-store",
             *("--store", str(self.store), "--realise", *paths),
@@ -133,7 +133,7 @@ class NixClient:
     def start_copy(
         self, url: str, public_keys: Sequence[str], *paths: str
     ) -> subprocess.Popen[str]:
-        """Start to copy paths with `nix copy --from`, trusting these keys alone."""
+        """Begin to copy paths with `nix copy --from`, trusting only these keys."""
         return self.start(
             "nix",
             *("copy", "--from", url, "--to", str(self.store), *paths),
@@ -145,7 +145,7 @@ class NixClient:
         return finish(self.start_copy(url, public_keys, *paths))
 
     def verify(self, public_keys: Sequence[str], *paths: str) -> None:
-        """Check contents and signatures of the store's paths; NixError if anything is amiss."""
+        """Check contents and signatures of the store's paths. Raises NixError if one is wrong."""
         self.run("nix-store", "--store", str(self.store), "--verify", "--check-contents")
         keys = " ".join(public_keys)
         self.run(
@@ -155,25 +155,25 @@ class NixClient:
         )
 
     def closure(self, path: str) -> list[str]:
-        """Return the store paths that a path needs, itself included."""
+        """Return the store paths that a path needs, with the path itself."""
         return self.run(
             "nix-store", "--store", str(self.store), "--query", "--requisites", path
         ).split()
 
     def keep_log(self, drv: str, text: str) -> None:
-        """Have the store keep a log, as if it had built the derivation."""
+        """Make the store keep a log, as if it had built the derivation."""
         name = drv.rpartition("/")[2]
         log = self.store / "nix/var/log/nix/drvs" / name[:2] / f"{name[2:]}.bz2"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(bz2.compress(text.encode()))
 
     def real_path(self, path: str) -> Path:
-        """Return where a store path lies on disk."""
+        """Return the place of a store path on disk."""
         return Path(f"{self.store}{path}")
 
 
 def finish(process: subprocess.Popen[str], *, deadline: float = DEADLINE) -> str:
-    """Wait for a started program and return what it printed; NixError if it failed or hangs."""
+    """Wait for a program and return its output. Raises NixError if it failed or hangs."""
     try:
         output, _ = process.communicate(timeout=deadline)
     except subprocess.TimeoutExpired:
@@ -185,7 +185,7 @@ def finish(process: subprocess.Popen[str], *, deadline: float = DEADLINE) -> str
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """Kill a program with all its children and return what it printed; harmless if it ended."""
+    """Kill a program with all its children and return its output; harmless if it ended."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     if process.stdout is None or process.stdout.closed:

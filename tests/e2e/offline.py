@@ -1,4 +1,4 @@
-"""Every stock Nix client does its work while no upstream can be reached.
+"""Every stock Nix client works while no upstream can be reached.
 
 test_offline has the clients.
 """
@@ -43,9 +43,9 @@ class Offline(Building):
         *attributes: str,
         client: NixClient | None = None,
     ) -> str:
-        """Build with a client whose only substituter is ncps; return what it printed.
+        """Build with a client whose only substituter is ncps; return its output.
 
-        :param client: by default a fresh one.
+        :param client: by default a new one.
         """
         return (client or self.builder()).run(
             "nix-build",
@@ -57,7 +57,7 @@ class Offline(Building):
         )
 
     def test_what_is_stored_is_installed_and_the_rest_is_built(self) -> None:
-        """A derivation that nobody has, alone and over a path that is stored, builds.
+        """A derivation that no upstream has builds, alone and with a stored path.
 
         One that needs a path that is not stored fails by a message that names it, also at a client
         that remembers the path's narinfo, and builds once the upstream is back.

@@ -40,7 +40,7 @@ class ContentAddressed(Building):
         self.expression.write_text(EXPRESSION)
 
     def built(self, client: NixClient, *options: str) -> tuple[str, bool]:
-        """Build the second path; return it, and whether anything had to be built for it."""
+        """Build the second path; return it, and whether the client had to build anything."""
         printed = client.run(
             "nix-build",
             *(str(self.expression), "--no-out-link", *FEATURES, *self.build_options, *options),
@@ -50,7 +50,7 @@ class ContentAddressed(Building):
         return path, "building '" in printed
 
     def installed(self, url: str, *keys: str) -> tuple[str, bool]:
-        """Build with a fresh client and one substituter."""
+        """Build with a new client and one substituter."""
         trusted = ("--option", "trusted-public-keys", " ".join(keys))
         return self.built(self.builder(), "--option", "substituters", url, *trusted)
 
@@ -84,7 +84,7 @@ class ContentAddressed(Building):
         return UpstreamCache(daemon.url, daemon.public_key())
 
     def test_outputs_come_from_an_upstream_and_stay(self) -> None:
-        """The second client builds nothing though the upstream is gone, nor does one behind two."""
+        """The second client builds nothing though the upstream is gone, nor behind two ncps."""
         server, path, key = self.exported(self.builder())
         daemon = self.daemon(server, public_key=key)
         self.assertEqual((path, False), self.installed(daemon.url, daemon.public_key()))
@@ -100,14 +100,14 @@ class ContentAddressed(Building):
         return [target for target in server.repeated() if "realisations/" in target]
 
     def test_what_nobody_signed_is_built(self) -> None:
-        """A realisation without a trusted signature is not handed on."""
+        """ncps does not serve a realisation without a trusted signature."""
         server, path, _ = self.exported(self.builder())
         daemon = self.daemon(server, public_key=NOBODY)
         self.assertEqual((path, True), self.installed(daemon.url, daemon.public_key()))
 
 
 class Uploaded(ContentAddressed):
-    """The same, the other way round."""
+    """The same with uploads."""
 
     def test_uploads_are_for_everybody(self) -> None:
         """`nix copy` works twice in an outage; others build nothing, also after a rebuild."""
@@ -125,7 +125,7 @@ class Uploaded(ContentAddressed):
         self.assertEqual((path, False), self.installed(daemon.url, daemon.public_key()))
 
     def lose_database(self, daemon: Daemon) -> None:
-        """Stop, lose the catalog, have it made anew, and start."""
+        """Stop, delete the catalog, rebuild it, and start."""
         daemon.stop()
         Path(daemon.directory / "catalog.sqlite").unlink()
         command = daemon.command()

@@ -1,4 +1,4 @@
-"""Every stock Nix client installs from a cache that has compressed its NARs anew."""
+"""Every stock Nix client installs from a cache that has recompressed its NARs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SMALL_TOO = (
     *("--cache-recompress-min-size", "1B"),
     *("--cache-recompress-max-growth", "1000"),
 )
-"""The paths of the closure are tiny, so that their files in zstd may be larger."""
+"""The paths of the closure are tiny, so that their zstd files may be larger."""
 LONG_S = 180.0
 
 
@@ -19,7 +19,7 @@ class Recompressions(Bench):
     """Tests for every client."""
 
     def is_done(self, daemon: Daemon) -> bool:
-        """Whether the narinfos of all paths name files in zstd."""
+        """Return whether the narinfos of all paths name zstd files."""
         for path in shared_closure().paths:
             digest = path.rpartition("/")[2][:32]
             lines = fetch(f"{daemon.url}/{digest}.narinfo").body.decode().splitlines()
@@ -28,7 +28,7 @@ class Recompressions(Bench):
         return True
 
     def test_recompressed_closure_arrives_without_upstream(self) -> None:
-        """Nix accepts the same signatures over other files, and verifies what it has installed."""
+        """Nix accepts the same signatures with other files, and verifies the installed paths."""
         server = self.file_server("xz")
         daemon = self.daemon(server, options=(*OPTIONS, *SMALL_TOO), constants=CONSTANTS)
         self.install(daemon)

@@ -1,4 +1,4 @@
-"""A wire between two parties on loopback that can be cut."""
+"""A TCP forwarder on loopback that can cut a connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class Scissors:
-    """Forwards TCP connections to a port, and cuts the first one that carried enough.
+    """Forwards TCP connections to a port, and cuts the first one that carried enough bytes.
 
     :param after: bytes towards the client after which that connection is cut, once.
     """
@@ -25,7 +25,7 @@ class Scissors:
 
     @property
     def url(self) -> str:
-        """The base URL of this end of the wire."""
+        """The base URL of the forwarder."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""A stock Nix client reads a closed cache by the line of its netrc file."""
+"""A stock Nix client reads a closed cache with its netrc file."""
 
 from __future__ import annotations
 

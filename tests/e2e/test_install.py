@@ -1,4 +1,4 @@
-"""A stock Nix client installs a closure through ncps, also when something breaks on the way."""
+"""A stock Nix client installs a closure through ncps, also with faults on the way."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class Issued:
     """Tests for every client."""
 
     def test_a_job_uploads_and_reads(self: Bench) -> None:  # type: ignore[misc]
-        """`nix copy` sends the token as Basic has it; another repository's token does nothing."""
+        """`nix copy` sends the token by Basic; a token of another repository is refused."""
         issuer = Origin()
         issuer.start()
         self.addCleanup(issuer.stop)
@@ -42,7 +42,7 @@ class Issued:
 
         path = shared_closure().root
         store = ("--store", str(shared_closure().client.store))
-        # By itself Nix takes xz, for a minute.
+        # By default Nix uses xz, for a minute.
         upload = ("copy", "--to", f"{daemon.url}/upload?compression=zstd", path)
         identify("evil/repo")
         with self.assertRaises(NixError):

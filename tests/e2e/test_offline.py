@@ -16,4 +16,4 @@ class RecentNixTests(offline.Offline):
 
     release_name = "trixie"
     build_options = ("--option", "build-hook", "")
-    """This Nix runs through its own loader, so its build hook would not find the program."""
+    """This Nix uses its own loader, so its build hook would not find the program."""

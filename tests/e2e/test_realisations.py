@@ -16,7 +16,7 @@ class RecentNixTests(realisations.Uploaded):
 
     release_name = "trixie"
     build_options = ("--option", "build-hook", "")
-    """This Nix runs through its own loader, so its build hook would not find the program."""
+    """This Nix uses its own loader, so its build hook would not find the program."""
 
 
 class NewestNixTests(realisations.Uploaded):

@@ -1,4 +1,4 @@
-"""A stock Nix client installs a closure whose NARs ncps has compressed anew."""
+"""A stock Nix client installs a closure whose NARs ncps has recompressed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stock Nix client installs what nobody signed through ncps, as it would without ncps."""
+"""A stock Nix client installs unsigned paths through ncps, as it would without ncps."""
 
 from __future__ import annotations
 

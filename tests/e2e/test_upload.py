@@ -1,4 +1,4 @@
-"""A stock Nix client uploads by `nix copy`, and another one installs what was uploaded."""
+"""A stock Nix client uploads by `nix copy`, and another one installs the uploads."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class RecentNixTests(uploading.Uploading):
 
 
 class OldNixTroubleTests(uploading.UploadsBesideTrouble):
-    """The same Nix uploads while the upstream is in trouble."""
+    """The same Nix uploads while the upstream has a fault."""
 
     release_name = "system"
 
 
 class RecentNixTroubleTests(uploading.UploadsBesideTrouble):
-    """The same newer Nix uploads while the upstream is in trouble."""
+    """The same newer Nix uploads while the upstream has a fault."""
 
     release_name = "trixie"
 
 
 class NewestNixTests(uploading.UploadEncodings):
-    """The Nix of Debian's sid, 2.34, sends narinfos in an encoding."""
+    """The Nix of Debian's sid, 2.34, sends narinfos with a Content-Encoding."""
 
     release_name = "sid"

@@ -1,6 +1,6 @@
-"""Every stock Nix client installs paths that nobody signed.
+"""Every stock Nix client installs unsigned paths.
 
-Upstreams add fields in vain to signed ones; test_unsigned has the clients.
+Upstreams add wrong fields to signed ones; test_unsigned has the clients.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IN_VAIN = (
     "CA: fixed:git:sha1:" + "0" * 32,
     "CA: text:md5:" + "0" * 26,
 )
-"""Lines that no signature covers. For each but the fourth and the sixth, every client or some
+"""Lines that no signature covers. Because of each except the fourth and the sixth, some clients
 refuse the whole path."""
 
 
@@ -61,7 +61,7 @@ class Unsigned(Bench):
         self.sources.mkdir()
 
     def made(self, applet: str, *arguments: str) -> str:
-        """Run a program of the maker's and return the store path it prints last."""
+        """Run a program of the maker's and return the last store path in its output."""
         store = ("--store", str(self.maker.store))
         printed = self.maker.run(applet, *store, *arguments)
         return printed.strip().splitlines()[-1].strip('"')
@@ -88,7 +88,7 @@ class Unsigned(Bench):
         return [*paths, *self.make_paths_that_refer_to_themselves()]
 
     def make_paths_that_refer_to_themselves(self) -> list[str]:
-        """Make two, one of which refers to the other as well."""
+        """Make two paths that refer to themselves; one also refers to the other."""
         cache = self.fresh_directory("cache")
         cache.mkdir()
         (cache / "nix-cache-info").write_text("StoreDir: /nix/store\n")
@@ -106,7 +106,7 @@ class Unsigned(Bench):
         return sorted(set(re.findall(r"to '(/nix/store/[^']*-(?:one|two))'", told)))
 
     def export(self, paths: list[str]) -> FileServer:
-        """Start an upstream that has these paths and no key."""
+        """Start an upstream with these paths and without a key."""
         directory = self.fresh_directory("unsigned")
         target = f"file://{directory}?compression=xz"
         self.maker.run("nix", "copy", "--from", str(self.maker.store), "--to", target, *paths)
@@ -119,7 +119,7 @@ class Unsigned(Bench):
         return server
 
     def arrive(self, daemon: Daemon, paths: list[str]) -> None:
-        """Install paths with a fresh client through ncps and check all of them."""
+        """Install paths with a new client through ncps and check all of them."""
         client = self.client()
         client.install(daemon.url, [daemon.public_key()], *paths)
         client.verify([daemon.public_key()], *paths)
@@ -131,7 +131,7 @@ class Unsigned(Bench):
             self.assertEqual([daemon.public_key().partition(":")[0]], names)
 
     def rebuild(self, daemon: Daemon) -> str:
-        """Lose the catalog and have it made anew; the daemon must not run."""
+        """Delete the catalog and rebuild it; the daemon must not run."""
         (daemon.directory / "catalog.sqlite").unlink()
         command = daemon.command()
         command[command.index("serve")] = "rebuild"
@@ -139,7 +139,7 @@ class Unsigned(Bench):
         return done.stdout
 
     def test_unsigned_paths_of_every_kind_arrive(self) -> None:
-        """Cold, without the upstream, and from a catalog that was made anew from the store."""
+        """Cold, without the upstream, and from a catalog that was rebuilt from the store."""
         paths = self.make_paths()
         self.assertEqual(11, len(paths))
         server = self.export(paths)
@@ -154,7 +154,7 @@ class Unsigned(Bench):
         self.arrive(daemon, paths)
 
     def test_lies_about_unsigned_paths_are_refused(self) -> None:
-        """Another NAR, though all that the narinfo says of it is true, and another NarHash."""
+        """Another NAR with otherwise true facts, and another NarHash, are refused."""
         paths = self.make_paths()[:2]
         server = self.export(paths)
         for path, other in (paths, paths[::-1]):
@@ -176,7 +176,7 @@ class Unsigned(Bench):
                 self.client().install(daemon.url, [daemon.public_key()], path)
 
     def test_what_no_signature_covers_spoils_no_signed_path(self) -> None:
-        """Lines that make a client refuse a path do not get through to it."""
+        """Lines that make a client refuse a path are not passed on."""
         name = shared_closure().public_key.partition(":")[0]
         directory = self.fresh_directory("signed")
         shutil.copytree(shared_cache("zstd").directory, directory)

@@ -14,7 +14,7 @@ from tests.integration.servers import shared
 from tests.waiting import free_port
 
 WRITE = ("--cache-allow-put-verb",)
-"""Anybody may upload."""
+"""Every client may upload."""
 
 VARIANTS = (
     "compression=none",
@@ -62,18 +62,18 @@ class UploadClosures(Bench):
         daemon.stop()
 
     def away(self) -> UpstreamCache:
-        """Return an upstream that nothing listens for."""
+        """Return an upstream without a listener."""
         return UpstreamCache(f"http://127.0.0.1:{free_port()}", f"nobody.test-1:{'A' * 43}=")
 
     def test_uploaded_closures_install_while_the_upstream_is_away(self) -> None:
-        """Plain, xz with listings, and zstd with an index of debug information."""
+        """Uncompressed, xz with listings, and zstd with an index of debug information."""
         daemon = Daemon(self.fresh_directory("ncps"), [self.away()], options=WRITE)
         self.addCleanup(daemon.kill)
         daemon.start()
         self.roundtrip(daemon)
 
     def test_an_upload_asks_no_upstream(self) -> None:
-        """The cache alone is searched for paths that a client looks for before it uploads."""
+        """Before an upload ncps looks for paths only in its store."""
         empty = self.fresh_directory("empty")
         empty.mkdir()
         server = FileServer(empty)
@@ -86,7 +86,7 @@ class UploadClosures(Bench):
         self.assertEqual([], asked)
 
     def test_uploaded_closures_install_from_a_bucket(self) -> None:
-        """The same into S3."""
+        """The same in S3."""
         server = shared.radosgw()
         daemon = BucketDaemon(
             self.fresh_directory("ncps"),

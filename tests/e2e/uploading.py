@@ -24,7 +24,7 @@ NOWHERE = UpstreamCache("http://127.0.0.1:9", f"nobody.test-1:{'A' * 43}=")
 """An upstream that is away."""
 
 ENCODINGS = ("br", "bzip2", "gzip", "lz4", "none", "xz", "zstd")
-"""Compressions that Nix can give a narinfo, a listing and a log, and ncps can undo."""
+"""Compressions that Nix can give a narinfo, a listing and a log, and ncps can decode."""
 
 DERIVATION = 'derivation { name = "NAME"; system = "x86_64-linux"; builder = "/bin/sh"; }'
 INFO = b"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n"
@@ -74,10 +74,10 @@ class Uploading(UploadBench):
 
 
 class UploadEncodings(UploadBench):
-    """Tests for clients that know `narinfo-compression` and the like; others ignore it."""
+    """Tests for clients with `narinfo-compression` and the like; others ignore it."""
 
     def test_every_encoding(self) -> None:
-        """Of narinfos, listings and logs; one that ncps cannot undo is refused with the reason."""
+        """Narinfos, listings and logs; ncps refuses an unknown encoding with the reason."""
         store = ("--store", str(self.maker.store))
         paths = []
         for encoding in ENCODINGS:
@@ -107,7 +107,7 @@ class UploadEncodings(UploadBench):
 
 
 class UploadsBesideTrouble(Bench):
-    """The upstream of a cache is in trouble while closures are uploaded to it."""
+    """The upstream of a cache has a fault while closures are uploaded."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -118,7 +118,7 @@ class UploadsBesideTrouble(Bench):
         return make_closure(self.maker, directory, seed=seed, small=6, large=[3_000_000])
 
     def cache(self, upstream: str) -> Daemon:
-        """Return a started cache that takes uploads beside `/upload`, too."""
+        """Return a started cache that accepts uploads outside of `/upload`, too."""
         key = f"nobody.test-1:{'A' * 43}="
         options = (*QUICK, ALLOWED, "--cache-upload-at-root")
         daemon = Daemon(
@@ -130,7 +130,7 @@ class UploadsBesideTrouble(Bench):
         return daemon
 
     def copying(self, closure: Closure, target: str) -> list[str]:
-        """The words of a command that uploads a closure."""
+        """Return the words of a command that uploads a closure."""
         return ["nix", "copy", "--from", str(self.maker.store), "--to", target, closure.root]
 
     def check_installed(self, closure: Closure, daemon: Daemon) -> None:
@@ -140,7 +140,7 @@ class UploadsBesideTrouble(Bench):
         client.verify([key], closure.root)
 
     def uploads_go_on(self, upstream: str) -> None:
-        """Upload a closure below `/upload`, and another one beside it."""
+        """Upload a closure below `/upload`, and another one outside of it."""
         daemon = self.cache(upstream)
         for seed, place in enumerate(("/upload", "")):
             closure = self.closure(seed)
@@ -150,22 +150,22 @@ class UploadsBesideTrouble(Bench):
         daemon.stop()
 
     def test_upstream_that_hangs(self) -> None:
-        """It takes connections and answers nothing."""
+        """It accepts connections and does not answer."""
         with closing(socket.create_server(("127.0.0.1", 0), backlog=1000)) as deaf:
             self.uploads_go_on(f"http://127.0.0.1:{deaf.getsockname()[1]}")
 
     def test_upstream_that_refuses(self) -> None:
-        """Nothing listens there."""
+        """It has no listener."""
         self.uploads_go_on(NOWHERE.url)
 
     def test_upstream_that_cuts_each_answer(self) -> None:
-        """Also the one that says what kind of cache it is."""
+        """It also cuts the answer about the kind of the cache."""
         with Origin() as origin:
             origin.serve("/nix-cache-info", INFO, Cut(5))
             self.uploads_go_on(origin.url)
 
     def test_upstream_that_dies_in_the_middle_of_an_upload(self) -> None:
-        """The upload goes on, and needs no second attempt."""
+        """The upload continues, and needs no second attempt."""
         for place in ("/upload", ""):
             origin = Origin()
             origin.start()

@@ -1,1 +1,1 @@
-"""Tests of the whole that take long: `python -m tests long`, not part of `python -m tests`."""
+"""Tests of whole daemons that take long: `python -m tests long`; `python -m tests` omits them."""

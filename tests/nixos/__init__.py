@@ -1,4 +1,4 @@
-"""Modules of NixOS, evaluated; and the results, kept for machines that have no nixpkgs.
+"""Evaluated modules of NixOS; results are kept for machines without nixpkgs.
 
 Nothing of nixpkgs is in this repository. Where `NCPS_NIXPKGS_LIB` names a folder with its lib, such
 as `nixpkgs/lib`, tests evaluate our module anew; elsewhere they take the result that is kept in

@@ -9,7 +9,7 @@ from tests.nixos.evaluating import HERE, MODULE, evaluate, fingerprint, keep, un
 
 
 def main() -> int:
-    """Keep the result for the module that is named."""
+    """Keep the result of the named module."""
     match sys.argv[1:]:
         case ["ours"]:
             keep("ours", of=fingerprint(), evaluated=evaluate(MODULE, HERE / "sets.nix"))

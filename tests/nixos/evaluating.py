@@ -1,4 +1,4 @@
-"""Evaluates modules of NixOS, and says how a unit would start its programs."""
+"""Evaluates modules of NixOS, and returns how a unit would start its programs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ exec env -0 >{noted}.environment
 
 @frozen(kw_only=True)
 class Call:
-    """A program as a unit runs it.
+    """A call of a program by a unit.
 
     :param environment: its variables; the content of the credential NAME is `<NAME>` here.
     """
@@ -49,7 +49,7 @@ class Call:
 
 @frozen(kw_only=True)
 class Unit:
-    """The parts of an evaluated unit that a program notices.
+    """The parts of an evaluated unit that matter for a program.
 
     :param options: the set of options.
     :param before: the program that brings the schema up to date, if any.
@@ -68,14 +68,14 @@ class Unit:
 
 @frozen(kw_only=True)
 class Written:
-    """A text of a unit whose files exist, and the commands that check them when they are built."""
+    """A text of a unit whose files exist, and the commands that check them during the build."""
 
     text: str
     check: str
 
 
 def nix_instantiate(*arguments: str) -> str:
-    """Return what it prints. Raises AssertionError with its errors."""
+    """Return its output. Raises AssertionError with its errors."""
     require(shutil.which("nix-instantiate"), "nix-instantiate (package nix-bin)")
     done = subprocess.run(
         ("nix-instantiate", *arguments),
@@ -108,14 +108,14 @@ def evaluate(module: Path, sets: Path) -> dict[str, Evaluated]:
 
 
 def fingerprint() -> str:
-    """Return a hash of all that the evaluation of our module depends on, but for nixpkgs."""
+    """Return a hash of all inputs of the evaluation of our module, except nixpkgs."""
     names = ("evaluate.nix", "sets.nix", "nixpkgs_sets.nix")
     texts = [path.read_bytes() for path in (MODULE, *(HERE / name for name in names))]
     return sha256(b"\0".join(texts)).hexdigest()
 
 
 def unit_of(found: Evaluated) -> Unit:
-    """Run the programs of an evaluated unit in place of ncps, and note how they are called."""
+    """Run the programs of an evaluated unit in place of ncps, and record their calls."""
     service = found["service"]
     directives = service["serviceConfig"]
     credentials = dict(
@@ -166,7 +166,7 @@ def _listed(value: str | list[str]) -> list[str]:
 
 
 def _call(text: str, program: str, service: Evaluated, directory: Path) -> Call | None:
-    """Run a line of the unit; return how it calls the program, None if it does not."""
+    """Run a line of the unit; return its call of the program, None if there is none."""
     noted = directory / f"{program}-noted"
     path = directory / "package" / "bin" / program
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,9 +195,9 @@ def _call(text: str, program: str, service: Evaluated, directory: Path) -> Call 
 
 
 def ours() -> dict[str, Evaluated]:
-    """Return the results for our own module: evaluated anew, or else as they are kept.
+    """Return the results for our own module: evaluated again, or else the kept ones.
 
-    Raises AssertionError if those that are kept are of another module.
+    Raises AssertionError if the kept ones are of another module.
     """
     if nixpkgs_lib() is not None:
         return evaluate(MODULE, HERE / "sets.nix")
@@ -208,7 +208,7 @@ def ours() -> dict[str, Evaluated]:
 
 
 def of_nixpkgs() -> dict[str, Unit]:
-    """Return the units that the module of nixpkgs makes, as they are kept."""
+    """Return the kept units of the module of nixpkgs."""
     kept = json.loads((KEPT / "nixpkgs.json").read_text())["units"]
     return {
         key: Unit(
@@ -223,6 +223,6 @@ def of_nixpkgs() -> dict[str, Unit]:
 
 
 def keep(name: str, **parts: Any) -> None:
-    """Write a result where tests find it."""
+    """Write a result for the tests."""
     text = json.dumps(parts, indent=1, sort_keys=True, default=asdict)
     (KEPT / f"{name}.json").write_text(f"{text}\n")
