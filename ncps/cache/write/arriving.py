@@ -1,6 +1,6 @@
-"""One upload as it arrives: a spool, its hash, and a look at the NAR inside.
+"""An upload that arrives: a spool, its hash, and the inspection of the NAR inside.
 
-chunks --> spool (hash, look inside) --> Received --> published --> gone
+chunks --> spool (hash, inspect) -----> Received --> published --> gone
              |                              |
              +-- wrong, too large, cut -----+--> gone, and nothing is left
 """
@@ -23,14 +23,14 @@ from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import NarStore, Stat
 
 MEMORY: Final = 16 * 1024 * 1024
-"""Bytes of all uploads that wait in memory to be written, about."""
+"""Bytes of all uploads that may wait in memory to be written, about."""
 
 LEAST: Final = 64 * 1024
 MOST: Final = 4 * 1024 * 1024
-"""Bytes of one upload that wait in memory, at least and at most."""
+"""The least and the greatest limit for the bytes of one upload that wait in memory."""
 
 STEP: Final = 8 * 1024 * 1024
-"""Bytes for which an upload of unknown length takes room on the disk at once."""
+"""Bytes of the steps in which an upload of unknown length reserves room on the disk."""
 
 
 async def peeked(chunks: AsyncIterable[bytes], size: int) -> tuple[bytes, AsyncIterator[bytes]]:
@@ -52,9 +52,9 @@ async def peeked(chunks: AsyncIterable[bytes], size: int) -> tuple[bytes, AsyncI
 
 
 def compression_by(key: NarKey, head: bytes) -> str:
-    """Return the compression of a file that begins so.
+    """Return the compression of a file with this beginning.
 
-    Raises Malformed if the file is not what its name says. Nix names files in gzip like files
+    Raises Malformed if the name says another one. Nix gives files in gzip the names of files
     without a compression.
     """
     named, found = COMPRESSIONS[key.extension], compression_of(head)
@@ -70,7 +70,7 @@ def compression_by(key: NarKey, head: bytes) -> str:
 class Received:
     """The bytes of one upload; the last coroutine that works with them closes it.
 
-    :param announced: bytes that the client has announced, if it has.
+    :param announced: bytes that the client has announced; None if it has announced no length.
     :param piece: bytes that wait to be written, at most.
     :ivar is_taken: whether a job that outlives the request closes it.
     """
@@ -98,13 +98,13 @@ class Received:
 
     @property
     def size(self) -> int:
-        """Bytes that have come."""
+        """Bytes that have arrived."""
         return 0 if self._spool is None else self._spool.length
 
     async def take(self, chunks: AsyncIterable[bytes], compression: str) -> None:
-        """Take all bytes.
+        """Receive all bytes.
 
-        Raises Malformed if they are not as announced or no NAR, TooLarge if they are more than
+        Raises Malformed if they are fewer than announced or no NAR, TooLarge if they are more than
         announced, StorageFull if the disk is full; and the errors of `chunks`.
         """
         size, file = self._announced, FileDigest()
@@ -138,7 +138,7 @@ class Received:
         await self._taken(spool, spool.flush())
 
     def _take_room(self, size: int) -> None:
-        """Take room on the disk up to this size. Raises StorageFull if there is not enough."""
+        """Reserve room on the disk for this size. Raises StorageFull if there is not enough."""
         refusal = self._ticket.extend(size)
         if refusal:
             raise StorageFull(refusal)
@@ -165,7 +165,7 @@ class Received:
         return await store.publish(key, self._spool.spooled(self.sha256))
 
     def close(self) -> None:
-        """Let go of everything; idempotent."""
+        """Free the spool, the inspection and the room on the disk; idempotent."""
         spool, self._spool = self._spool, None
         if spool is not None:
             spool.fail(Abandoned("the upload has ended"))

@@ -1,6 +1,6 @@
-"""A small upload, which is held in memory until it is stored.
+"""A small upload, which stays in memory until it is stored.
 
-It needs no spool. One thread hashes it and looks into it, unless it is tiny. Another one stores it
+It needs no spool. A thread hashes and inspects it, unless it is tiny. Another thread stores it
 together with other small files that wait at the same time.
 """
 
@@ -19,12 +19,12 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import SMALL, NarStore, Stat
 
 MEMORY: Final = 32 * 1024 * 1024
-"""Bytes of all uploads that are held at once; further ones go into spools."""
+"""Bytes of all uploads in memory, at most; further uploads go into spools."""
 
 TINY: Final = 8 * 1024
 TINY_NAR: Final = 64 * 1024
-"""Bytes of a file, and of the NAR inside, that are looked at on the reactor's thread: it takes less
-time than to wait for another one."""
+"""Bytes of a file, and of the NAR inside, that the reactor's thread inspects, at most: the wait for
+another thread would take longer."""
 
 
 class Memory:
@@ -34,21 +34,22 @@ class Memory:
         self._taken = 0
 
     def take(self, size: int | None) -> bool:
-        """Take memory for an upload of this size; False if it is not small, or there is no room."""
+        """Reserve memory for an upload; return False if it is not small, or no memory is left."""
         if size is None or size > SMALL or self._taken + size > MEMORY:
             return False
         self._taken += size
         return True
 
     def give_back(self, size: int) -> None:
-        """Give memory back; once for each time that it was taken."""
+        """Free the memory of an upload; once for each `take` that returned True."""
         self._taken -= size
 
 
 class Held:
-    """As `arriving.Received`, for an upload that has taken its size from the memory.
+    """An upload in memory, with the methods of `arriving.Received`.
 
-    :param ticket: has room for it on the disk.
+    :param memory: from which its size was taken.
+    :param ticket: its room on the disk.
     :ivar is_taken: whether a job that outlives the request closes it.
     """
 
@@ -70,9 +71,9 @@ class Held:
         self._inspection = inspection
 
     async def take(self, chunks: AsyncIterable[bytes], compression: str) -> None:
-        """Take all bytes.
+        """Receive all bytes.
 
-        Raises Malformed if they are not as announced or no NAR, TooLarge if they are more than
+        Raises Malformed if they are fewer than announced or no NAR, TooLarge if they are more than
         announced, and the errors of `chunks`.
         """
         came, pieces = 0, []
@@ -92,13 +93,13 @@ class Held:
                 return self._look_blocking(compression, TINY_NAR)
         try:
             return await self._inspection.apart(partial(self._look_blocking, compression, None))
-        except Busy:  # it is looked into once it is stored
+        except Busy:  # it is inspected after it is stored
             return sha256_of(self._data), None
 
     def _look_blocking(
         self, compression: str, most: int | None
     ) -> tuple[Hash, tuple[Hash, int] | None]:
-        """Return the hash of the file, and hash and size of the NAR; None if that is done later.
+        """Return the hash of the file, and hash and size of the NAR; None if that comes later.
 
         Raises Malformed if there is no NAR inside, or one of more than `most` bytes.
         """
@@ -120,7 +121,7 @@ class Held:
         return await store.put_small(key, self._data, self.sha256)
 
     def close(self) -> None:
-        """Let go of everything; idempotent."""
+        """Free the bytes and the room on the disk; idempotent."""
         self._data = b""
         memory, self._memory = self._memory, None
         if memory is not None:

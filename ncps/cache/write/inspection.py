@@ -1,8 +1,8 @@
-"""Inspection of uploads: finds out which NAR is in a file, while it arrives or afterwards.
+"""Inspection of uploads: finds out which NAR is in a file, while the file arrives or later.
 
-A file in a compression is looked into by a few places at once, because a decoder takes up to 128
-MiB of memory. An upload that finds no free place is stored first, and looked into in its turn. Its
-narinfo waits for that.
+At most `PLACES` compressed files are inspected at the same time, because a decoder takes up to 128
+MiB of memory. An upload that finds no free place is stored first and inspected later. Its narinfo
+waits for the inspection.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PLACES: Final = 4
-"""Compressed files that are looked into at once; and as many small ones, which are in memory."""
+"""Compressed files that are inspected at the same time, at most; and as many small ones."""
 
 MOST_SYMBOLS: Final = 50_000
-"""Build IDs in NARs whose narinfos are still to come, at most; each takes about 100 bytes."""
+"""Build IDs in NARs whose narinfos have not arrived, at most; each takes about 100 bytes."""
 
 MOST_UNCLAIMED: Final = 2_000
-"""Rows of NARs that were stored a moment ago, at most: their narinfos are next."""
+"""Rows of NARs that were stored a moment ago and whose narinfos have not arrived, at most."""
 
 WAITING: Final = 10_000
 """Files that wait for a place, at most."""
 
 DEADLINE_S: Final = 45.0
-"""Seconds that a client waits for it. Reverse proxies usually wait for 60 s. It goes on, and a
-client that comes again joins it or finds it done."""
+"""Seconds that a client waits for an inspection. Reverse proxies usually wait for 60 s. The
+inspection continues, and the next request of the client joins it or finds it done."""
 
 QUEUE_S: Final = 3600.0
-"""Seconds that a file waits for a place, at most; its narinfo has it looked into again."""
+"""Seconds that a file waits for a place, at most; after that its narinfo starts the inspection."""
 
 _DEAR: Final = frozenset({"xz", "bzip2"})
 
 
 class Inside:
-    """Follows the bytes of a file, and hashes the NAR inside; gives up where that is too dear.
+    """The inspection of one file: hashes the NAR inside, and gives up if that is too expensive.
 
     :param limit: see `UploadRules.max_ratio`.
     :param most: bytes of the NAR; more are Corrupt. None: any number.
@@ -75,7 +75,7 @@ class Inside:
         self.build_ids: list[str] = []
         self._is_too_dear = False
         self._size = 0
-        # A file without compression is the NAR itself, and its hash is taken already.
+        # A file without compression is the NAR itself, and its hash is computed anyway.
         self._parser = NarParser() if compression == "none" else None
         ratio = Ratio(limit, self._give_up)
         self._digest = NarDigest(compression, max_size=most, ratio=ratio, listing=True)
@@ -84,7 +84,7 @@ class Inside:
         self._is_too_dear = True
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises Corrupt if there is no NAR inside."""
+        """Inspect the next bytes. Raises Corrupt if there is no NAR inside."""
         if self._is_too_dear:
             return
         if self._parser is not None:
@@ -98,7 +98,7 @@ class Inside:
                 raise
 
     def finish(self, file_hash: Hash) -> tuple[Hash, int] | None:
-        """Return NarHash and NarSize; None if that is too dear. Raises Corrupt as `feed`.
+        """Return NarHash and NarSize; None if it has given up. Raises Corrupt as `feed`.
 
         :param file_hash: the hash of the file.
         """
@@ -120,9 +120,9 @@ def _symbols_of(digest: NarDigest) -> list[str]:
 
 
 class UploadInspection:
-    """Looks into uploads.
+    """Inspects uploads.
 
-    :ivar found: told of the build IDs of files with symbols in a NAR whose narinfo is accepted.
+    :ivar found: called with the build IDs of files with symbols in a NAR whose narinfo is accepted.
     """
 
     _log = Logger()
@@ -154,17 +154,17 @@ class UploadInspection:
         self._numbers = count()
 
     def begin(self, compression: str) -> Inside | None:
-        """Return an `Inside` for an upload that arrives; None if that is done later."""
+        """Return an `Inside` for an upload that arrives; None if it is inspected later."""
         inside = self.inside(compression)
         if inside is None or compression == "none":
             return inside
         if not self._places.free:
             return None
-        self._tasks.start("take a place", self._places.acquire())  # at once, since one is free
+        self._tasks.start("take a place", self._places.acquire())  # which is free, so nothing waits
         return inside
 
     def inside(self, compression: str, most: int | None = None) -> Inside | None:
-        """Return an `Inside` for an upload; None if that is done later. It takes no place.
+        """Return an `Inside` that takes no place; None if the upload is inspected later.
 
         :param most: see `Inside`.
         """
@@ -175,10 +175,11 @@ class UploadInspection:
         return Inside(compression, self._rules.max_ratio, most)
 
     async def apart(self, look: Callable[[], R]) -> R:
-        """Have a thread look into a file in memory, in its turn; return what `look` returns.
+        """Inspect a file in memory in a thread, by `look`, once a place is free; return its result.
 
-        The thread goes on where the caller leaves, and its place is taken until it has ended.
-        Raises Busy if too many wait, or one for `DEADLINE_S`, and the errors of `look`.
+        If the caller is cancelled, the thread continues, and keeps its place until it ends. Raises
+        Busy if too many files wait, or this one has waited for `DEADLINE_S`, and the errors of
+        `look`.
         """
         looking = self._looks.join(next(self._numbers), partial(self._look_in_turn, look))
         return cast("R", await looking)
@@ -188,14 +189,14 @@ class UploadInspection:
             return await self._threads.run(look)
 
     def end(self, inside: Inside) -> None:
-        """Give a place back; once."""
+        """Free the place of an `Inside`; once."""
         if inside.compression != "none":
             self._places.release()
 
     def stored(self, nar: NarRecord, build_ids: Sequence[str]) -> None:
-        """Note the files with symbols in a NAR that was stored, or look into it.
+        """Remember a NAR that was stored, or start its inspection.
 
-        :param build_ids: of these files, if it was looked into while it arrived.
+        :param build_ids: of its files with symbols, if it was inspected while it arrived.
         """
         if nar.verified_at is None:
             self._look_later(nar)
@@ -205,18 +206,18 @@ class UploadInspection:
             self._symbols.put(nar.key, build_ids)
 
     def unclaimed(self, key: NarKey) -> NarRecord | None:
-        """Return the row of a NAR that this process has stored and looked into; once.
+        """Return the row of a NAR that this process has stored and inspected, and forget it.
 
-        It may have changed meanwhile: its caller looks at it again under the lease of the NAR.
+        The row may have changed since then: the caller reads it again under the lease of the NAR.
         """
         nar = self._unclaimed.get(key)
         self._unclaimed.forget(key)
         return nar
 
     def claimed(self, key: NarKey) -> None:
-        """Tell of the files with symbols in a NAR: a client may bring the path that it is of.
+        """Call `found` with the build IDs in a NAR, now that a narinfo names it.
 
-        Before that, a client with the right to some paths could bring symbols of any program.
+        Without a narinfo, a client that may write some paths could add symbols for any program.
         """
         build_ids = self._symbols.get(key)
         if build_ids:
@@ -224,23 +225,23 @@ class UploadInspection:
             self.found(key, build_ids)
 
     def _look_later(self, nar: NarRecord) -> None:
-        """Have a stored NAR looked into in the background, so that its narinfo need not wait."""
+        """Inspect a stored NAR in the background, so that its narinfo need not wait."""
         if is_supported(nar.compression):
             self._tasks.start(f"look into {nar.key.file_name}", self._look(nar))
 
     async def _look(self, nar: NarRecord) -> None:
         try:
             await self._joined(nar, nar.compression, None)
-        except NcpsError as error:  # its narinfo has it looked into again
+        except NcpsError as error:  # its narinfo starts it again
             self._log.debug(
                 "{key} was not looked into: {reason}", key=nar.key.file_name, reason=str(error)
             )
 
     async def facts(self, nar: NarRecord, narinfo: NarInfo) -> NarRecord:
-        """Return the row of a stored NAR once it says what is inside.
+        """Return the row of a stored NAR with the facts of the NAR inside.
 
-        Raises Malformed if there is no NAR of this size inside, Unavailable if it cannot be told
-        within `DEADLINE_S`.
+        Raises Malformed if there is no NAR of this size inside, Unavailable if the inspection
+        takes longer than `DEADLINE_S`.
         """
         is_known = nar.verified_at is not None and nar.nar_hash is not None
         if is_known and nar.compression == narinfo.compression:
@@ -280,7 +281,7 @@ class UploadInspection:
     async def prove(self, nar: NarRecord, narinfo: NarInfo, address: ContentAddress) -> None:
         """Check that a stored NAR has the contents that a content address names.
 
-        Raises Malformed if it has not, Unavailable if it cannot be told now.
+        Raises Malformed if it has others, Unavailable if it cannot be read in time.
         """
         check = ContentCheck(address, narinfo.store_path, narinfo.references)
         digest = NarDigest(nar.compression, max_size=nar.nar_size, follow=check.feed)
@@ -293,9 +294,9 @@ class UploadInspection:
             return await self._read(nar, digest)
 
     async def _read(self, nar: NarRecord, digest: NarDigest) -> tuple[Hash, int]:
-        """Have a digest see a stored file.
+        """Feed a stored file to a digest; return hash and size of the NAR.
 
-        Raises Malformed if it says that they are wrong, Unavailable if they cannot be read.
+        Raises Malformed if the file is wrong, Unavailable if it cannot be read.
         """
         try:
             body = await open_stored(self._store, self._threads, nar, 0)

@@ -1,10 +1,10 @@
 """Uploads of narinfos: make a stored NAR a store path that clients see.
 
-    parse --> path and leave --> trust --> NAR here, looked into, as it says --> references
+    parse --> path and permission --> trust --> NAR here, inspected, as it says --> references
           --> under the lease of the NAR: sidecar, row, both durable --> all replicas told
 
-The sidecar goes before the row: a process that dies in between leaves a narinfo that no client
-sees, and that the sweep of strays removes. The lease keeps eviction from removing the NAR
+The sidecar is written before the row: a process that dies between the two leaves a narinfo that no
+client sees, and that the sweep of strays removes. The lease keeps eviction from removing the NAR
 meanwhile.
 """
 
@@ -35,7 +35,7 @@ from ncps.ports import Blocked, NarInfoEntry, NarRecord
 _PREFIX: Final = "nar/"
 
 LONG: Final = 16 * 1024
-"""Bytes of a narinfo that a thread reads: a shorter one takes less time than to wait for it."""
+"""Bytes of a narinfo above which a thread parses it: for a shorter one the wait takes longer."""
 
 
 class _Removed(Unavailable):
@@ -83,7 +83,7 @@ class NarInfoUploads:
             raise blocked(path.base)
         fresh = self._inspection.unclaimed(key_in(trusted.narinfo))
         if trusted.unproven is not None:
-            fresh = None  # its bytes will be read: the row of today says which object has them
+            fresh = None  # its bytes will be read, and the current row says which object has them
         nar = await self._nar_of(trusted.narinfo, fresh)
         if trusted.unproven is not None:
             await self._inspection.prove(nar, trusted.narinfo, trusted.unproven)
@@ -109,7 +109,7 @@ class NarInfoUploads:
     async def _nar_of(self, narinfo: NarInfo, fresh: NarRecord | None) -> NarRecord:
         """Return the row of the NAR that a narinfo names. Raises Malformed if that is not here.
 
-        :param fresh: the row as this process has written it a moment ago, if it has.
+        :param fresh: the row that this process wrote a moment ago, if it did.
         """
         key, nar = key_in(narinfo), fresh
         if nar is None:
@@ -154,7 +154,7 @@ class NarInfoUploads:
             if nar is None or not nar.is_stored or nar.nar_hash != narinfo.nar_hash:
                 raise _Removed(f"{key.url} was removed meanwhile: upload the NAR again")
             if nar.uploaded_at is None and not nar.upstream:
-                # Its process died before it wrote the row, and the bytes were found in the store.
+                # A process died before it wrote the row, and the bytes were found in the store.
                 nar = evolve(nar, uploaded_at=utc_now(self._world.clock))
                 await self._catalog.mark_stored(nar, lease.fence)
             make = partial(self._trust.entry, narinfo, nar, utc_now(self._world.clock))
@@ -170,9 +170,9 @@ class NarInfoUploads:
     async def _replace(
         self, new: NarInfoEntry, nar: NarRecord, old: NarInfoEntry, its: NarRecord
     ) -> UploadOutcome:
-        """Write a narinfo in place of another one of the same path.
+        """Replace an older narinfo of the path, or add signatures to it.
 
-        Raises Conflict if that is trusted, and its NAR is stored and another one.
+        Raises Conflict if the older one is trusted, and its NAR is stored and is another one.
         """
         vetting = self._known.vetting
         holds = its.is_stored and await vetting.apart(vetting.vouched, old) is not None
@@ -186,7 +186,7 @@ class NarInfoUploads:
                 f" {len(before.references)} references; the upload says {after.nar_hash} and"
                 f" {len(after.references)}: delete it first"
             )
-        # The NAR that is here stays the one behind the path, and with it the key that vouched.
+        # The path keeps the NAR that is here, and the key that vouched for it.
         same = evolve(before, signatures=after.signatures)
         merged = await vetting.apart(vetting.merged, evolve(old, narinfo=same), old)
         if set(merged.narinfo.signatures) == set(before.signatures):
@@ -195,7 +195,7 @@ class NarInfoUploads:
         return UploadOutcome.MERGED
 
     async def _write(self, entry: NarInfoEntry, nar: NarRecord) -> None:
-        """Write sidecar and row, durably, and let all replicas know. Raises StorageFull, too."""
+        """Write sidecar and row, durably, and tell all replicas. Raises StorageFull, too."""
         text = render_sidecar(entry, self._known.vetting.own_names) + render_making(nar)
         await self._world.narinfos.put(entry.digest, text)
         try:

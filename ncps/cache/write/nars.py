@@ -1,10 +1,10 @@
 """Uploads of NARs: from the bytes of a client to a stored NAR without a narinfo.
 
 The name of a file is its SHA-256, so two clients that send one name send the same bytes, and an
-upload that is cut or repeated can do no harm. A file goes into a spool, is hashed and looked into,
-and is then published under the lease of its NAR, as a download is: so no other process removes it
-between its publication and its row. The publication belongs to the cache: it goes on when the
-client leaves.
+upload that is cut or repeated can do no harm. A file is received into a spool or into memory,
+hashed and inspected, and then published under the lease of its NAR, like a download. So no other
+process removes it between its publication and its row. The publication belongs to the cache: it
+continues when the client leaves.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def blocked(name: str) -> Refused:
 
 
 async def has_row(catalog: Catalog, key: NarKey) -> bool:
-    """Whether the catalog has a stored NAR by this name, or a file with the hash in the name."""
+    """Return whether a NAR is stored by this name, or a file that has the hash in the name."""
     nar = await catalog.nar(key)
     if nar is not None and nar.is_stored:
         return True
@@ -86,14 +86,14 @@ async def has_row(catalog: Catalog, key: NarKey) -> bool:
 
 
 async def lease_for(world: World, key: NarKey) -> Lease:
-    """Take the lease of a NAR. Raises Unavailable if it cannot be had within `LEASE_S`."""
+    """Take the lease of a NAR. Raises Unavailable if it is not free within `LEASE_S`."""
     late = f"another process fetches or removes {key.file_name}: try again"
     leases: Leases = world.leases
     return await within(world.clock, LEASE_S, leases.take(lease_of(key)), late)
 
 
 class NarUploads:
-    """Takes the files of NARs.
+    """Receives and stores the files of NARs.
 
     :param stored: called for each NAR that was stored.
     """
@@ -144,12 +144,12 @@ class NarUploads:
                 raise blocked(key.file_name)
 
     async def _find(self, key: NarKey) -> NarRecord | None:
-        """Return the row of a stored NAR. Bytes without a row are not looked for: they stay."""
+        """Return the row of a stored NAR; None without one, also if the store has the bytes."""
         if not await has_row(self._world.catalog, key):
             return None
         try:
             return await self._known.nars.find_stored(key)
-        except NotFound:  # an absence that is remembered
+        except NotFound:  # ncps remembers its absence
             return None
 
     async def _compare(
@@ -160,7 +160,7 @@ class NarUploads:
         chunks: AsyncIterable[bytes],
         size: int | None,
     ) -> UploadOutcome:
-        """See whether the bytes are those that are stored, without storing them again."""
+        """Compare the bytes of an upload with those that are stored, and store nothing."""
         digest, came = FileDigest(), 0
         async for chunk in chunks:
             came += len(chunk)
@@ -197,7 +197,7 @@ class NarUploads:
                     f"the upload has the SHA-256 {received.sha256}, and its name is"
                     f" {key.file_name}: the name must be the hash of the file"
                 )
-            # The transaction that records it asks as well; until then a small one costs little.
+            # The transaction that records it checks this, too: a small upload costs little before.
             if received.inside is not None and received.size > SMALL:
                 await self._refuse_blocked(key, received.inside[0])
             await self._quota.refuse(received.size)
@@ -227,7 +227,7 @@ class NarUploads:
     async def _keep(
         self, key: NarKey, compression: str, received: Received | Held
     ) -> UploadOutcome:
-        """Publish what was received, and close it."""
+        """Publish a received file, and close it."""
         received.is_taken = True
         self._keeping[key] = current()
         try:
@@ -275,7 +275,7 @@ class NarUploads:
 
 
 def _hash_in(key: NarKey) -> Hash:
-    """The hash that a name is. Raises Malformed if it is none, or the file could not be read."""
+    """Return a name as a hash. Raises Malformed if it is none, or nothing decompresses the file."""
     compression = COMPRESSIONS[key.extension]
     if not is_supported(compression):
         raise Malformed(

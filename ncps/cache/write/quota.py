@@ -15,7 +15,7 @@ from ncps.errors import StorageFull, TooLarge
 from ncps.ports import Inventory
 
 FRESH_S: Final = 30.0
-"""Seconds for which a count holds. Uploads of this process are added to it meanwhile."""
+"""Seconds until the uploads are counted again. Those of this process are added meanwhile."""
 
 
 class Quota:
@@ -30,7 +30,7 @@ class Quota:
 
     @property
     def trouble(self) -> str:
-        """Says that no upload fits, as of the last look; empty otherwise."""
+        """The reason why no upload fits, by the last count; empty if uploads fit."""
         rules = self._rules
         if not rules.largest_store or not rules.keeps_only_copies:
             return ""
@@ -49,7 +49,7 @@ class Quota:
             self._counted_at = self._clock.seconds()
 
     def refuse_large(self, size: int) -> None:
-        """Raise TooLarge if one upload may not be that large; before it comes."""
+        """Raise TooLarge if no upload may have this size; for a check before the bytes arrive."""
         rules = self._rules
         if rules.max_size and size > rules.max_size:
             rules.reached("cache-upload-max-size")

@@ -1,8 +1,8 @@
-"""Reads for uploads: what is stored here, without a question to any upstream.
+"""Reads for uploads: they are answered from the store, and no upstream is asked.
 
-A client that uploads asks for each path whether it is here already. If an upstream's answer
-counted, the client would not upload paths that only the upstream has, and this cache would depend
-on it. A path that came from an upstream and is stored counts as here.
+Before a client uploads a path, it asks whether the path is here. If an upstream's answer counted,
+the client would not upload paths that only the upstream has, and this cache would depend on that
+upstream. A stored path counts as here, also if it came from an upstream.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord, Replaced
 
 SETTLED_S: Final = 60.0
-"""Seconds after which a NAR that was stored must be seen in the store: the view of a network file
-system may be as old as that on another machine."""
+"""Seconds after which a stored NAR must be visible in the store: a network file system may show
+another machine a state of that age."""
 
 
 class StoredOnly:
-    """Answers from what is stored."""
+    """Answers from the store alone."""
 
     def __init__(self, world: World, known: KnownPaths) -> None:
         self._ages = Ages(world.clock)
@@ -53,7 +53,7 @@ class StoredOnly:
         )
 
     async def _is_there(self, item: KnownNarInfo) -> bool:
-        """Whether a NAR is stored, by its row and by the store: else it would not be uploaded."""
+        """Return whether row and store have a NAR: without its bytes the client must upload it."""
         nar = item.nar
         if nar.stored_at is None:
             return False
@@ -65,7 +65,7 @@ class StoredOnly:
         return False
 
     async def nar(self, key: NarKey) -> ServedNar:
-        """See `Uploads.nar`. Bytes without a row are not looked for: the client sends them."""
+        """See `Uploads.nar`. Bytes without a row do not count: the client sends them."""
         if not await has_row(self._catalog, key):
             raise NotFound(f"{key.file_name} is not stored here")
         nar = await self._known.nars.find_stored(key)
@@ -87,7 +87,7 @@ class StoredOnly:
         return opened.size, opened.outcome
 
     async def _open(self, nar: NarRecord, start: int, stop: int | None) -> Body:
-        """Open stored bytes. Raises NotFound if they turn out lost or damaged."""
+        """Open stored bytes. Raises NotFound if they are lost or damaged."""
         try:
             try:
                 return await open_stored(self._store, self._threads, nar, start, stop)

@@ -18,14 +18,14 @@ class UploadRules:
     :param max_size: bytes of one file; 0: any number.
     :param grace_s: seconds for which a NAR stays whose narinfo does not come.
     :param needs_signature: whether a narinfo needs a signature by one of `keys`, or a content
-        address from which its path follows; else the word of a client that may write is enough.
+        address from which its path follows; if not, each client that may write is trusted.
     :param needs_references: whether the references of a narinfo must be here or at an upstream.
     :param largest_store: bytes that the store may hold; 0: any number.
     :param keeps_only_copies: whether uploads that no upstream has are never evicted.
-    :param is_eager: whether NARs in xz and bzip2 are looked into while they arrive.
-    :param max_ratio: bytes of NAR for a byte of its file; a file that becomes more is looked into
-        when its narinfo says how much that is.
-    :param reached: told of each limit that was reached, by the name of its setting.
+    :param is_eager: whether NARs in xz and bzip2 are inspected while they arrive.
+    :param max_ratio: bytes of the NAR for a byte of its file, at most; a file with more is
+        inspected when its narinfo says the size of the NAR.
+    :param reached: called with the name of the setting of each limit that an upload reaches.
     """
 
     max_size: int = 0
@@ -40,7 +40,7 @@ class UploadRules:
     reached: Callable[[str], object] = len
 
     def take(self, settings: CacheSettings) -> None:
-        """Go on with these settings; a NAR that arrives keeps the limit that it began with."""
+        """Use these settings from now on; a NAR that is arriving keeps its limit."""
         upload = settings.upload
         self.max_size = upload.max_size_bytes
         self.grace_s = upload.grace_s

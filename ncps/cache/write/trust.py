@@ -5,8 +5,8 @@
     yes                      a signature by a key for uploads, or a content address (CA) from which
                              the path follows, once the NAR was found to have the contents it names
 
-The keys of upstreams do not count: they vouch for what their owners send. This cache signs what it
-has accepted, so its clients need no other key than that of this cache.
+Keys of upstreams do not count: each vouches only for narinfos of its upstream. This cache signs the
+narinfos that it accepts, so its clients need only the key of this cache.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Trusted:
     """A narinfo for which something vouches.
 
     :param voucher: for the log.
-    :param unproven: the content address that the NAR must have before it does; None if it does.
+    :param unproven: the content address that the NAR must have before the voucher counts; None if
+        the voucher counts already.
     """
 
     narinfo: NarInfo
@@ -45,7 +46,7 @@ class Trusted:
 
 
 class UploadTrust:
-    """Decides whether a narinfo is trusted, and makes it one of ours."""
+    """Decides whether a narinfo is trusted, and signs it."""
 
     def __init__(self, vetting: NarInfoVerifier, rules: UploadRules) -> None:
         self._vetting = vetting

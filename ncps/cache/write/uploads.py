@@ -58,11 +58,11 @@ class CacheUploads(Uploads):
         self._bytes = world.metrics.upload_bytes
 
     def watch(self, stored: Callable[[], object]) -> None:
-        """Have `stored` called for each NAR that this process has stored."""
+        """Call `stored` for each NAR that this process stores from now on."""
         self._nars.stored = stored
 
     def watch_symbols(self, found: Callable[[NarKey, Sequence[str]], object]) -> None:
-        """Have `found` called with the build IDs of files with symbols in NARs of new paths."""
+        """Call `found` with the build IDs of files with symbols in NARs of new paths."""
         self._inspection.found = found
 
     async def put_nar(
@@ -70,7 +70,7 @@ class CacheUploads(Uploads):
     ) -> UploadOutcome:
         """See `Uploads`."""
         outcome = await self._counted("nar", key.file_name, self._put_nar(key, chunks, size))
-        if are_logged():  # the path that it belongs to has a line for everybody
+        if are_logged():  # the line of its path is at a higher level
             self._log.debug(
                 "NAR {key} was uploaded: {outcome}", key=key.file_name, outcome=outcome.value
             )

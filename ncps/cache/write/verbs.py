@@ -2,8 +2,8 @@
 
 Errors say what the client can do: Malformed (the upload contradicts itself), Refused (the client
 may not, or nothing vouches for the upload), Conflict (other bytes have this name), TooLarge,
-StorageFull, and Unavailable or Busy (try again). After each of them nothing of the upload is shown
-to anybody.
+StorageFull, and Unavailable or Busy (try again). After each of these errors no client sees a part
+of the upload.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ncps.nix.narurl import NarKey
 
 
 class UploadOutcome(enum.Enum):
-    """How an upload went; the value is a label of metrics."""
+    """The result of an upload; the value is a label of metrics."""
 
     STORED = "stored"  # it is new here
     KNOWN = "known"  # the same was here before
@@ -33,8 +33,8 @@ class Uploads(NarSource, Protocol):
     ) -> UploadOutcome:
         """Store the file of a NAR; durable on return.
 
-        It is not shown to clients by any narinfo before one is uploaded, and goes after a while
-        if none comes. Raises the errors of `chunks`, and those of this module.
+        Clients see it after a narinfo that names it was uploaded; without one it is removed after a
+        while. Raises the errors of `chunks`, and those of this module.
 
         :param chunks: the file. It is read as fast as it can be stored, and not closed.
         :param size: its size in bytes, if the client has announced it.

@@ -1,4 +1,4 @@
-"""Uploads of blocked paths: refused early, and not a byte of them is kept."""
+"""Uploads of blocked paths: ncps refuses them early, and keeps no byte of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BlockedTests(UploadCase):
         self.get(self.world.removals.block([block]))
 
     def block_in(self, call: Callable[..., Awaitable[Any]], one: Sample) -> Callable[..., Any]:
-        """Block the path when the upload has passed all questions about that."""
+        """Block the path after the upload has passed all checks for that."""
 
         async def blocking(*args: Any) -> Any:
             self.block(one.digest, one.narinfo.nar_hash)
@@ -38,7 +38,7 @@ class BlockedTests(UploadCase):
         self.assertNothingOf(one)
 
     def test_a_blocked_nar_in_another_compression_is_refused(self) -> None:
-        """Its name tells nothing; what is inside does."""
+        """The name does not show it; the NAR inside does."""
         one = upload(compression="zstd")
         self.block("0" * 32, one.narinfo.nar_hash)
         self.refuse_nar(one.conventional, one.file, Refused)

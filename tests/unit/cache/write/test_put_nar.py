@@ -1,4 +1,4 @@
-"""Uploads of NARs: what is stored, what is refused, and what is left behind: nothing."""
+"""Uploads of NARs: which ones are stored, and which are refused and leave nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PutNarTests(UploadCase):
         self.assertEqual(10, self.counts["nar stored"])
 
     def test_a_tiny_file_needs_no_thread_to_be_looked_into(self) -> None:
-        """Unless the NAR inside is not tiny, or the file is wrong: a thread finds that out."""
+        """A thread inspects a file only if it is wrong, or if the NAR inside is not tiny."""
         threads = self.threads = FakeWorkers()
         self.restart()
         for size, compression, calls in (
@@ -70,7 +70,7 @@ class PutNarTests(UploadCase):
         self.assertEqual(1, threads.calls - before)
 
     def test_clients_that_leave_free_no_place_whose_thread_works(self) -> None:
-        """Small files take a few threads, and leave the others to the store."""
+        """The inspection of small files takes a few threads; the store has the others."""
         threads = self.threads = HeldThreads()
         self.restart()
         for number in range(2 * PLACES):
@@ -88,7 +88,7 @@ class PutNarTests(UploadCase):
         self.assertEqual(UploadOutcome.STORED, self.successResultOf(sending))
 
     def test_a_small_file_that_finds_no_place_in_time_is_looked_into_later(self) -> None:
-        """Its client is answered before a proxy gives up; the NAR is stored, and verified then."""
+        """The client gets an answer before a proxy gives up; the NAR is verified after it is stored."""
         threads = self.threads = HeldThreads()
         self.restart()
         ones = [upload(f"{number}", "none", 30_000) for number in range(PLACES)]
@@ -108,7 +108,7 @@ class PutNarTests(UploadCase):
             self.assertEqual(UploadOutcome.STORED, self.successResultOf(each))
 
     def test_small_files_share_the_memory(self) -> None:
-        """If all of it is taken, an upload goes into a spool; memory is given back at the end."""
+        """If all memory is taken, an upload goes into a spool; the end of an upload frees its memory."""
         self.patch(held, "MEMORY", 50_000)
         one, other, third = (upload(name, "none", 30_000) for name in ("one", "other", "third"))
         body = Sending(one.file[:20_000])
@@ -123,7 +123,7 @@ class PutNarTests(UploadCase):
     def test_the_same_bytes_again_are_no_news(self) -> None:
         """A second upload succeeds, and nothing is stored again.
 
-        An upload that is announced as small is held in memory; any other one is a file meanwhile.
+        A small upload of announced size stays in memory; any other one is a file meanwhile.
         """
         for announced, files in ((True, 0), (False, 1)):
             one = upload(f"{announced}")
@@ -136,7 +136,7 @@ class PutNarTests(UploadCase):
             self.assertEqual(files, len(self.files))
 
     def test_a_file_that_goes_while_it_is_compared_is_no_success(self) -> None:
-        """Evicted by then, or lost: the client is told to send it again, and then succeeds."""
+        """If the file is evicted or lost meanwhile, the client must send it again, and succeeds."""
         one = upload()
         for is_evicted in (True, False):
             self.put_nar(one)
@@ -150,7 +150,7 @@ class PutNarTests(UploadCase):
             self.assertEqual(UploadOutcome.STORED, self.put_nar(one))
 
     def test_a_nar_that_comes_back_has_its_narinfo_beside_it(self) -> None:
-        """As a download does: a rebuild finds a path that was evicted and uploaded again."""
+        """A rebuild finds a path that was evicted and uploaded again."""
         one = upload()
         self.put(one)
         self.get(self.catalog.mark_missing(one.conventional))
@@ -168,7 +168,7 @@ class PutNarTests(UploadCase):
         self.assertEqual(UploadOutcome.KNOWN, self.put_nar(one))
 
     def test_other_bytes_under_a_stored_name_are_a_conflict(self) -> None:
-        """They are refused, and the stored ones stay."""
+        """ncps refuses the other bytes, and the stored ones stay."""
         one = upload()
         self.put_nar(one)
         for data in (one.file[:-1] + b"x", one.file + b"x", b"x"):
@@ -231,7 +231,7 @@ class PutNarTests(UploadCase):
         self.assertNothingOf(one)
 
     def test_an_upload_without_a_length_leaves_the_reserve(self) -> None:
-        """A body that does not end takes the room of the disk step by step, not all of it."""
+        """A body that does not end reserves room on the disk step by step, and not all of it."""
         self.free, piece = 3 * STEP, bytes(STEP // 4)
         body = Sending(FILE_HEAD + (2**40).to_bytes(8, "little"))
         sending = self.sending(key_of(b"endless"), body)
@@ -244,7 +244,7 @@ class PutNarTests(UploadCase):
         self.assertGreater(self.free, 0)
 
     def test_a_disk_that_becomes_full_ends_an_upload(self) -> None:
-        """An upload that cannot be kept is not read to its end."""
+        """ncps stops reading an upload that it cannot keep."""
         one = upload()
         self.is_full = True
         self.refuse_nar(one.conventional, one.file, StorageFull)
@@ -268,7 +268,7 @@ class PutNarTests(UploadCase):
         self.assertEqual((10, 10), (self.counts["nar cut"], self.counts["nar failed"]))
 
     def test_a_client_that_leaves_at_the_end_changes_nothing(self) -> None:
-        """All bytes have come: they are stored though nobody waits for the answer."""
+        """All bytes have arrived: ncps stores them though no client waits for the answer."""
         one = upload()
         lease = self.get(self.leases.take(f"download:nar:{one.conventional.file_name}"))
         body = Sending(one.file)
@@ -295,7 +295,7 @@ class PutNarTests(UploadCase):
         self.assertEqual([UploadOutcome.STORED] * 2, outcomes)
 
     def test_many_uploads_hold_little_memory(self) -> None:
-        """A hundred uploads that all send: each waits for its bytes to be written."""
+        """Each of a hundred uploads waits until its bytes are written."""
         longest = 0
         write = Spool.write
 
@@ -318,7 +318,7 @@ class PutNarTests(UploadCase):
         self.assertLess(longest * 100, 64 * 1024 * 1024)
 
     def test_a_busy_lease_is_waited_for_a_while(self) -> None:
-        """A process that removes the NAR at this moment makes the upload wait, then fail."""
+        """While another process removes the NAR, the upload waits, and then fails."""
         one = upload()
         lease = self.get(self.leases.take(f"download:nar:{one.conventional.file_name}"))
         body = Sending(one.file)

@@ -1,4 +1,4 @@
-"""Uploads of narinfos: what is shown to clients afterwards, and what is refused."""
+"""Uploads of narinfos: which ones clients get afterwards, and which are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PutNarInfoTests(UploadCase):
         return NarInfo.parse(self.get(self.narinfos.get(one.digest)).text)
 
     def test_an_uploaded_path_is_served(self) -> None:
-        """narinfo and NAR, in each compression, signed by us, without a question to upstreams."""
+        """Clients get narinfo and NAR, in each compression, signed by us; no upstream is asked."""
         for compression in ("none", "zstd", "xz", "gzip"):
             one = upload(compression, compression)
             self.put_nar(one)
@@ -46,7 +46,7 @@ class PutNarInfoTests(UploadCase):
         self.assertEqual(4, self.counts["narinfo stored"])
 
     def test_a_path_that_was_absent_a_moment_ago_is_there(self) -> None:
-        """An absence that is remembered ends at once, and the other replicas are told."""
+        """ncps forgets that the path was absent, and tells the other replicas."""
         one = upload()
         self.refused(self.narinfos.get(one.digest), NotFound)
         self.put(one)
@@ -55,7 +55,7 @@ class PutNarInfoTests(UploadCase):
         self.assertIn(Notice("nar", one.conventional.file_name), self.notices.published)
 
     def test_a_path_with_symbols_is_looked_into(self) -> None:
-        """An upload of a path with debug information is told to what lists build IDs."""
+        """The list of build IDs gets those of an uploaded path with debug information."""
         told: list[NarRecord] = []
         self.core.records.symbols.on_unread = told.append
         one = upload("hello")
@@ -65,7 +65,7 @@ class PutNarInfoTests(UploadCase):
         self.assertEqual([symbols.conventional], [nar.key for nar in told])
 
     def test_the_url_must_be_that_of_the_store_path(self) -> None:
-        """A narinfo of another path is refused, and so is one that is none."""
+        """ncps refuses a narinfo of another path, and a text that is no narinfo."""
         one, other = upload("one"), upload("other")
         self.put_nar(one)
         putting = self.uploads.put_narinfo(other.digest, one.narinfo.render(), CLIENT)
@@ -80,7 +80,7 @@ class PutNarInfoTests(UploadCase):
         self.assertIn("upload the NAR", self.refuse_narinfo(upload(), Malformed))
 
     def test_the_nar_must_be_as_the_narinfo_says(self) -> None:
-        """Each fact of it is compared with what was computed."""
+        """ncps compares each fact of the narinfo with the computed one."""
         one = upload()
         self.put_nar(one)
         wrong = sha256_of(b"wrong")
@@ -99,7 +99,7 @@ class PutNarInfoTests(UploadCase):
         self.put_narinfo(one)
 
     def test_a_nar_that_was_not_looked_into_is_before_it_counts(self) -> None:
-        """Where looking into xz is dear, it is done after the upload, and before the narinfo."""
+        """If the inspection of xz is expensive, it comes after the upload and before the narinfo."""
         self.make(is_eager=False)
         one, bad = upload(), upload("bad")
         self.put_nar(one)
@@ -132,7 +132,7 @@ class PutNarInfoTests(UploadCase):
         self.put_narinfo(one, allowed)
 
     def test_the_same_narinfo_again_is_no_news(self) -> None:
-        """It succeeds; with more signatures these are added."""
+        """The second upload succeeds, and adds its signatures."""
         one = upload()
         self.put(one)
         self.assertEqual(UploadOutcome.KNOWN, self.put_narinfo(one))
@@ -232,20 +232,20 @@ class ReferenceTests(UploadCase):
         self.put_narinfo(self.one)
 
     def test_an_upstream_that_is_away_is_no_absence(self) -> None:
-        """Whether the reference exists cannot be told: the client may try again."""
+        """ncps does not know whether the reference exists: the client may try again."""
         for upstream in self.scripted:
             upstream.is_away = True
         self.refuse_narinfo(self.one, Unavailable)
 
     def test_without_the_rule_they_may_be_missing(self) -> None:
-        """By default the client's word is enough."""
+        """By default ncps believes the client."""
         self.make()
         self.put_narinfo(self.one)
 
 
 class LostCatalogTests(UploadCase):
     def test_uploads_come_back(self) -> None:
-        """A rebuild brings them back under their names, as uploads, and nobody forges one."""
+        """A rebuild restores them under their names, as uploads, and no client can forge one."""
         uploads = [upload(name, kind) for name, kind in (("a", "xz"), ("b", "none"), ("c", "gzip"))]
         self.put(*uploads)
         forged = upload("forged")

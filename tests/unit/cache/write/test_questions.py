@@ -1,4 +1,4 @@
-"""How often an upload asks the catalog: a question takes as long as much else of an upload."""
+"""How often an upload asks the catalog: each question costs a part of the whole upload."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class QuestionTests(UploadCase):
         return dict(asked)
 
     def test_a_new_path(self) -> None:
-        """As Nix uploads it: is it here, is its NAR here, the NAR, the narinfo."""
+        """Nix asks for path and NAR, and uploads the NAR and then the narinfo."""
         one = upload("new", "zstd", 2_000)
         self.refused(self.uploads.narinfo(one.digest), NotFound)
         self.assertEqual({"narinfo": 1}, self.count())
@@ -48,7 +48,7 @@ class QuestionTests(UploadCase):
         self.assertEqual({"is_blocked": 1, "nar": 1, "narinfo": 1}, self.count())
 
     def test_a_nar_that_was_removed_before_its_narinfo(self) -> None:
-        """The client is told to send it again, as by a process that does not remember it."""
+        """The client must send the NAR again, as if this process did not remember it."""
         one = upload("gone", "zstd", 2_000)
         self.put_nar(one)
         self.get(self.catalog.mark_missing(one.conventional))

@@ -1,4 +1,4 @@
-"""Reads below /upload: what is stored, and no question to any upstream."""
+"""Reads below /upload: answered from the store; no upstream is asked."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class StoredOnlyTests(UploadCase):
         self.assertEqual([], self.origin.log)
 
     def test_a_path_that_only_an_upstream_has_is_absent(self) -> None:
-        """Also once its narinfo is known, so that a client uploads it; no upstream is asked."""
+        """The path is absent also if its narinfo is known, so a client uploads it."""
         self.assertAbsent(self.one, self.one.key)
         self.learn(self.one)
         self.assertAbsent(self.one, self.one.key)
 
     def test_a_path_that_came_from_an_upstream_is_here(self) -> None:
-        """Once it is stored it need not be uploaded, by the name of its file, too."""
+        """A stored path need not be uploaded; its NAR is also found by the hash of its file."""
         self.learn(self.one)
         self.download(self.one.key)
         found = self.get(self.uploads.narinfo(self.one.digest))
@@ -40,7 +40,7 @@ class StoredOnlyTests(UploadCase):
             self.assertEqual((len(self.one.file), Outcome.HIT), (size, outcome))
 
     def test_an_upload_is_here_at_once(self) -> None:
-        """The NAR before its narinfo, and then both; they can be read."""
+        """The NAR is here before its narinfo, then both are; clients can read them."""
         one = upload()
         self.refused(self.uploads.narinfo(one.digest), NotFound)
         self.refused(self.uploads.stat_nar(one.conventional), NotFound)
@@ -55,7 +55,7 @@ class StoredOnlyTests(UploadCase):
         opened.close()
 
     def test_lost_bytes_are_uploaded_again(self) -> None:
-        """A row without bytes would make a client skip the upload: it is found out."""
+        """ncps notices a row without bytes, for which a client would skip the upload."""
         one = upload()
         self.put(one)
         self.clock.advance(SETTLED_S + 1)
@@ -66,14 +66,14 @@ class StoredOnlyTests(UploadCase):
         self.get(self.uploads.narinfo(one.digest))
 
     def test_fresh_bytes_need_not_be_seen(self) -> None:
-        """The view of a network file system may be old: a row of the last minute is believed."""
+        """A network file system may show an old state, so a row of the last minute is believed."""
         one = upload()
         self.put(one)
         del self.store.objects[one.conventional]
         self.get(self.uploads.narinfo(one.digest))
 
     def test_what_cannot_be_told_is_no_absence(self) -> None:
-        """A database that is away makes the client come again."""
+        """While the database is away, the client must try again."""
         self.catalog.failing = Unavailable("away")
         self.refused(self.uploads.narinfo(self.one.digest), Unavailable)
         self.refused(self.uploads.stat_nar(self.one.key), Unavailable)

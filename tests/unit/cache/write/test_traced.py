@@ -1,4 +1,4 @@
-"""Spans of uploads: a tree for each, with outcome and bytes, and without words of clients."""
+"""Spans of uploads: each has a tree, with outcome and bytes, and no words of clients."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TracedTests(UploadCase):
         self.assertEqual([], nar.children)
 
     def test_an_upload_that_joins_another_has_a_link_to_it(self) -> None:
-        """Two clients upload one NAR at the same time: one publication, and the way to it."""
+        """Two clients that upload one NAR at the same time share one publication."""
         one = upload()
         lease = self.get(self.leases.take(lease_of(one.conventional)))
         first, second, later = (MemorySpan("PUT") for _ in range(3))

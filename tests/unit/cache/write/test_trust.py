@@ -22,7 +22,8 @@ class TrustTests(UploadCase):
         self.put(by(upload()))
 
     def test_no_other_key_vouches(self) -> None:
-        """Unsigned, signed by an upstream's key, by a stranger of the same name, or altered."""
+        """A narinfo is refused without a signature, with that of an upstream or of a stranger with the
+        same name, or if it was altered."""
         one = upload()
         self.put_nar(one)
         stranger = SecretKey.generate(UPLOAD_KEY.name)
@@ -33,7 +34,7 @@ class TrustTests(UploadCase):
         self.assertNotIn(one.digest, self.catalog.entries)
 
     def test_without_keys_nothing_is_accepted(self) -> None:
-        """A rule without keys fails closed."""
+        """If the rule has no keys, ncps refuses every narinfo."""
         self.make(needs_signature=True)
         one = by(upload())
         self.put_nar(one)
