@@ -88,7 +88,7 @@ class PutNarTests(UploadCase):
         self.assertEqual(UploadOutcome.STORED, self.successResultOf(sending))
 
     def test_a_small_file_that_finds_no_place_in_time_is_looked_into_later(self) -> None:
-        """The client gets an answer before a proxy gives up; the NAR is verified after it is stored."""
+        """The client is answered before a proxy gives up; the NAR is verified after it is stored."""
         threads = self.threads = HeldThreads()
         self.restart()
         ones = [upload(f"{number}", "none", 30_000) for number in range(PLACES)]
@@ -108,7 +108,7 @@ class PutNarTests(UploadCase):
             self.assertEqual(UploadOutcome.STORED, self.successResultOf(each))
 
     def test_small_files_share_the_memory(self) -> None:
-        """If all memory is taken, an upload goes into a spool; the end of an upload frees its memory."""
+        """If all memory is taken, an upload goes into a spool; each upload frees its memory."""
         self.patch(held, "MEMORY", 50_000)
         one, other, third = (upload(name, "none", 30_000) for name in ("one", "other", "third"))
         body = Sending(one.file[:20_000])

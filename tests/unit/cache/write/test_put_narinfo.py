@@ -99,7 +99,7 @@ class PutNarInfoTests(UploadCase):
         self.put_narinfo(one)
 
     def test_a_nar_that_was_not_looked_into_is_before_it_counts(self) -> None:
-        """If the inspection of xz is expensive, it comes after the upload and before the narinfo."""
+        """If inspecting xz is expensive, it comes after the upload and before the narinfo."""
         self.make(is_eager=False)
         one, bad = upload(), upload("bad")
         self.put_nar(one)

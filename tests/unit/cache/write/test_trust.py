@@ -22,8 +22,7 @@ class TrustTests(UploadCase):
         self.put(by(upload()))
 
     def test_no_other_key_vouches(self) -> None:
-        """A narinfo is refused without a signature, with that of an upstream or of a stranger with the
-        same name, or if it was altered."""
+        """Without a signature, with that of an upstream or of a stranger, or altered: refused."""
         one = upload()
         self.put_nar(one)
         stranger = SecretKey.generate(UPLOAD_KEY.name)
