@@ -88,7 +88,7 @@ class SameAnswersTests(SynchronousTestCase):
         answers = []
         for is_forgetful in (True, False):
             server = _server(is_forgetful=is_forgetful)
-            said = []
+            said: list[object] = []
             for _ in range(2):
                 client = server.connect()
                 for piece in (piece for pieces in requests for piece in pieces):
