@@ -1,7 +1,6 @@
-"""Naming: the name of a NAR, and the facts of its file, where something of it is recorded already.
+"""Naming: finds the name of a NAR, and the facts of its file, if some of them are recorded already.
 
-Nothing of a path that is new here is recorded: its NAR gets its first opaque name, and no function
-of this module is called.
+If path and NAR are new here, the NAR gets its first opaque name without a call of this module.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class Records:
         if trail.current().has_come_round or item.nar.made_from:
             return False
         fresh_s = EVICTED_REFRESH_S if item.nar.was_stored else REFRESH_S
-        is_fresh = abs(self._wall() - item.fetched_at) < fresh_s  # from the future: a clock was set
+        is_fresh = abs(self._wall() - item.fetched_at) < fresh_s  # a future time: a clock was set
         if is_fresh and self._upstreams.is_reachable(item.upstream):
             return True
         return self._is_arriving(item.nar.key)
@@ -274,9 +274,9 @@ async def _without_lost_twin(
 
 
 async def _is_added_as_new(catalog: Catalog, vetted: Vetted) -> bool:
-    """Record a narinfo if its path and NAR are new; False also if it cannot be written.
+    """Record a narinfo if its path and its NAR are new; return whether that is done.
 
-    Then the caller finds out, step by step, how much of it is possible.
+    Returns False also if the catalog cannot write it. Then the caller tries step by step.
     """
     try:
         return await catalog.add_new_narinfo(vetted.entry, vetted.nar, vetted.conventional)

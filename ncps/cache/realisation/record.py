@@ -26,7 +26,7 @@ from ncps.nix.storepath import StorePath
 from ncps.ports import RealisationEntry
 
 ATTEMPTS: Final = 10
-"""Times that a write is tried, at most, because another process has written since the read."""
+"""Times that a write is tried, at most; it fails if another process has written since the read."""
 MAX_USES: Final = 100_000
 """Uses that are noted between two flushes, at most."""
 

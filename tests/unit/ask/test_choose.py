@@ -81,7 +81,7 @@ class UpstreamsTests(UpstreamsCase):
         upstreams.candidates[1].health.answered(0.1)
         self.assertEqual(["z", "b", "a"], [c.upstream.name for c in upstreams.ordered()])
 
-    def test_sick_and_suspect_go_last(self) -> None:
+    def test_failing_and_suspect_ones_are_asked_last(self) -> None:
         """An upstream that fails or is late is asked after those that work."""
         sick, dawdling, _ = [c.health for c in self.upstreams.candidates]
         for _ in range(FAILURES):

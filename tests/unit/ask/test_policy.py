@@ -82,7 +82,7 @@ class LeftOutTests(SynchronousTestCase):
         assert isinstance(error, Unavailable)
         self.assertEqual((False, False), (error.timed_out, isinstance(error, AllAway)))
 
-    def test_nobody_can_be_asked(self) -> None:
+    def test_no_upstream_can_be_asked(self) -> None:
         """If all are away, the error has the error of each, and the time to come again."""
         error = self.verdict("u0 u1", Unavailable("status 401"), Unavailable("x", retry_after=9.0))
         assert isinstance(error, AllAway)

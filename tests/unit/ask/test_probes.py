@@ -36,7 +36,7 @@ class ProbesTests(CoreCase):
         self.probe()
         self.assertEqual([], self.origin.log)
 
-    def test_probed_seldom_while_well_and_often_while_sick(self) -> None:
+    def test_probed_rarely_while_it_works_and_often_while_it_fails(self) -> None:
         """A recovery is noticed within seconds, and a working upstream gets a request a minute."""
         self.probes.start()
         self.assertEqual(1, len(self.origin.log))

@@ -93,7 +93,7 @@ class FetchedLogTests(ExtrasCase):
         self.refused(self.extras.log(DRV, is_local=True), NotFound)
         self.assertEqual([], self.origin.asked("text"))
 
-    def test_question_that_has_come_round_asks_nobody(self) -> None:
+    def test_question_of_this_cache_itself_asks_no_upstream(self) -> None:
         """In a ring of caches the question ends here."""
         with trail.following(Trail(("here",), has_come_round=True)):
             self.assertIs(Outcome.RING, self.refused(self.extras.log(DRV), Absent).outcome)

@@ -321,7 +321,7 @@ class LengthTests(CoreCase):
                 self.assertEqual(self.sample.file, client.data)
                 self.assertEqual([1, 1, 0], [len(u.asked("nar")) for u in self.scripted])
 
-    def test_who_waits_for_such_an_answer_is_told_that_its_size_was_wrong(self) -> None:
+    def test_a_client_that_waits_for_such_an_answer_gets_an_error_for_its_size(self) -> None:
         """A client without a byte gets the error immediately, and the download can restart."""
         page = Corrupt("a web page instead of a NAR")
         self.origin.scripts.append(Script(total=41, end_at=0, stall_at=0, failure=page))

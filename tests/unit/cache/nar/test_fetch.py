@@ -65,7 +65,7 @@ class ResumeTests(NarsCase):
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertStored()
 
-    def test_polite_early_end_goes_on(self) -> None:
+    def test_clean_early_end_is_continued(self) -> None:
         """A body that ends too early without an error is continued like a broken one."""
         self.script(Script(end_at=100_000))
         self.assertEqual(self.sample.file, self.download(self.key))

@@ -1,7 +1,7 @@
-"""Clients for a part of a NAR's file, and beside them others for the whole.
+"""Clients that want a part of a NAR's file, and others that want the whole at the same time.
 
-A part is of one file. Where the narinfo names a file that cannot be had, those who want the whole
-get the file of another upstream.
+A part belongs to one file. If no upstream has the file that the narinfo names, clients that want
+the whole get another upstream's file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.unit.cache.nar.test_false_facts import FALSE_HASH, SIZE, FalseFactsCa
 
 
 class PartTests(FalseFactsCase):
-    def test_who_has_a_part_gets_nothing_else(self) -> None:
-        """Bytes behind a URL never change: a client that wants the rest of them is told "later"."""
+    def test_a_client_with_a_part_gets_no_other_file(self) -> None:
+        """Bytes behind a URL never change: a client that wants the rest must try later."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.otherwise = Script(error=Unavailable("status 500"))
         opening = self.start(self.nars.open(key, is_part=True))
@@ -31,8 +31,8 @@ class PartTests(FalseFactsCase):
         self.failureResultOf(opening, Unavailable)
         self.assertEqual([], self.mirror.asked("nar"))
 
-    def test_a_whole_beside_a_part_of_a_file_that_nobody_has(self) -> None:
-        """A client that wants the whole is not kept from it by one that wants a part."""
+    def test_a_whole_beside_a_part_of_a_file_that_is_nowhere(self) -> None:
+        """A client that wants a part keeps no other one from the whole."""
         for is_first in (True, False):
             self.setUp()
             key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
@@ -47,8 +47,8 @@ class PartTests(FalseFactsCase):
             self.failureResultOf(begun[True], Unavailable)
             self.assertEqual(1, len(self.mirror.asked("nar")))
 
-    def test_a_part_is_of_no_file_that_takes_the_place_of_its_own(self) -> None:
-        """A client that waits for a part of a file gets nothing of another one."""
+    def test_a_part_comes_from_no_replacing_file(self) -> None:
+        """A client that waits for a part of a file gets no byte of another file."""
         other = sample("other", SIZE)
         for nothing_yet in (True, False):  # whether the client has yet to open the body
             self.setUp()
@@ -71,8 +71,8 @@ class PartTests(FalseFactsCase):
             self.successResultOf(client.done)
             self.assertEqual(self.sample.file, client.data)
 
-    def test_head_beside_a_part_of_a_file_that_nobody_has(self) -> None:
-        """HEAD answers as a request for the whole would be answered."""
+    def test_head_beside_a_part_of_a_file_that_is_nowhere(self) -> None:
+        """HEAD has the answer of a request for the whole."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.scripts.append(Script(hold=True))
         part = self.start(self.nars.open(key, is_part=True))
@@ -83,7 +83,7 @@ class PartTests(FalseFactsCase):
         self.failureResultOf(part, Unavailable)
 
     def test_a_part_that_joins_a_fetch_ahead(self) -> None:
-        """It waits for the file of the narinfo there as well."""
+        """Also there it waits for the file that the narinfo names."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.scripts.append(Script(hold=True))
         with guessing():
@@ -97,7 +97,7 @@ class PartTests(FalseFactsCase):
         self.failureResultOf(part, Unavailable)
 
     def test_a_whole_that_comes_when_a_part_has_failed(self) -> None:
-        """A client for the whole does not share the error that a part is about to get."""
+        """A client that wants the whole does not get the error of a client for a part."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.nars.clear()
         self.mirror.scripts.append(Script(hold=True))
@@ -118,24 +118,24 @@ class PartTests(FalseFactsCase):
 
 class FoundOutTests(FalseFactsCase):
     def test_file_that_holds_another_nar_is_asked_for_once(self) -> None:
-        """Once such a file was found out, clients get their parts from a good file."""
+        """After such a file was detected, clients get their parts from a good file."""
         self.assert_found_out(sample("other", SIZE), asked=1)
 
     def test_file_that_holds_a_longer_nar_is_found_out(self) -> None:
-        """The same where the NAR in the file has more bytes than NarSize says.
+        """The same if the NAR in the file has more bytes than NarSize says.
 
-        NarSize may be what is false, so the next narinfo that names the file is not refused for it.
+        NarSize may be false, so the next narinfo that names the file is not refused for that.
         """
         self.assert_found_out(packed("other", bytes(2 * SIZE), "xz"), asked=2)
 
     def test_file_in_another_compression_is_found_out(self) -> None:
-        """The same where the file cannot be decompressed as the narinfo says."""
+        """The same if the file has another compression than the narinfo says."""
         self.assert_found_out(packed("other", bytes(SIZE), "zstd"), asked=2)
 
     def assert_found_out(self, other: Sample, *, asked: int) -> None:
-        """Check that a narinfo that names another path's file fails one client.
+        """Check that a narinfo with another path's file causes an error for one client only.
 
-        :param asked: how often the file is asked for until the right one is stored.
+        :param asked: number of requests for the file until the right one is stored.
         """
         key = self.lie(url=other.url, file_hash=sha256_of(other.file), file_size=len(other.file))
         self.origin.nars[other.url] = other.file

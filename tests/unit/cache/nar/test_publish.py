@@ -208,7 +208,7 @@ class FullDiskTests(NarsCase):
         self.assertEqual(2, len(self.origin.asked("nar")))
         self.assertEqual(0, self.nars.arriving)
 
-    def test_nobody_left_on_a_full_disk_ends_the_download(self) -> None:
+    def test_a_download_without_clients_ends_on_a_full_disk(self) -> None:
         """A file that no client reads and that is not kept is not fetched to its end."""
         big = sample("big", 3 * WINDOW_HIGH, "none")
         self.origin.add(big)

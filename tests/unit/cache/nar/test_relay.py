@@ -88,7 +88,7 @@ class RelayCase(CoreCase):
 
 
 class FollowTests(RelayCase):
-    def test_bytes_come_from_who_fetches_them(self) -> None:
+    def test_bytes_come_from_the_process_that_fetches_them(self) -> None:
         """The NAR streams from the other process; the upstream gets no further request."""
         self.script(Script(stall_at=HALF))
         client = self.client(self.key)

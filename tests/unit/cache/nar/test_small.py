@@ -287,7 +287,7 @@ SmallFullDiskTests = small(
 
 SmallFollowTests = small(
     test_relay.FollowTests,
-    "test_bytes_come_from_who_fetches_them",
+    "test_bytes_come_from_the_process_that_fetches_them",
     "test_clients_share_what_is_relayed",
     "test_end_waits_for_a_verdict_of_our_own",
     "test_nar_that_is_arriving_can_be_followed",

@@ -1,4 +1,4 @@
-"""Records: how often the catalog is asked before a narinfo is recorded."""
+"""Records: the number of queries to the catalog before a narinfo is recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.cache.narinfo.rig import NarInfosCase
 
 
 class NewPathTests(NarInfosCase):
-    """A path at the first upstream, and the reads of rows that its narinfo costs."""
+    """A path at the first upstream, and the rows that are read for its narinfo."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -31,12 +31,12 @@ class NewPathTests(NarInfosCase):
         return counting
 
     def test_a_path_that_is_new_is_looked_for_once(self) -> None:
-        """The transaction that records it finds out whether anything of it is there by then."""
+        """The transaction that records it finds out whether path or NAR are recorded already."""
         self.served()
         self.assertEqual(self.read, [self.digest])
 
     def test_a_path_that_was_recorded_meanwhile_keeps_its_signatures(self) -> None:
-        """Another replica records it while the upstream is asked; its rows are read then."""
+        """Another replica records it while the upstream is asked; then its rows are read."""
         add = self.catalog.add_new_narinfo
         theirs = Signature("theirs-1", bytes(64))
 

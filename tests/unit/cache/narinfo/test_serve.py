@@ -167,7 +167,7 @@ class VerdictTests(NarInfosCase):
         self.origin.add(self.sample)
         self.served()
 
-    def test_sick_upstream_does_not_outvote_one_that_denies(self) -> None:
+    def test_failing_upstream_does_not_outvote_one_that_denies(self) -> None:
         """503 while it worked a moment ago, then 404; the absence is not remembered."""
         self.origin.is_away = True
         self.failureResultOf(self.ask(), Unavailable)
@@ -184,7 +184,7 @@ class VerdictTests(NarInfosCase):
             self.start(self.narinfos.get("0" * 32)).addErrback(lambda _: None)
         self.clock.advance(AWAY_S)
 
-    def test_nobody_can_be_asked(self) -> None:
+    def test_no_upstream_can_be_asked(self) -> None:
         """The narinfo is absent or an error, as the setting says; a stored one is served."""
         self.served()
         self.store_it()

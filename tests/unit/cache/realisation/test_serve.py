@@ -146,7 +146,7 @@ class FetchTests(RealisationsCase):
         self.served(key)
         self.assertEqual(Outcome.HIT, self.served(key, is_local=True).outcome)
 
-    def test_a_question_that_has_come_round_asks_nobody(self) -> None:
+    def test_a_question_of_this_cache_itself_asks_no_upstream(self) -> None:
         """Caches may be each other's upstreams."""
         self.have(1)
         with trail.following(Trail(names=("ncps-here",), question="1", has_come_round=True)):
