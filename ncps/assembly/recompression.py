@@ -71,7 +71,7 @@ def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[T
     look_s = min(REPLACED_S, max(1.0, settings.keep_s / 4))
     check = alone(world.leases, REPLACED_LEASE, originals.check)
     yield Ticker(world.clock, "NARs replaced by zstd", check, look_s)
-    if settings.to != "zstd":
+    if settings.to == "off":
         return
     idleness = _idleness(base, core, lambda: converter.has_room(0))
     work = Recompressing(world, maker, core.verifier, idleness, _wanted(settings))
@@ -98,7 +98,8 @@ def _idleness(base: Foundation, core: Core, has_room: Callable[[], bool]) -> Idl
 
     def may_work() -> bool:
         is_hour = settings.hours.has(time.localtime().tm_hour)
-        return not core.nars.arriving and is_hour and has_room() and _has_power()
+        is_gain = settings.to != "auto" or core.nars.readers.are_slow
+        return is_gain and is_hour and not core.nars.arriving and has_room() and _has_power()
 
     return Idleness(
         base.reactor,

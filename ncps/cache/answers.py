@@ -257,6 +257,9 @@ class Cache(NarSource, Protocol):
     def nars_repeated(self, keys: Collection[NarKey]) -> None:
         """Note that NARs were sent again without a call of `nar`."""
 
+    def nar_sent(self, busy_s: float, full_s: float) -> None:
+        """Note how a large NAR was sent; see `ncps.aio.sending_times`."""
+
     async def key_of(self, digest: str, file_name: str) -> NarKey:
         """Return the present name of a NAR that has an old name, by its store path's hash part.
 

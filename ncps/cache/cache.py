@@ -89,6 +89,10 @@ class PullThrough(Cache):
         self._nars.ready.repeated(keys)
         self._ahead.asked_again(keys)
 
+    def nar_sent(self, busy_s: float, full_s: float) -> None:
+        """See `Cache`."""
+        self._nars.readers.note(busy_s, full_s)
+
     async def key_of(self, digest: str, file_name: str) -> NarKey:
         """See `Cache`."""
         found = await self._at_hand.narinfo(digest)

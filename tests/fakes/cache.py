@@ -176,6 +176,7 @@ class StubCache(Cache):
         self.parts: list[bool] = []
         self.gate: Deferred[None] | None = None
         self.used: list[str | NarKey] = []
+        self.sent: list[tuple[float, float]] = []
         self.forget: Callable[[str], object] = len
         self.nar_changed: Callable[[NarKey | None], object] = bool
         self.state = Readiness(parts={"database": "ok"}, needed=frozenset({"database"}))
@@ -209,6 +210,9 @@ class StubCache(Cache):
 
     def watch_nars(self, changed: Callable[[NarKey | None], object]) -> None:
         self.nar_changed = changed
+
+    def nar_sent(self, busy_s: float, full_s: float) -> None:
+        self.sent.append((busy_s, full_s))
 
     def nars_repeated(self, keys: Collection[NarKey]) -> None:
         self.used += keys

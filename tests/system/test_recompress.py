@@ -17,6 +17,8 @@ from tests.twins import CONSTANTS, OPTIONS
 from tests.waiting import wait_until
 
 SIZE = 300_000
+LARGE = 9_000_000
+"""Bytes of a NAR that the kernel does not take all at the same time."""
 LONG_S = 90.0
 
 
@@ -88,10 +90,14 @@ class RecompressTests(Sized):
         self.assert_consistent(daemon)
 
     def test_default(self) -> None:
-        """Without a word about it, a NAR that clients ask for again gets a twin, others do not."""
-        once, again = self.path(), self.path()
+        """By default a NAR that clients ask for again gets a twin, and others do not."""
+        once, again = self.path(), self.path(LARGE)
         daemon = self.make_daemon(self.mounted(), options=("--cache-recompress-max-load", "10000"))
-        daemon.constants |= {**CONSTANTS, "ncps.assembly.recompression.REUSED_S": 0.5}
+        daemon.constants |= {
+            **CONSTANTS,
+            "ncps.assembly.recompression.REUSED_S": 0.5,
+            "ncps.cache.nar.readers.LEAST_SHARE": 0.0,
+        }
         daemon.start()
         for path in (once, again):
             self.assert_served(daemon, path)
@@ -106,8 +112,8 @@ class RecompressTests(Sized):
         self.assertFalse(self.nar_target(daemon, once).endswith(".zst"))
 
     def test_killed_at_work(self) -> None:
-        """SIGKILL of the daemon ends the compressing process; only an unfinished file is left."""
-        path = self.path(9_000_000)
+        """SIGKILL of the daemon ends its process, and leaves only an unfinished file."""
+        path = self.path(LARGE)
         daemon = self.compressing("--cache-recompress-level", "19")
         self.assert_served(daemon, path)
         pid = daemon.process.pid

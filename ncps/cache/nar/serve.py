@@ -19,6 +19,7 @@ from ncps.cache.answers import Absent, Outcome, ServedNar
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.download import Download, FollowedNar
 from ncps.cache.nar.downloads import Downloads
+from ncps.cache.nar.readers import Readers
 from ncps.cache.nar.ready import ReadyNars
 from ncps.cache.nar.relay import AlreadyStored
 from ncps.cache.nar.stored import find_object, is_hearsay, is_ours, open_stored
@@ -106,6 +107,7 @@ class Nars:
     """Opens NARs, from the store or as they arrive.
 
     :ivar ready: says which stored NARs may be sent again without a call of `open`.
+    :ivar readers: whether the clients of large NARs are slower than the network.
     :ivar remake: makes a twin again after its bytes were removed; see `TwinRemaker`.
     """
 
@@ -124,6 +126,7 @@ class Nars:
         self._cluster = world.cluster
         self._workers = world.threads
         self._uses = state.uses
+        self.readers = Readers()
         self.ready = ReadyNars(world, state, self.is_arriving)
         self._narinfos = narinfos
         self._adoption = adoption

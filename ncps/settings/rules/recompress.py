@@ -8,14 +8,12 @@ _TO = "cache.recompress.to"
 
 
 def decide_recompress(draft: Draft) -> None:
-    """Choose for `auto`: zstd where no file in zstd is ever removed to make room (D4).
+    """Turn `auto` into `off` where a file in zstd may be removed to make room, or costs money (D4).
 
     Such a file can only be made again by the same version of zstd. In a bucket, each byte costs
     money besides, and replicas may have several versions.
     """
     values = draft.values
-    if values.get(_TO) == "auto":
-        is_kept = values.get("cache.max_size_bytes") == 0 and bool(
-            values.get("cache.storage.local")
-        )
-        values[_TO] = "zstd" if is_kept else "off"
+    is_kept = values.get("cache.max_size_bytes") == 0 and bool(values.get("cache.storage.local"))
+    if values.get(_TO) == "auto" and not is_kept:
+        values[_TO] = "off"

@@ -20,8 +20,9 @@ class RecompressSettings:
         "Compression to which ncps converts stored NARs in xz, bzip2 or none in the background, "
         "while the machine is idle: zstd, or off to convert none. Clients unpack zstd several "
         "times faster than xz. The new file has a URL of its own, and narinfos name it from then "
-        "on. NARs that clients have uploaded stay as they are. auto is zstd for a store in a "
-        "directory without --cache-max-size, and off for others.",
+        "on. NARs that clients have uploaded stay as they are. auto is zstd while the clients are "
+        "slower than the network, for a store in a directory without --cache-max-size; it is off "
+        "for other stores.",
         flag="cache-recompress",
         bare="off",
         aliases=(SettingNames(key="cache.recompress", is_current=True),),

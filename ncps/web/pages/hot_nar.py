@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Final
 
+from ncps.aio.sending_times import sending_times
 from ncps.cache.answers import Cache, Outcome, ServedNar
 from ncps.errors import Corrupt
 from ncps.nix.narurl import NarKey
@@ -16,6 +18,9 @@ from ncps.web.fast.ledger import Access
 from ncps.web.pages.nar import NarPages, pour_body
 from ncps.web.request import NcpsRequest
 from ncps.web.respond import respond
+
+NOTED: Final = 1 << 20
+"""Bytes of an answer from which it shows how fast its client reads; the kernel holds fewer."""
 
 
 class HotNarPages(NarPages):
@@ -29,6 +34,7 @@ class HotNarPages(NarPages):
     ) -> None:
         super().__init__(cache, metrics, takes_uploads=takes_uploads)
         self._repeated_nars = cache.nars_repeated
+        self._sent = cache.nar_sent
         self.hot = hot
         hot.repeated = self._repeated
         cache.watch_nars(hot.drop)
@@ -42,6 +48,7 @@ class HotNarPages(NarPages):
         is_last: bool = True,
     ) -> bool:
         is_done = await super()._attempt(request, nar, sending, is_last=is_last)
+        self._note_times(request)
         is_private = self.hot.are_private
         if is_done and request.is_private == is_private and _is_usual(request, nar):
             self._keep(request, nar)
@@ -84,6 +91,14 @@ class HotNarPages(NarPages):
     async def _send_rest(self, request: NcpsRequest, nar: ServedNar, start: int) -> None:
         # `super`, since the request does not have the head of this answer: it must not be held.
         await super()._attempt(request, nar, partial(_send_from, request, nar, start))
+        self._note_times(request)
+
+    def _note_times(self, request: NcpsRequest) -> None:
+        """Note how long the client of a large NAR has kept the connection waiting."""
+        if request.sentLength < NOTED or request.channel is None:
+            return
+        if times := sending_times(request.channel.transport):
+            self._sent(*times)
 
     def _repeated(self, accesses: Sequence[Access]) -> None:
         """Count answers that were sent without this page."""

@@ -14,8 +14,8 @@ _BUCKET = {
 
 class AutoTests(FileCase):
     def test_a_directory_of_any_size(self) -> None:
-        """A store in a directory without a maximum size gets files in zstd."""
-        self.assertEqual("zstd", load_with().cache.recompress.to)
+        """A store in a directory that nothing is removed from to make room gets files in zstd."""
+        self.assertEqual("auto", load_with().cache.recompress.to)
 
     def test_a_store_that_makes_room(self) -> None:
         """Other stores do not, since evicted new files would have to be made again."""
@@ -40,7 +40,7 @@ class FileTests(FileCase):
         ):
             self.assertEqual("off", self.load_file(text).cache.recompress.to)
         told = self.load_file('[cache.recompress]\nlevel = 12\nhours = "22-6"\n', "config.toml")
-        self.assertEqual((12, "zstd"), (told.cache.recompress.level, told.cache.recompress.to))
+        self.assertEqual((12, "auto"), (told.cache.recompress.level, told.cache.recompress.to))
         self.assertEqual((), told.warnings)
 
     def test_mistakes(self) -> None:

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.nix.narurl import NarKey
+from ncps.web.pages import hot_nar
 from tests.unit.web.wire import Server
 
 KEY = NarKey("0" * 52, "xz")
@@ -56,6 +57,15 @@ class NarTests(SynchronousTestCase):
         self.assertEqual(nar.closed, 1)
         self.assertEqual([body.closed for body in nar.bodies], [1])
         self.assertEqual(self.count("hit", "success"), 1)
+
+    def test_times_of_a_large_nar_are_noted(self) -> None:
+        """After a large answer the core learns how long its client has kept it waiting."""
+        self.patch(hot_nar, "sending_times", lambda transport: (2.0, 1.5))
+        self.cache.add_nar(KEY, bytes(hot_nar.NOTED), size=hot_nar.NOTED)
+        self.server.get(PATH)
+        self.assertEqual([(2.0, 1.5)], self.cache.sent)
+        self.server.get(PATH, Range=f"bytes=1-{hot_nar.NOTED}")
+        self.assertEqual([(2.0, 1.5)], self.cache.sent)
 
     def test_nar_of_unknown_size_is_chunked(self) -> None:
         """A NAR of unknown size is sent without waiting."""

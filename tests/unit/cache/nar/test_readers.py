@@ -1,0 +1,28 @@
+"""Whether clients are slower than the network."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cache.nar.readers import Readers
+
+
+class ReadersTests(SynchronousTestCase):
+    def test_slow(self) -> None:
+        """Clients are slow if their windows are closed for half of the sending time."""
+        readers = Readers()
+        self.assertFalse(readers.are_slow)
+        readers.note(10.0, 4.9)
+        self.assertFalse(readers.are_slow)
+        readers.note(10.0, 5.5)
+        self.assertTrue(readers.are_slow)
+
+    def test_others_come(self) -> None:
+        """A hundred answers weigh more than all before them."""
+        readers = Readers()
+        for _ in range(1000):
+            readers.note(1.0, 1.0)
+        self.assertTrue(readers.are_slow)
+        for _ in range(100):
+            readers.note(1.0, 0.0)
+        self.assertFalse(readers.are_slow)
