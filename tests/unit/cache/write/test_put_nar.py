@@ -88,7 +88,7 @@ class PutNarTests(UploadCase):
         self.assertEqual(UploadOutcome.STORED, self.successResultOf(sending))
 
     def test_a_small_file_that_finds_no_place_in_time_is_looked_into_later(self) -> None:
-        """The client is answered before a proxy gives up; the NAR is verified after it is stored."""
+        """The client gets an answer before a proxy gives up; the NAR is verified later."""
         threads = self.threads = HeldThreads()
         self.restart()
         ones = [upload(f"{number}", "none", 30_000) for number in range(PLACES)]
