@@ -94,7 +94,7 @@ class _Ending:
         self._cut()
 
     def _give_up(self) -> None:
-        _log.error("still running {seconds} s after the cut: exiting at once", seconds=self._cut_s)
+        _log.error("still running {seconds} s after the cut: exiting now", seconds=self._cut_s)
         self._reactor.callLater(_LAST_WORDS_S, self._leave, 1)
 
 

@@ -137,9 +137,9 @@ class NarInfo:
         """Read a narinfo as existing binary caches write it.
 
         A Sig, Deriver, System or CA that cannot be read is omitted: no client needs it, and Nix
-        would refuse the whole text. A missing Compression is bzip2, as for Nix. Raises Malformed,
-        which names the field, if a required field is missing, a field appears twice, or values
-        contradict each other, and for another store, HTML, and a text longer than `MAX_SIZE`.
+        would refuse the whole text. A missing Compression is bzip2, as for Nix. Raises Malformed if
+        a required field is missing, a field appears twice, or values contradict each other; it
+        names the field. Also another store, HTML, and a text longer than `MAX_SIZE` raise it.
         """
         fields, signatures = _fields(text)
         return cls(

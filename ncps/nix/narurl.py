@@ -94,7 +94,7 @@ class NarKey:
 
 @lru_cache(maxsize=4096)
 def _spelled(name: str) -> Hash:
-    """Read the hash in a name; each step of an upload needs that of its file."""
+    """Read the hash in a name; cached, because each step of an upload needs it."""
     return Hash.parse(name, "sha256")
 
 

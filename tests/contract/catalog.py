@@ -252,7 +252,7 @@ class NarInfoContract(RecordContract):
         )
 
     async def test_names_that_differ_in_their_ending_are_different_nars(self) -> None:
-        """They are different also if they are read at the same time."""
+        """Such names stay different if they are read at the same time."""
         keys = [evolve(key_of(1), extension=ending) for ending in ("xz", "zst", "")]
         for key in keys[:2]:
             compression = {"xz": "xz", "zst": "zstd"}[key.extension]
@@ -264,7 +264,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual([None if nar is None else nar.key for nar in found], [*keys[:2], None])
 
     async def test_a_reader_that_leaves_stops_no_other_one(self) -> None:
-        """Its read may share a statement with the reads of the others."""
+        """A cancelled read stops no other one, even if both share a statement."""
         await self.catalog.add_narinfo(entry(1), record(1))
         leaving, same, other = (
             start(self.catalog.narinfo(digest_of(number))) for number in (1, 1, 2)

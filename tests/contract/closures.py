@@ -82,7 +82,7 @@ class PinsContract(ClosuresContract):
         self.assertFalse(await self.pins.remove(digest_of(1)))
 
     async def test_a_pinned_path_is_neither_evicted_nor_forgotten(self) -> None:
-        """Its NAR is no candidate, also if it was one a moment ago; a root may be missing."""
+        """The NAR is no candidate, also if it was one a moment ago; a root may be missing."""
         for number in (1, 2, 3):
             await self.keep(number)
         await self.catalog.add_narinfo(entry(4), record(4))

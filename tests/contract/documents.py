@@ -56,7 +56,7 @@ class DocumentsContract(Contract):
         self.assertEqual(TEXT, await self.documents.fetch(url))
 
     async def test_a_document_that_is_too_large(self) -> None:
-        """It counts as no document, and not more bytes than the limit are read."""
+        """A document that is too large is refused, without reading more than the limit."""
         url = self.publish("keys", b"x" * (1 << 20))
         await self.assert_raises(Corrupt, self.documents.fetch(url))
 
@@ -67,7 +67,7 @@ class DocumentsContract(Contract):
         self.assertEqual(TEXT, await self.documents.fetch(other))
 
     async def test_a_caller_that_leaves(self) -> None:
-        """Its fetch ends immediately, and the next one is not disturbed."""
+        """The fetch of such a caller ends immediately, and the next one is not disturbed."""
         fetching = start(self.documents.fetch(self.hang("slow")))
         fetching.cancel()
         await self.assert_raises(CancelledError, fetching)

@@ -116,7 +116,7 @@ class LeasesContract(Contract):
         await again.release()
 
     async def test_a_lease_is_held_until_it_is_released(self) -> None:
-        """This holds also if the lease is not used as a context manager."""
+        """A lease may be used without a context manager."""
         lease = await self.leases.take("a")
         self.assertFalse(lease.is_lost)
         self.assertIsNone(await self.leases.try_hold("a"))

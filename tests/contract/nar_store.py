@@ -103,7 +103,7 @@ class NarStoreContract(BodyContract):
             self.assertEqual(await self.walked(), [(key_of(1).file_name, 10)])
 
     async def test_bytes_in_memory_are_stored_as_a_file_is(self) -> None:
-        """They replace other bytes, and equal bytes from a file do not replace them."""
+        """Bytes in memory replace other bytes; equal bytes from a file do not replace them."""
         for data in (b"some", b"some bytes", b"some bytes"):
             stat = await self.store.put_small(key_of(1), data, sha256_of(data))
             self.assertEqual((stat.key, stat.size), (key_of(1), len(data)))
@@ -131,7 +131,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await content(body), b"ME ")
 
     async def test_an_object_is_opened_again_and_again(self) -> None:
-        """It is opened as long as it is the same object, and read in its present state."""
+        """An object is opened as long as it is the same, and read in its present state."""
         first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
         reopen = self.store.reopener(key_of(1), size=10, tag=first.tag)
         self.assertEqual(self.reopens, reopen is not None)

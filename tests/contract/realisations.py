@@ -114,7 +114,7 @@ class RealisationsContract(Contract):
         self.assertEqual(two, await self.found(1))
 
     async def test_to_put_an_entry_twice_is_harmless(self) -> None:
-        """This happens after a commit whose answer was lost."""
+        """A second put happens after a commit whose answer was lost."""
         one = realisation_entry(1)
         two = evolve(one, verified_by="other-1:key", is_uploaded=True)
         await self.put(one, one)

@@ -82,8 +82,8 @@ class OutOfRange(Exception):
 def calling(what: str, *, writing: bool = False) -> Iterator[None]:
     """Turn every error of a call into one of `ncps.errors`, or OutOfRange.
 
-    Raises NotFound if the object is absent, Conflict if a condition failed, StorageFull if there is
-    no room or no permission to write, Refused if the server does not support the request, or else
+    Raises NotFound if the object is absent; Conflict if a condition failed; StorageFull without
+    room or permission to write; Refused if the server does not support the request; or else
     Unavailable.
 
     :param what: the name of the object and its bucket, for the message.

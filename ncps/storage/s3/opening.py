@@ -27,8 +27,8 @@ class Opening:
     def run_blocking(self) -> tuple[S3Source, bytes]:
         """Open the object and read a first piece, which is the whole of most NARs.
 
-        Raises NotFound if the object is absent, Corrupt if it has another size than expected,
-        Replaced, a subclass of Corrupt, if it has another tag, Unavailable if it fails now.
+        Raises NotFound if the object is absent; Corrupt if it has another size than expected;
+        Replaced, a subclass of Corrupt, if it has another tag; Unavailable if the server fails.
         """
         opened = self._open()
         try:

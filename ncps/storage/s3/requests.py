@@ -2,7 +2,7 @@
 
 Requests wait for a thread in a bounded queue, and uploads in another one: a burst of one kind
 leaves threads to the other. Reads of an open body need no queue, because each body reads one piece
-at a time and the web floor limits the number of bodies.
+at a time and the web layer limits the number of bodies.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class CertificateTests(SynchronousTestCase):
         self.files = CertificateFiles(cert=cert, key=key, client_ca=self.authority.path)
 
     def refused(self, *words: str, **changes: Path) -> None:
-        """One line that names the setting and the file."""
+        """The error is one line that names the setting and the file."""
         with self.assertRaises(Refused) as caught:
             load_blocking(evolve(self.files, **changes))
         said = str(caught.exception)

@@ -98,7 +98,7 @@ class FindTests(ResolverCase):
         self.assertEqual(0, len(self.threads))
 
     def test_one_look_up_for_all_callers(self) -> None:
-        """In any case of the letters; a caller that leaves ends no other's wait."""
+        """The case of letters does not count; a caller that leaves ends no other caller's wait."""
         finding = [self.find(host) for host in ("a.example", "A.Example", "a.example")]
         self.assertEqual(1, len(self.threads))
         finding[0].cancel()

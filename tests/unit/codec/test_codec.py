@@ -49,7 +49,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 class CodecTests(SynchronousTestCase):
     def test_files_of_nix_are_read(self) -> None:
-        """Every compression of Nix 2.8 is decoded, at once and byte by byte."""
+        """Every compression of Nix 2.8 is decoded, in one piece and byte by byte."""
         for compression in COMPRESSIONS:
             data = (NIX / f"src.nar.{compression}").read_bytes()
             self.assertEqual(unpacked(compression, [data]), NAR)

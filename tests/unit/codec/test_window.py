@@ -25,7 +25,7 @@ def window_of(data: bytes) -> int:
 
 class WindowTests(SynchronousTestCase):
     def test_repetition_far_away(self) -> None:
-        """Where the size is known, bytes that come again after 5 MiB cost nothing."""
+        """If the size is known, bytes that are repeated after 5 MiB cost nothing."""
         noise = random.Random(1).randbytes(5 * MIB)
         data = noise + noise[:MIB]
         self.assertGreater(len(encoded(data)), len(noise) + MIB // 2)

@@ -75,8 +75,8 @@ class TranslationTests(SynchronousTestCase):
 
     def test_no_statement_uses_returning(self) -> None:
         """No statement uses RETURNING: MySQL has none, MariaDB has it for some statements."""
-        house = Path(database.__file__).parent
-        found = [*house.rglob("*.py"), *(house.parent / "schema" / "mysql").rglob("*.sql")]
+        package = Path(database.__file__).parent
+        found = [*package.rglob("*.py"), *(package.parent / "schema" / "mysql").rglob("*.sql")]
         self.assertGreater(len(found), 15)
         for path in found:
             self.assertNotRegex(path.read_text(), r"\bRETURNING\b", path.name)

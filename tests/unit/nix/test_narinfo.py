@@ -148,7 +148,7 @@ class ParseTests(SynchronousTestCase):
         self.assertIsNone(NarInfo.parse(SAMPLE + b"Deriver:\n").deriver)
 
     def test_deriver_and_system_are_kept(self) -> None:
-        """Both are read, and written after the references."""
+        """Both fields are read, and written after the references."""
         text = without(b"CA") + b"Deriver: " + A.encode() + b"\nSystem: x86_64-linux\n"
         info = NarInfo.parse(text)
         self.assertEqual((info.deriver, info.system), (A, "x86_64-linux"))

@@ -152,7 +152,7 @@ class FormatTests(SynchronousTestCase):
                     Realisation.parse(text, TRACE)
 
     def test_unknown_fields_and_unreadable_signatures_are_left_out(self) -> None:
-        """Both are omitted: Nix ignores the fields, and refuses a text with a bad signature."""
+        """Nix ignores such fields, and would refuse a text with a bad signature."""
         good = SECRET.sign(b"")
         told = {
             "outPath": PATH.base,

@@ -12,7 +12,7 @@ from ncps.process import machine
 
 class LoadTests(SynchronousTestCase):
     def test_without_proc(self) -> None:
-        """Where /proc/loadavg is hidden the kernel is asked, and says about the same."""
+        """If /proc/loadavg is hidden, the kernel gives about the same load by sysinfo(2)."""
 
         def hidden() -> tuple[float, float, float]:
             raise OSError("Load averages are unobtainable")
@@ -26,7 +26,7 @@ class LoadTests(SynchronousTestCase):
 
 class MemoryTests(SynchronousTestCase):
     def test_available(self) -> None:
-        """The bytes of MemAvailable; nothing if the file is away or does not tell them."""
+        """The result is MemAvailable in bytes; None if the file or the line is missing."""
         path = Path(self.mktemp())
         self.assertIsNone(machine.available_memory(path))
         path.write_text("MemTotal: 2048 kB\nMemAvailable:    1024 kB\n")
@@ -37,7 +37,7 @@ class MemoryTests(SynchronousTestCase):
 
 class PowerTests(SynchronousTestCase):
     def power(self, **supplies: dict[str, str]) -> Path:
-        """Return a directory as /sys/class/power_supply is."""
+        """Return a directory like /sys/class/power_supply."""
         root = Path(self.mktemp())
         for name, facts in supplies.items():
             (root / name).mkdir(parents=True)

@@ -20,7 +20,7 @@ class ProcessorShareTests(SynchronousTestCase):
         )
 
     def test_share(self) -> None:
-        """After each piece no more than the share was used since the start."""
+        """After each piece the process has used at most its share since the start."""
         pace = self.pace(0.25)
         for _ in pace.keep(iter([b"a", b"b", b"c"])):
             self.used += 2.0  # two threads that work for a second
@@ -28,7 +28,7 @@ class ProcessorShareTests(SynchronousTestCase):
         self.assertEqual(100.0 + 24.0, self.now)
 
     def test_waiting_counts(self) -> None:
-        """Time in which the process waits for its input is time in which it uses nothing."""
+        """Time that the process waits for its input counts as time without work."""
         pace = self.pace(0.5)
         for _ in pace.keep(iter([b"a"])):
             self.used += 1.0
@@ -36,7 +36,7 @@ class ProcessorShareTests(SynchronousTestCase):
         self.assertEqual(110.0, self.now)
 
     def test_old_waiting_does_not_count(self) -> None:
-        """After an hour of waiting it may make up for a minute."""
+        """After an hour of waiting the process may make up for only one minute."""
         pace = self.pace(0.5)
         for piece in pace.keep(iter([b"idle", b"busy"])):
             if piece == b"idle":
@@ -46,11 +46,11 @@ class ProcessorShareTests(SynchronousTestCase):
         self.assertEqual(100.0 + 3600.0 + 40.0, self.now)
 
     def test_no_bound(self) -> None:
-        """Without a share it never sleeps."""
+        """Without a bound the process never sleeps."""
         for _ in self.pace(0.0).keep(iter([b"a"])):
             self.used += 50.0
         self.assertEqual(100.0, self.now)
 
     def test_pieces(self) -> None:
-        """All pieces are given on."""
+        """All pieces are passed on."""
         self.assertEqual([b"a", b"b"], list(self.pace(1.0).keep(iter([b"a", b"b"]))))

@@ -313,7 +313,7 @@ class LineTests(BucketCase):
 
 
 class CreationTests(BucketCase):
-    """One value for ever, with `If-None-Match` and without."""
+    """A value never changes, with `If-None-Match` and without."""
 
     def test_a_creator_beaten_at_the_last_moment_takes_the_winner(self) -> None:
         """If another creator comes between the look and the write, its value wins."""
