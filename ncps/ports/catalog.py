@@ -195,10 +195,10 @@ class Catalog(Protocol):
     async def add_new_narinfo(
         self, entry: NarInfoEntry, nar: NarRecord, other: NarKey | None = None
     ) -> bool:
-        """Do as `add_narinfo` for a path and a NAR that have no row; return whether it was done.
+        """Record a narinfo like `add_narinfo`, but only if neither path nor NAR has a row.
 
-        Return False, and write nothing, if the path has a narinfo, or a NAR has the key of `nar` or
-        the key `other`.
+        Return whether it was recorded. False, and nothing is written, if the path has a narinfo, or
+        a NAR has the key of `nar` or the key `other`.
         """
 
     async def mark_stored(

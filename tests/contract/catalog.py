@@ -98,7 +98,7 @@ class NarInfoContract(RecordContract):
         self.assertEqual((await self.catalog.totals()).narinfos, 1)
 
     async def test_a_new_narinfo_is_added_once(self) -> None:
-        """A path and a NAR that are new get their rows; of a path that is known nothing changes."""
+        """A new path and a new NAR get their rows; the rows of a known path do not change."""
         self.assertTrue(await self.catalog.add_new_narinfo(entry(1), record(1)))
         self.assertEqual(await self.catalog.narinfo(digest_of(1)), (entry(1), record(1)))
         newer = entry(1, narinfo=narinfo(1, url=key_of(2).url), fetched_at=later(60))
@@ -107,7 +107,7 @@ class NarInfoContract(RecordContract):
         self.assertIsNone(await self.catalog.nar(key_of(2)))
 
     async def test_a_narinfo_is_not_new_if_its_nar_is_known(self) -> None:
-        """A row under one of the two names of the NAR is enough, and nothing is written."""
+        """If the NAR has a row under one of its two names, nothing is written."""
         await self.catalog.mark_stored(stored(1))
         other = entry(2, narinfo=narinfo(2, url=key_of(1).url))
         self.assertFalse(await self.catalog.add_new_narinfo(other, record(1)))
