@@ -248,29 +248,29 @@ class Client:
         A cancelled request fails in many ways. `addTimeout` knows few of them, and most look like a
         broken connection.
         """
-        called_off: list[Exception] = []
+        cancelled: list[Exception] = []
 
-        def call_off(_: object) -> None:
-            called_off.append(CancelledError())
+        def cancel(_: object) -> None:
+            cancelled.append(CancelledError())
             request.cancel()
 
         def expire() -> None:
-            called_off.append(Unavailable(f"no answer within {wait_s:g} s", timed_out=True))
+            cancelled.append(Unavailable(f"no answer within {wait_s:g} s", timed_out=True))
             head.cancel()
 
         def settle(result: AnswerHead | Failure) -> None:
             if not head.called:
                 head.callback(result)
 
-        head: Deferred[AnswerHead] = Deferred(call_off)
+        head: Deferred[AnswerHead] = Deferred(cancel)
         request = send()
         request.addBoth(settle)
         timer = self._clock.callLater(wait_s, expire)
         try:
             return await head
         except Exception:
-            if called_off:
-                raise called_off[0] from None
+            if cancelled:
+                raise cancelled[0] from None
             raise
         finally:
             if timer.active():

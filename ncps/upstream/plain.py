@@ -170,11 +170,11 @@ class PlainConnection(BoundedConnection):
             return fail(RequestNotSent())
         self._state = "WAITING"
         self._method = method
-        asking = self._asking = Deferred(self._call_off)
+        asking = self._asking = Deferred(self._cancel_request)
         _send(self.transport, text)
         return asking
 
-    def _call_off(self, _: object) -> None:
+    def _cancel_request(self, _: object) -> None:
         if self._handed is not None:
             self._handed.cancel()
             return

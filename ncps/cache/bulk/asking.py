@@ -39,7 +39,7 @@ class Asking:
         """
         waiting = iter(digests)
         workers = [Deferred.fromCoroutine(self._work(waiting, answered)) for _ in range(AT_ONCE)]
-        late = self._clock.callLater(seconds, _call_off, workers)
+        late = self._clock.callLater(seconds, _cancel_all, workers)
         try:
             await gatherResults(workers, consumeErrors=True)
         except FirstError as error:
@@ -49,7 +49,7 @@ class Asking:
         finally:
             if late.active():
                 late.cancel()
-            _call_off(workers)
+            _cancel_all(workers)
 
     async def _work(
         self, waiting: Iterator[str], answered: Callable[[str, Answer], object]
@@ -62,7 +62,7 @@ class Asking:
             answered(digest, answer)
 
 
-def _call_off(workers: Iterable[Deferred[None]]) -> None:
+def _cancel_all(workers: Iterable[Deferred[None]]) -> None:
     for worker in workers:
         worker.cancel()
 

@@ -180,7 +180,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual("late", self.upstreams.candidates[0].health.last_error)
         self.assertEqual([], self.tasks.names)
 
-    def test_failure_while_another_is_asked_goes_on_at_once(self) -> None:
+    def test_failure_while_another_is_asked_asks_the_next_immediately(self) -> None:
         """If one of two fails, the third is asked without a wait for the hedge."""
         self.first()
         self.clock.advance(SLOWEST_HEDGE_S)

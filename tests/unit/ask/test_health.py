@@ -122,7 +122,7 @@ class BreakerTests(SynchronousTestCase):
         self.health.failed("429", 1.0)
         self.assertEqual(20.0, self.health.retry_after_s)
 
-    def test_probe_called_off_lets_another_one_try(self) -> None:
+    def test_cancelled_probe_lets_another_one_try(self) -> None:
         """A probe that we cancelled says nothing."""
         self.fail(FAILURES)
         self.clock.advance(FIRST_PAUSE_S)

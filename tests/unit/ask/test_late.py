@@ -139,7 +139,7 @@ class RivalTests(LateCase):
         self.assertServed(opening)
         self.assertEqual(1, len(self.scripted[2].asked("nar")))
 
-    def test_loser_that_is_well_is_called_off(self) -> None:
+    def test_loser_that_works_is_cancelled(self) -> None:
         """A request that no client waits for does not keep its place for a minute."""
         self.origin.scripts.append(HELD)
         opening = self.open(self.key)

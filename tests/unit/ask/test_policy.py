@@ -47,7 +47,7 @@ class VerdictTests(SynchronousTestCase):
         """If an upstream has a wrong version of the thing, that is an error and no absence."""
         self.assertIs(Corrupt, type(self.verdict(NotFound("404"), Corrupt("bad signature"))))
 
-    def test_what_nobody_vouches_for_is_absent_and_not_remembered(self) -> None:
+    def test_a_narinfo_without_a_voucher_is_absent_and_not_remembered(self) -> None:
         """A narinfo by an unknown key, or a web page, counts as none; wrong bytes are an error."""
         error = self.verdict(NotFound("404"), Unusable("signed by nobody"))
         assert isinstance(error, NotFound)
@@ -95,7 +95,7 @@ class LeftOutTests(SynchronousTestCase):
         assert isinstance(error, Unavailable)
         return error.retry_after
 
-    def test_no_upstream_at_all_is_nobody_that_is_away(self) -> None:
+    def test_no_upstream_at_all_is_none_that_is_away(self) -> None:
         """A cache without upstreams can tell: only its stored things exist."""
         self.assertIs(NotFound, type(self.verdict("")))
 

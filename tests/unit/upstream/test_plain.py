@@ -191,7 +191,7 @@ class PlainRequestTests(SynchronousTestCase):
             self.assertTrue(line.disconnected, name)
             self.asker.wire.advance(0)
 
-    def test_bytes_that_nobody_asked_for_end_the_connection(self) -> None:
+    def test_bytes_that_were_not_asked_for_end_the_connection(self) -> None:
         """They come between two requests, and answer neither."""
         asking, line = self.asker.ask(), self.asker.line()
         line.answer()
@@ -213,7 +213,7 @@ class PlainRequestTests(SynchronousTestCase):
         self.asker.wire.accept().answer(body=b"new")
         self.assertEqual(b"new", self.read(self.successResultOf(again)))
 
-    def test_a_request_that_is_called_off_ends_its_connection(self) -> None:
+    def test_a_cancelled_request_ends_its_connection(self) -> None:
         """No later request gets its answer, with either parser."""
         for said in (b"", b"HTTP/1.1 103 Early\r\n\r\n"):
             asking, line = self.asker.ask(), self.asker.line()

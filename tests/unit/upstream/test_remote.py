@@ -99,7 +99,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
             self.http.files[self.sample.url] = short
             self.assertEqual(short, self.get(self.read(self.get(self.open()))))
 
-    def test_range_nobody_asked_for_is_corrupt(self) -> None:
+    def test_range_that_was_not_asked_for_is_corrupt(self) -> None:
         """Bytes from another offset than asked for are refused."""
         for extent in ("bytes 5-9/10", "bytes 100000-1/x", "items 100000-3/4", ""):
             self.http.headers = {"content_range": extent}

@@ -66,7 +66,7 @@ class FreshTests(IssuerCase):
         self.assertEqual([CONFIGURATION, KEYS], self.documents.fetched)
         self.assertEqual({"done": 1}, series(self.metrics.oidc_fetches))
 
-    def test_all_who_wait_share_one_fetch(self) -> None:
+    def test_all_waiting_clients_share_one_fetch(self) -> None:
         """Also when the client that asked first leaves."""
         self.documents.holds = True
         asking = [self.ask("a") for _ in range(100)]

@@ -163,7 +163,7 @@ class WrongTests(OidcCase):
             self.assertIn(AUDIENCE, str(found))
         self.assertEqual({"read", "write"}, self.scopes(self.github(aud=["x", "ncps"])))
 
-    def test_issuers_that_nobody_trusts(self) -> None:
+    def test_issuers_that_are_not_trusted(self) -> None:
         """Their keys are not fetched."""
         for issuer in ("https://evil.example", f"{GITHUB}/", "", None, [GITHUB], GITHUB.upper()):
             self.assertIn("not trusted", str(self.wrong(self.github(iss=issuer))))

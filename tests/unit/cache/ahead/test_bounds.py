@@ -69,7 +69,7 @@ class BoundTests(AheadCase):
         self.release()
         self.successResultOf(client)
 
-    def test_walk_that_nobody_follows_ends(self) -> None:
+    def test_walk_that_no_client_follows_ends(self) -> None:
         self.begin(at_once=2, policy=NARINFO)
         root, _ = self.many(10)
         self.ask(root, leads_on=False)
@@ -175,7 +175,7 @@ class UseTests(AheadCase):
         self.origin.add(*self.paths)
         self.ask(self.paths[0])
 
-    def test_nar_that_nobody_has_asked_for_says_so(self) -> None:
+    def test_nar_that_no_client_has_asked_for_says_so(self) -> None:
         self.assertEqual(
             [NEVER_ASKED_FOR] * 2,
             [self.catalog.records[one.key].last_used_at for one in self.paths],

@@ -190,7 +190,7 @@ class JoiningTests(AheadCase):
         self.clock.advance(0)
         self.successResultOf(second)
 
-    def test_failure_of_a_guess_is_told_to_nobody(self) -> None:
+    def test_failure_of_a_guess_is_no_warning(self) -> None:
         with capturedLogs() as events:
             self.origin.release(Unavailable("reset"))
             self.clock.advance(1)

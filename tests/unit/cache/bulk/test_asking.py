@@ -54,7 +54,7 @@ class AskingTests(SynchronousTestCase):
             each.callback(self.answer)
         self.successResultOf(asked)
 
-    def test_the_deadline_calls_off_all_that_wait(self) -> None:
+    def test_the_deadline_cancels_all_that_wait(self) -> None:
         """Also if the first paths have answers: the other paths are not asked for."""
         asked = self.start("a", "b", "c")
         self.waiting["a"].callback(self.answer)
@@ -64,7 +64,7 @@ class AskingTests(SynchronousTestCase):
         self.successResultOf(asked)
         self.assertEqual(({"a": self.answer}, {}), (self.told, self.waiting))
 
-    def test_a_client_that_leaves_calls_off_all_that_wait(self) -> None:
+    def test_a_client_that_leaves_cancels_all_that_wait(self) -> None:
         """The question is cancelled, not answered."""
         asked = self.start("a", "b")
         asked.cancel()

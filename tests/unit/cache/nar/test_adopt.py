@@ -104,7 +104,7 @@ class AdoptionTests(CoreCase):
             self.narinfos.changed(self.key)
             self.store.objects.pop(self.named, None)
 
-    def test_bytes_nobody_vouches_for_are_left_alone(self) -> None:
+    def test_bytes_without_a_voucher_are_left_alone(self) -> None:
         """A NAR may have several names: without a narinfo, no bytes count as wrong."""
         variant = opaque_key("xz", self.sample.narinfo.nar_hash, 1)
         self.store.put(variant, self.sample.file)

@@ -65,7 +65,7 @@ class FileHashTests(FalseFactsCase):
             self.assertIsNotNone(self.catalog.records[key].verified_at)
             self.assertEqual([], self.mirror.asked("nar"))
 
-    def test_wrong_nar_is_wrong_all_the_same(self) -> None:
+    def test_wrong_nar_is_wrong_nevertheless(self) -> None:
         """No client gets a complete file that agrees with neither FileHash nor NarHash."""
         key = self.lie(file_hash=FALSE_HASH)
         self.mirror.nars.clear()

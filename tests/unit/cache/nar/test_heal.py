@@ -55,7 +55,7 @@ class HealingTests(NarsCase):
         self.assertEqual([(self.key, b"truncated")], self.store.quarantined)
         self.assertStored(published=1)
 
-    def test_nobody_can_replace_them(self) -> None:
+    def test_bytes_that_cannot_be_replaced(self) -> None:
         """If the NAR cannot be fetched again, the client gets an error status."""
         self.store.objects.clear()
         self.origin.is_away = True

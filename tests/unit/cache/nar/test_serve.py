@@ -90,7 +90,7 @@ class MissTests(NarsCase):
             self.successResultOf(client.done)
         self.assertEqual([0], self.asked())
 
-    def test_all_clients_leave_and_it_is_stored_all_the_same(self) -> None:
+    def test_all_clients_leave_and_it_is_stored_nevertheless(self) -> None:
         """A download continues when no client waits for it."""
         self.script(Script(stall_at=100_000))
         clients = [self.client(self.key) for _ in range(2)]
@@ -330,7 +330,7 @@ class AbsentTests(NarsCase):
         self.assertEqual((size, Outcome.HIT), self.get(self.nars.stat(self.key)))
         self.assertEqual([(self.sample.url, 0)], self.origin.asked("stat"))
 
-    def test_stat_of_what_nobody_has(self) -> None:
+    def test_stat_of_a_nar_that_no_upstream_has(self) -> None:
         """HEAD gets 404 or 503 by the same rules, after all upstreams were asked."""
         self.origin.nars.clear()
         self.refused(self.nars.stat(self.key), NotFound)

@@ -72,7 +72,7 @@ class SmallTests(NarsCase):
         self.successResultOf(client.done)
         self.assertEqual(self.sample.file, client.data)
 
-    def test_wrong_bytes_reach_nobody(self) -> None:
+    def test_wrong_bytes_reach_no_client(self) -> None:
         """A client gets only the next upstream's bytes, complete and without an error."""
         self.both()
         self.script(Script(lie_at=1000))
@@ -318,7 +318,7 @@ class SmallRelayTests(test_relay.RelayCase):
         self.assertEqual(([0], []), (self.relayed(), self.asked()))
         self.assertEqual({"relayed": 1}, self.ended)
 
-    def test_wrong_bytes_of_another_process_reach_nobody(self) -> None:
+    def test_wrong_bytes_of_another_process_reach_no_client(self) -> None:
         """They are fetched again when the lease is free, for the same client."""
         self.script(Script(lie_at=1000, stall_at=test_relay.HALF))
         client = self.client(self.key)

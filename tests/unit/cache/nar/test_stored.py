@@ -94,7 +94,7 @@ class ElsewhereTests(CoreCase):
         nar = self.get(self.nars.open(other.key))
         self.assertIs(None, self.get(nar.location()))
 
-    def test_nobody_is_sent_to_lost_or_damaged_bytes(self) -> None:
+    def test_no_client_is_sent_to_lost_or_damaged_bytes(self) -> None:
         """Clients are not sent to lost or damaged bytes: these are fetched again here."""
         for damage in (lambda: self.store.objects.clear(), lambda: self.store.put(self.key, b"x")):
             damage()
@@ -102,7 +102,7 @@ class ElsewhereTests(CoreCase):
             self.assertIs(None, self.get(nar.location()))
             self.assertEqual(self.sample.file, self.download(self.key))
 
-    def test_store_that_cannot_tell_sends_nobody_away(self) -> None:
+    def test_store_that_cannot_tell_sends_no_client_away(self) -> None:
         """If the store cannot tell, the client must come back."""
         nar = self.get(self.nars.open(self.key))
         self.store.failing = Unavailable("away")

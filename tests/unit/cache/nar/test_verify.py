@@ -68,7 +68,7 @@ class ReplacedTests(VerifierCase):
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual({"damaged": 1}, self.verified)
 
-    def test_what_cannot_be_set_aside_is_replaced_all_the_same(self) -> None:
+    def test_a_file_that_cannot_be_set_aside_is_replaced(self) -> None:
         """If the quarantine fails, the right bytes replace the wrong ones in place."""
         self.stored()
         self.store.put(self.key, bytes(len(self.sample.file)))

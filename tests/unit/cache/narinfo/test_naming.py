@@ -184,7 +184,7 @@ class OtherReplicaTests(NamesCase):
         self.scripted[:] = [self.mirror]
         self.restart()
 
-    def test_facts_of_its_upstream_bind_nobody(self) -> None:
+    def test_facts_of_its_upstream_do_not_bind_this_replica(self) -> None:
         """This replica ignores the other one's facts: its own upstream has another file."""
         self.origin.narinfos[self.p.digest] = self.lie.narinfo
         key = self.named(self.p)
@@ -259,6 +259,6 @@ class OwnKeyTests(NamesCase):
 
 
 class AbsentTests(NamesCase):
-    def test_an_opaque_name_that_nobody_knows(self) -> None:
+    def test_an_unknown_opaque_name(self) -> None:
         """No upstream has a NAR of such a name, and no file has that hash."""
         self.failureResultOf(self.open(self.p.key), NotFound)

@@ -156,7 +156,7 @@ class VerdictTests(NarInfosCase):
         ):
             self.assertIs(expected, self.outcome(first, second))
 
-    def test_what_nobody_vouches_for_is_absent_but_not_remembered(self) -> None:
+    def test_a_narinfo_without_a_voucher_is_absent_but_not_remembered(self) -> None:
         """After a stranger's signature a client can go on, and may ask again."""
         self.origin.narinfos[self.digest] = signed(
             self.sample.narinfo, SecretKey.generate("stranger-1")

@@ -77,7 +77,7 @@ class SharedNarTests(NarInfosCase):
         )
         self.assertEqual(key.url, told.url)
 
-    def test_other_file_of_a_stored_nar_that_nobody_has_looked_into(self) -> None:
+    def test_other_file_of_a_stored_nar_that_was_not_verified(self) -> None:
         """The stored file may be wrong: the other file gets another name of the same NAR."""
         key = NarKey(self.sample.narinfo.nar_hash.nix32, "xz")
         self.origin.narinfos[self.digest] = self.opaque(self.sample.file)

@@ -150,7 +150,7 @@ class OtherResultTests(RealisationsCase):
         self.assertEqual(RealisationUpload.LEFT, self.upload(two))
         self.assertTrue(self.told(one.key).says_as(one))
 
-    def test_a_path_that_nobody_has_any_more_gives_way(self) -> None:
+    def test_a_path_that_is_gone_is_replaced(self) -> None:
         """If this cache knows the new path and not the old one, the new one is more useful."""
         known = sample("known", 100)
         self.origin.add(known)

@@ -170,7 +170,7 @@ class IdentityTests(IdentityCase):
         self.assertEqual(str(OWN_KEY.public), self.replicas.key)
         self.assertEqual([], self.warnings)
 
-    def test_nobody_is_entered_by_a_command(self) -> None:
+    def test_a_command_enters_no_replica(self) -> None:
         """A rebuild decides on the key in the same way, but is no replica."""
         identity = self.identity(own=None)
         self.assertIsNone(identity.replica)
@@ -316,7 +316,7 @@ class NameTests(IdentityCase):
             for part in ("called here", "cache-hostname=cache.lan", "cache-secret-key-path"):
                 self.assertIn(part, line)
 
-    def test_names_that_nobody_gave(self) -> None:
+    def test_names_that_no_setting_gives(self) -> None:
         """A renamed machine, the same name, and the operator's own key are no mistakes."""
         self.identity()
         self.identity(KeyWish(hostname="renamed"), evolve(OWN, id="1"))

@@ -109,7 +109,7 @@ class RebuildTests(CoreCase):
         self.restart()
         self.origin.log.clear()
 
-    def test_paths_that_nobody_signed_survive(self) -> None:
+    def test_unsigned_paths_survive(self) -> None:
         """A content address is proved again, from the bytes in the store."""
         for one in (file_sample("hello"), tree_sample("tree"), file_sample("raw", "none")):
             self.lost(one)
