@@ -268,7 +268,7 @@ class Downloads:
         """Raise AlreadyStored if another process has stored the NAR by now."""
         current = await self._world.catalog.nar(key)
         if current is not None and current.is_stored:
-            raise AlreadyStored("stored meanwhile")
+            raise AlreadyStored("another process has stored it")
 
     async def _fetch(
         self, download: Download, nar: NarRecord | None, lease: FetchLease | None

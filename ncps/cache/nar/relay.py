@@ -145,7 +145,7 @@ class Relay:
         stored = await self._stored()
         if stored is not None:
             if not self._relayed:
-                raise AlreadyStored("stored meanwhile")
+                raise AlreadyStored("another process has stored it")
             opened = partial(self._follow_stored, stored)
             yield _OwnSource("store", str(stored.file_hash), opened)
         async with aclosing(self._sources.each(shunned, suspects)) as sources:

@@ -50,7 +50,7 @@ REST_SHARE: Final = 10.0
 
 
 _Find = Callable[[datetime, int], Awaitable[Sequence[IdleNar]]]
-"""Returns NARs last wanted before a time, at most so many."""
+"""Returns NARs that were last used before a time, at most the given number."""
 
 
 @frozen(kw_only=True)
@@ -209,7 +209,7 @@ class Eviction:
         tally: EvictionTally,
         find: _Find,
     ) -> bool:
-        """Do the same among the NARs that `find` returns, given a time of last use and a limit."""
+        """Do as `_shrink` among the NARs that `find` returns."""
         while (over := await self._over()) > 0:
             nars, before = tally.nars, self._ages.before(self._bounds.grace_s)
             candidates = iter(await find(before, SCAN))

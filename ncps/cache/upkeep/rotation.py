@@ -59,7 +59,7 @@ async def rotate(config: ConfigStore, wish: Rotation, now: datetime) -> tuple[Pu
     replaced = FormerKey(key=present, since=now, until=now + wish.overlap)
     await config.replace(FORMER, render_former([*rest, replaced]))
     if await config.get(NAME) != kept:
-        raise Refused("another rotation has ended meanwhile: `ncps keys show` says which key signs")
+        raise Refused("another rotation has just ended: `ncps keys show` says which key signs")
     await config.replace(NAME, new.export().encode())
     return new.public, replaced
 

@@ -83,10 +83,10 @@ class UpstreamsTests(UpstreamsCase):
 
     def test_failing_and_suspect_ones_are_asked_last(self) -> None:
         """An upstream that fails or is late is asked after those that work."""
-        sick, dawdling, _ = [c.health for c in self.upstreams.candidates]
+        failing, late, _ = [c.health for c in self.upstreams.candidates]
         for _ in range(FAILURES):
-            sick.failed("no")
-        dawdling.suspect()
+            failing.failed("no")
+        late.suspect()
         self.assertEqual("c", self.upstreams.ordered()[0].upstream.name)
 
     def test_reachable_and_names(self) -> None:

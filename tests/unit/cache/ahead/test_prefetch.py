@@ -177,7 +177,7 @@ class JoiningTests(AheadCase):
         self.clock.advance(0)
         self.assertEqual(Outcome.COALESCED, self.successResultOf(second).outcome)
         self.assertEqual([one.digest for one in self.paths], self.origin_narinfos())
-        self.assertNotIn("narinfo", self.fetched)  # a client has asked for it meanwhile
+        self.assertNotIn("narinfo", self.fetched)  # a client has asked for it since
 
     def origin_narinfos(self) -> list[str]:
         return [what for what, _ in self.origin.asked("narinfo")]

@@ -107,7 +107,7 @@ class VettingTests(SynchronousTestCase):
     def test_names_of_signatures_come_first(self) -> None:
         """A narinfo without a signature under a configured name costs nothing expensive."""
         forged = evolve(self.narinfo, signatures=[SecretKey.generate("x-1").sign(b"y")])
-        with mock.patch.object(NarInfo, "fingerprint", side_effect=AssertionError("too dear")):
+        with mock.patch.object(NarInfo, "fingerprint", side_effect=AssertionError("too expensive")):
             self.assertRaises(Unusable, self.vet, forged)
 
     def test_other_path_counts_as_none(self) -> None:

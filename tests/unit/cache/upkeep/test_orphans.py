@@ -170,10 +170,10 @@ class OrphanTests(SynchronousTestCase):
     def test_could_not_tell_removes_nothing(self) -> None:
         """Without the catalog, the store or the leases nothing is removed, without an error."""
         self.put(key_of(1), 2)
-        for sick in (self.catalog, self.store, self.leases):
-            sick.failing = Unavailable("away")
+        for part in (self.catalog, self.store, self.leases):
+            part.failing = Unavailable("away")
             self.successResultOf(self.sweep())
-            sick.failing = None
+            part.failing = None
             self.assertEqual(set(self.store.objects), {key_of(1)})
         self.assertEqual(self.left(), set())
 

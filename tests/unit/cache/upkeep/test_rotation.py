@@ -154,7 +154,7 @@ class RotationTests(RotationCase):
 
     def refused_rotation_by_the_other(self) -> None:
         failed = self.failureResultOf(self.rotating(), Refused)
-        self.assertIn("another rotation has ended meanwhile", str(failed.value))
+        self.assertIn("another rotation has just ended", str(failed.value))
 
 
 class RotatedIdentityTests(RotationCase):

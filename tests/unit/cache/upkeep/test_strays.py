@@ -109,10 +109,10 @@ class StrayTests(SynchronousTestCase):
     def test_could_not_tell_removes_nothing(self) -> None:
         """Without the catalog, the store or the leases nothing is removed, without an error."""
         self.put(1)
-        for sick in (self.catalog, self.store, self.leases):
-            sick.failing = Unavailable("away")
+        for part in (self.catalog, self.store, self.leases):
+            part.failing = Unavailable("away")
             self.successResultOf(self.sweep())
-            sick.failing = None
+            part.failing = None
             self.assertEqual({digest_of(1)}, set(self.store.texts))
         self.assertEqual(set(), self.left())
 
