@@ -17,8 +17,8 @@ from attrs import evolve
 
 from tests.chaos import crowd
 from tests.chaos.crowd import Crowd, Scale
+from tests.chaos.replicas import ReplicaStorm
 from tests.chaos.score import Score
-from tests.chaos.sister import Sister
 from tests.chaos.storm import Storm
 from tests.chaos.table import table
 from tests.cluster.replicas import SERVERS
@@ -70,7 +70,9 @@ def _run(seed: int, scale: Scale, database: str, away_answer: str, *, is_kept: b
     try:
         storm: Crowd
         if database:
-            storm = Sister(seed, scale, directory / "ncps", tell, away_answer, database=database)
+            storm = ReplicaStorm(
+                seed, scale, directory / "ncps", tell, away_answer, database=database
+            )
         else:
             storm = Storm(seed, scale, directory / "ncps", tell, away_answer)
         score = storm.run()

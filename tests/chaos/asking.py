@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from attrs import define
 
-from tests.chaos.doors import Door, Doors
+from tests.chaos.endpoints import Endpoint, Endpoints
 from tests.chaos.http import Answer, Connection, Cut, Garbled, Hung, Refused
 from tests.chaos.score import Score
 from tests.chaos.things import Thing
@@ -33,11 +33,11 @@ class Asker:
 
     world: World
     score: Score
-    doors: Doors
+    endpoints: Endpoints
     homes: tuple[frozenset[int], ...] = ()
     only: int | None = None
     _connection: Connection | None = None
-    _door: Door | None = None
+    _endpoint: Endpoint | None = None
 
     async def attempt(self, what: str, thing: Thing, act: Awaitable[None]) -> bool:
         """Await a client's action; count a broken promise if it fails without a reason."""
@@ -127,7 +127,11 @@ class Asker:
         Raises Cut if the connection breaks before the head of the answer has come, Failed if
         nothing comes or the answer is not HTTP.
         """
-        if self.doors.are_many and self._connection is not None and self._connection.is_reusable:
+        if (
+            self.endpoints.are_many
+            and self._connection is not None
+            and self._connection.is_reusable
+        ):
             self.close()
         while True:
             connection = self._connection or self.connect()
@@ -136,7 +140,7 @@ class Asker:
             except Refused:
                 self.close()
                 await asyncio.sleep(0.05)
-                await self.doors.next(self.only).up.wait()
+                await self.endpoints.next(self.only).up.wait()
                 continue
             except Hung as error:
                 self.score.blame("hung", f"{method} {target} {headers or ''}: {error}")
@@ -160,14 +164,14 @@ class Asker:
     def connect(self, *, is_slow: bool = False) -> Connection:
         """Connect to the next daemon."""
         self.close()
-        self._door = self.doors.next(self.only)
-        self._connection = Connection(self._door.port, is_slow=is_slow)
+        self._endpoint = self.endpoints.next(self.only)
+        self._connection = Connection(self._endpoint.port, is_slow=is_slow)
         return self._connection
 
     @property
     def replica(self) -> int:
         """The number of the daemon that has answered last."""
-        return 0 if self._door is None else self._door.number
+        return 0 if self._endpoint is None else self._endpoint.number
 
     def leave_if_unfinished(self) -> None:
         """Close a connection whose answer was not read to its end."""

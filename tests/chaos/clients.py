@@ -17,7 +17,7 @@ from random import Random
 from attrs import define
 
 from tests.chaos.asking import RETRIES, Asker, Failed
-from tests.chaos.doors import TRUSTING
+from tests.chaos.endpoints import TRUSTING
 from tests.chaos.http import Answer, Cut
 from tests.chaos.things import Thing
 
@@ -56,7 +56,7 @@ class Client(Asker):
                 self.score.add(name)
                 await self.attempt(f"#{number} {name}", thing, act(thing, chance))
                 return
-        if self.doors.are_many and chance.random() < 0.5:
+        if self.endpoints.are_many and chance.random() < 0.5:
             await self._ask_strangers(chance)
             return
         self.only = None
@@ -67,14 +67,14 @@ class Client(Asker):
         """Ask a replica for a path that only a key of another replica has signed."""
         self.score.add("untrusted paths")
         self.only = chance.choice(
-            [door.number for door in self.doors.all if door.number != TRUSTING]
+            [endpoint.number for endpoint in self.endpoints.all if endpoint.number != TRUSTING]
         )
         thing = chance.choice([thing for thing in self.world.things if thing.is_private])
         await self._ask_absent(thing.path.digest, "wrong narinfos")
 
     def choose(self, thing: Thing) -> None:
         """Choose an object, and the daemons that can have it."""
-        self.only = TRUSTING if thing.is_private and self.doors.are_many else None
+        self.only = TRUSTING if thing.is_private and self.endpoints.are_many else None
 
     def _choose(self, chance: Random) -> Thing:
         """Choose an object, some much more often than others."""
@@ -234,7 +234,7 @@ class Client(Asker):
         if named is None or named[0] is not thing:
             self.score.blame("wrong narinfos", f"{url} in {target} names none of its hashes")
         sigs = [value for key, value in pairs if key == "Sig"]
-        trusts_private = self.doors.are_many and self.replica == TRUSTING
+        trusts_private = self.endpoints.are_many and self.replica == TRUSTING
         if not self.world.is_vouched_for(thing, sigs, trusts_private=trusts_private):
             self.score.blame("wrong narinfos", f"{target}: no key of replica {self.replica}")
         self._check_file(thing, fields, asked)

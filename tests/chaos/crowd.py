@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from tests.chaos.clients import Client
 from tests.chaos.damage import Vandal
-from tests.chaos.doors import Door, Doors
+from tests.chaos.endpoints import Endpoint, Endpoints
 from tests.chaos.score import Score
 from tests.chaos.things import Thing
 from tests.chaos.world import World
@@ -71,7 +71,7 @@ def long(requests: int = 10_000, clients: int = 64) -> Scale:
 
 @define(eq=False)
 class Crowd(ABC):
-    """The common part of storms; see `storm` and `sister`.
+    """The common part of storms; see `storm` and `replicas`.
 
     :param directory: for the daemons; empty.
     :param tell: is called with each event.
@@ -87,7 +87,7 @@ class Crowd(ABC):
     kills: list[float] = field(factory=list)
     world: World = field(init=False)
     vandal: Vandal = field(init=False)
-    doors: Doors = field(init=False)
+    endpoints: Endpoints = field(init=False)
     _progress: asyncio.Condition = field(factory=asyncio.Condition, init=False)
     _done: int = field(default=0, init=False)
     _next: int = field(default=0, init=False)
@@ -103,7 +103,7 @@ class Crowd(ABC):
 
     def client(self) -> Client:
         """Make a client."""
-        return Client(self.world, self.score, self.doors)
+        return Client(self.world, self.score, self.endpoints)
 
     async def weather(self, *happenings: Coroutine[Any, Any, None]) -> None:
         """Run the clients beside these until all requests are done; then check all objects."""
@@ -163,11 +163,11 @@ class Crowd(ABC):
                 return
             await self.vandal.act()
 
-    async def end(self, daemon: Daemon, door: Door, *, asks: bool = False) -> None:
+    async def end(self, daemon: Daemon, endpoint: Endpoint, *, asks: bool = False) -> None:
         """End a daemon and start it again."""
-        door.up.clear()
+        endpoint.up.clear()
         self.tell(
-            f"{'SIGTERM' if asks else 'SIGKILL'} to {door.number} after {self._done} requests"
+            f"{'SIGTERM' if asks else 'SIGKILL'} to {endpoint.number} after {self._done} requests"
         )
         self.kills.append(time.monotonic())
         self.world.lose()
@@ -184,7 +184,7 @@ class Crowd(ABC):
         except AssertionError as error:
             self.score.blame("bad exits", str(error))
             raise
-        door.up.set()
+        endpoint.up.set()
 
     async def heal(self) -> None:
         """Check with healthy origins that all objects can be fetched."""

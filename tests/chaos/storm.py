@@ -10,7 +10,7 @@ from attrs import define, field
 from tests.chaos import audit
 from tests.chaos.crowd import Crowd
 from tests.chaos.damage import Directory, Vandal
-from tests.chaos.doors import Doors
+from tests.chaos.endpoints import Endpoints
 from tests.chaos.score import Score
 from tests.chaos.vitals import Vitals, settle
 from tests.chaos.world import World
@@ -31,10 +31,10 @@ class Storm(Crowd):
         self.world = World(self.seed, count=scale.things, turn_s=scale.turn_s)
         self.world.mount()
         self.daemon = Daemon(self.directory, self.world.upstreams, options=self.options)
-        self.doors = Doors([self.daemon.port])
+        self.endpoints = Endpoints([self.daemon.port])
         self.vandal = Vandal.of(self.seed, self.world, self.score, Directory(self.daemon.storage))
         self.daemon.start()  # with all upstreams away
-        self.doors.all[0].up.set()
+        self.endpoints.all[0].up.set()
         baseline = Vitals.of(self.daemon)
         self.world.start()
         try:
@@ -68,4 +68,4 @@ class Storm(Crowd):
             await self.until(share)
             if self.is_over:
                 return
-            await self.end(self.daemon, self.doors.all[0], asks=share in self.scale.asks)
+            await self.end(self.daemon, self.endpoints.all[0], asks=share in self.scale.asks)

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos import crowd
 from tests.chaos.crowd import Crowd
+from tests.chaos.replicas import ReplicaStorm
 from tests.chaos.score import Score
-from tests.chaos.sister import Sister
 from tests.chaos.storm import Storm
 from tests.e2e.bench import remove_tree
 
@@ -22,7 +22,7 @@ FIXED_SEED = 20
 SECOND_SEED = 602619
 REQUESTS = 300
 CLIENTS = 16
-SISTER_SEED, SISTER_REQUESTS = 22, 200
+REPLICA_SEED, REPLICA_REQUESTS = 22, 200
 
 
 class StormTests(SynchronousTestCase):
@@ -63,8 +63,8 @@ class StormTests(SynchronousTestCase):
 
     def test_three_replicas_break_no_promise(self) -> None:
         """Nor do three replicas whose servers and bucket have faults, too."""
-        scale = crowd.short(SISTER_REQUESTS, CLIENTS)
-        made = partial(Sister, SISTER_SEED, scale, database="PostgreSQL")
-        score = self.weather(made, f"--replicas 3 --requests {SISTER_REQUESTS}")
+        scale = crowd.short(REPLICA_REQUESTS, CLIENTS)
+        made = partial(ReplicaStorm, REPLICA_SEED, scale, database="PostgreSQL")
+        score = self.weather(made, f"--replicas 3 --requests {REPLICA_REQUESTS}")
         troubles = [name for name in score.counts if name.startswith(("trouble: ", "SIG"))]
         self.assertGreaterEqual(len(troubles), 2)

@@ -115,13 +115,13 @@ def ended(pid: int, codes: dict[int, int]) -> int | None:
     return codes.get(pid)
 
 
-def serve(door: socket.socket) -> Callable[[], int] | None:
+def serve(channel: socket.socket) -> Callable[[], int] | None:
     """Answer until the other end closes; in a fork, return the program to run."""
     codes: dict[int, int] = {}
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(door, LONGEST, 3)
+        packet, descriptors, _, _ = socket.recv_fds(channel, LONGEST, 3)
         if not packet:
-            door.close()
+            channel.close()
             return None
         wanted = json.loads(packet)
         if "ended" in wanted:
@@ -130,11 +130,11 @@ def serve(door: socket.socket) -> Callable[[], int] | None:
             answer = os.fork()
             codes.pop(answer, None)  # of an earlier daemon with this number
             if answer == 0:
-                door.close()
+                channel.close()
                 return become(wanted, descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)
-        door.send(json.dumps(answer).encode())
+        channel.send(json.dumps(answer).encode())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ LIED_TO, TRUSTING = 0, 2
 
 
 @define(eq=False)
-class Door:
+class Endpoint:
     """A daemon as clients see it.
 
     :param number: number of the replica; 0 for a single daemon.
@@ -24,11 +24,11 @@ class Door:
     up: asyncio.Event = field(factory=asyncio.Event)
 
 
-class Doors:
+class Endpoints:
     """Chooses the daemon of the next request: each in turn, as a name with several addresses."""
 
     def __init__(self, ports: Sequence[int]) -> None:
-        self.all = [Door(number, port) for number, port in enumerate(ports)]
+        self.all = [Endpoint(number, port) for number, port in enumerate(ports)]
         self._turn = 0
 
     @property
@@ -36,7 +36,7 @@ class Doors:
         """Whether there are several daemons."""
         return len(self.all) > 1
 
-    def next(self, only: int | None = None) -> Door:
+    def next(self, only: int | None = None) -> Endpoint:
         """Return the next daemon that runs, or the daemon `only`, also if it does not run."""
         if only is not None:
             return self.all[only]

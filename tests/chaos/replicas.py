@@ -26,7 +26,7 @@ from tests.chaos import audit, vitals
 from tests.chaos.bucket import Bucket, in_bucket
 from tests.chaos.crowd import Crowd
 from tests.chaos.damage import Vandal
-from tests.chaos.doors import LIED_TO, TRUSTING, Doors
+from tests.chaos.endpoints import LIED_TO, TRUSTING, Endpoints
 from tests.chaos.score import Score
 from tests.chaos.troubles import Trouble, Troubles, catalogue
 from tests.chaos.vitals import Bounds, Vitals, settle
@@ -46,7 +46,7 @@ NOTICED_S = 0.5
 
 
 @define(eq=False)
-class Sister(Crowd):
+class ReplicaStorm(Crowd):
     """A storm over three replicas.
 
     :param database: "PostgreSQL" or "MariaDB".
@@ -81,15 +81,15 @@ class Sister(Crowd):
     def _run(self) -> None:
         shared = self._backends.options()
         self.replicas = [self._replica(number, shared) for number in range(REPLICAS)]
-        self.doors = Doors([replica.port for replica in self.replicas])
+        self.endpoints = Endpoints([replica.port for replica in self.replicas])
         bucket = Bucket(self._backends, setting(shared, "--cache-storage-s3-bucket"), self.world)
         self.vandal = Vandal.of(self.seed, self.world, self.score, bucket)
         self._troubles = Troubles(self.world, self.score, self.tell)
         bounds = self._bounds(*self.replicas)
         with ThreadPoolExecutor() as threads:  # with all upstreams away, at the same time
             list(threads.map(Replica.start, self.replicas))
-        for door in self.doors.all:
-            door.up.set()
+        for endpoint in self.endpoints.all:
+            endpoint.up.set()
         baselines = [Vitals.of(replica, bounds) for replica in self.replicas]
         self.world.start()
         try:
@@ -144,11 +144,11 @@ class Sister(Crowd):
             elif what == "pause":
                 await self._pause(which, chance.uniform(*STILL_S))
             else:
-                await self.end(self.replicas[which], self.doors.all[which], asks=what == "ask")
+                await self.end(self.replicas[which], self.endpoints.all[which], asks=what == "ask")
 
     async def _pause(self, which: int, lasts_s: float) -> None:
         """Stop a replica for longer than its leases last, and let it continue."""
-        replica, door = self.replicas[which], self.doors.all[which]
+        replica, endpoint = self.replicas[which], self.endpoints.all[which]
         self.tell(f"SIGSTOP to {which} for {lasts_s:.1f} s")
         self.score.add("SIGSTOPs")
         self.kills.append(time.monotonic())
@@ -156,9 +156,9 @@ class Sister(Crowd):
         os.kill(replica.pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(NOTICED_S)
-            door.up.clear()
+            endpoint.up.clear()
             await asyncio.sleep(lasts_s - NOTICED_S)
         finally:
             os.kill(replica.pid, signal.SIGCONT)
             self.kills.append(time.monotonic())
-            door.up.set()
+            endpoint.up.set()
