@@ -51,6 +51,8 @@ class NcpsRequest(FileRequest):
     """The span of all work for this request."""
     is_accounted = False
     """Whether the site has logged and counted it."""
+    has_known_head = False
+    """Whether its headers are shared with other requests, and Twisted has not seen its head."""
     body: IncomingBody | None = None
     """The body of the request; None if it has none."""
     principal: Principal = NOBODY
@@ -73,7 +75,8 @@ class NcpsRequest(FileRequest):
 
     def _expect_body(self, length: int | None) -> None:
         is_expectant = (self.getHeader(b"expect") or b"").lower() == b"100-continue"
-        self.requestHeaders.removeHeader(b"Expect")  # else Twisted would send 100 Continue
+        if not self.has_known_head:
+            self.requestHeaders.removeHeader(b"Expect")  # else Twisted would send 100 Continue
         self.channel.expect_body()
         self.site.receiving += 1
         self.body = self._body_of(length, is_expectant and self.clientproto == b"HTTP/1.1")

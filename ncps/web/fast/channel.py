@@ -212,7 +212,7 @@ class NcpsChannel(BoundedChannel):
         self.new_head = None
         self.resetTimeout()
         request: Any = self.requestFactory(self, 0)
-        request.requestHeaders = known.headers
+        request.requestHeaders, request.has_known_head = known.headers, True
         request.go_on = go_on
         self.requests.append(request)
         self._command, self._path, self._version = head.method, head.target, b"HTTP/1.1"

@@ -2,9 +2,9 @@
 
 The bytes after the path of a simple GET, HEAD or PUT are remembered with the headers that Twisted
 has parsed from them. The next request with the same bytes need not be parsed again. Simple means
-HTTP/1.1 without fields about the connection or a body. A PUT has one such field, the length of its
-body, whose digits are not remembered. Twisted parses every other head, and every head that does
-not arrive in one piece.
+HTTP/1.1 without fields about the connection or a body. A PUT has the length of its body, whose
+digits are not remembered, and may have `Expect`. Twisted parses every other head, and every head
+that does not arrive in one piece.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"(?<=\r\nContent-Length: )[1-9][0-9]{0,14}(?=\r\n(?![ \t]))")
 _LENGTH_LINE = b"\r\nContent-Length: \r\n"
 _NOT_SIMPLE = re.compile(
-    rb"\n(?:connection|content-length|cookie|expect|keep-alive|proxy-connection|te|trailer"
+    rb"\n(?:connection|content-length|cookie|keep-alive|proxy-connection|te|trailer"
     rb"|transfer-encoding|upgrade)[ \t]*:",
     re.IGNORECASE,
 )
+_EXPECT = re.compile(rb"\nexpect[ \t]*:", re.IGNORECASE)
 _NOT_PLAIN = (b"range", b"via", b"proxy-authorization", b"if-")
 
 
@@ -107,6 +108,8 @@ class KnownHeads:
             headers = headers.copy()
             headers.removeHeader(b"Content-Length")
             rest = rest.replace(_LENGTH_LINE, b"\r\n", 1)
+        elif _EXPECT.search(rest) is not None:  # Twisted itself answers it where no body follows
+            return
         if not rest.startswith(b" HTTP/1.1\r\n") or rest.find(_END) != len(rest) - len(_END):
             return
         if _NOT_SIMPLE.search(rest) is not None:

@@ -54,7 +54,10 @@ HEADS = st.tuples(
     st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.1 ", b"http/1.1"]),
     st.lists(st.sampled_from(LINES), max_size=4),
 ).map(lambda parts: b"%s %s %s\r\n%s\r\n\r\n" % (*parts[:3], b"\r\n".join(parts[3])))
-UPLOADS = st.tuples(st.sampled_from([3, 1, 4]), st.sampled_from([b"", b"Accept: */*\r\n"])).map(
+UPLOADS = st.tuples(
+    st.sampled_from([3, 1, 4]),
+    st.sampled_from([b"", b"Accept: */*\r\n", b"Expect: 100-continue\r\n"]),
+).map(
     lambda parts: (
         b"PUT /upload/%s.narinfo HTTP/1.1\r\nHost: cache\r\nContent-Length: %d\r\n%s\r\n"
         % (DIGEST.encode(), *parts)
@@ -128,6 +131,21 @@ class KnownHeadsTests(SynchronousTestCase):
             client.protocol.lineReceived = parsed.append
         self.assertEqual(parsed, [])
         self.assertEqual(list(server.uploads.narinfos.values()), [b"abc", b"abcdefghijkl"])
+
+    def test_each_upload_that_waits_is_told_to_continue(self) -> None:
+        """The head of an upload with Expect is known as well, and answered each time."""
+        server = _server(is_forgetful=False)
+        client = server.connect()
+        parsed: list[bytes] = []
+        head = b"PUT /upload/%s.narinfo" % DIGEST.encode() + REST[:-2]
+        for _ in range(3):
+            client.send(head + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+            self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", client.value())
+            client.clear()
+            client.send(b"abc")
+            self.assertEqual(client.response().status, 201)
+            client.protocol.lineReceived = parsed.append
+        self.assertEqual(parsed, [])
 
     def test_headers_are_those_of_the_first_time(self) -> None:
         """Conditions in a known head apply again."""
