@@ -15,7 +15,7 @@ MUST_BE_ZERO = {
     "hung": "answers in which nothing came for a minute",
     "internal errors": "answers with status 500, and answers that are not HTTP",
     "resume refused": "Range requests on a cut NAR that got no 206, without wrong bytes before",
-    "unhealed": "objects that could not be had at the end, in fine weather",
+    "unhealed": "objects that could not be had at the end, with healthy origins",
     "wrong bytes stored": "stored NARs that are not what their name and row say",
     "rows without bytes": "rows that promise bytes that are not there",
     "bytes without row": "stored NARs without a row, at the end",
