@@ -1,7 +1,7 @@
 """Readers: whether the clients of large NARs are slower than the network.
 
-Such clients are usually busy with unpacking: they gain by NARs that they unpack faster, also if
-these are larger. All others lose by larger NARs.
+Such clients usually wait for their own unpacking. NARs that unpack faster help them, even if these
+are larger. For all other clients, larger NARs are slower.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 KEPT: Final = 0.95
-"""The weight of all former answers at a new one."""
+"""The factor by which each new answer reduces the weight of the former ones."""
 LEAST_SHARE: Final = 0.5
-"""Share of the sending time in which slow clients have a closed window, at least."""
+"""Clients count as slow if their window is closed for at least this share of the sending time."""
 
 
-class Readers:
+class ReaderSpeed:
     """Sums up the answers of this process; the last twenty count most."""
 
     def __init__(self) -> None:

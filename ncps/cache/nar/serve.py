@@ -19,7 +19,7 @@ from ncps.cache.answers import Absent, Outcome, ServedNar
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.download import Download, FollowedNar
 from ncps.cache.nar.downloads import Downloads
-from ncps.cache.nar.readers import Readers
+from ncps.cache.nar.readers import ReaderSpeed
 from ncps.cache.nar.ready import ReadyNars
 from ncps.cache.nar.relay import AlreadyStored
 from ncps.cache.nar.stored import find_object, is_hearsay, is_ours, open_stored
@@ -126,7 +126,7 @@ class Nars:
         self._cluster = world.cluster
         self._workers = world.threads
         self._uses = state.uses
-        self.readers = Readers()
+        self.readers = ReaderSpeed()
         self.ready = ReadyNars(world, state, self.is_arriving)
         self._narinfos = narinfos
         self._adoption = adoption

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.nar.readers import Readers
+from ncps.cache.nar.readers import ReaderSpeed
 
 
 class ReadersTests(SynchronousTestCase):
     def test_slow(self) -> None:
         """Clients are slow if their windows are closed for half of the sending time."""
-        readers = Readers()
+        readers = ReaderSpeed()
         self.assertFalse(readers.are_slow)
         readers.note(10.0, 4.9)
         self.assertFalse(readers.are_slow)
@@ -19,7 +19,7 @@ class ReadersTests(SynchronousTestCase):
 
     def test_others_come(self) -> None:
         """A hundred answers weigh more than all before them."""
-        readers = Readers()
+        readers = ReaderSpeed()
         for _ in range(1000):
             readers.note(1.0, 1.0)
         self.assertTrue(readers.are_slow)
