@@ -104,7 +104,7 @@ def examine_log(daemon: Daemon, score: Score) -> None:
 
 
 def examine_refusals(world: World, log: str, score: Score) -> None:
-    """Check that a client gets no 206 only if one was cut off after wrong bytes shortly before.
+    """Check that a client is refused a 206 only after one was cut off with wrong bytes.
 
     All clients here have one address, so it may have been another client.
     """

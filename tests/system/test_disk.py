@@ -32,7 +32,7 @@ SLOW_S = 3.0
 READS = ("pread", "preadv")
 
 
-class IllStage(Stage):
+class FaultyDiskStage(Stage):
     """A daemon whose file calls have faults."""
 
     def faulty_daemon(
@@ -56,7 +56,7 @@ class IllStage(Stage):
         return list((daemon.storage / "store" / "quarantine").iterdir())
 
 
-class UnreadableTests(IllStage):
+class UnreadableTests(FaultyDiskStage):
     """EIO on stored files."""
 
     def test_stored_nar_that_cannot_be_read_is_fetched_again(self) -> None:
@@ -129,7 +129,7 @@ class UnreadableTests(IllStage):
         )
 
 
-class SlowTests(IllStage):
+class SlowTests(FaultyDiskStage):
     """A slow disk, or a network file system with a fault."""
 
     def test_who_waits_for_a_slow_disk_waits_alone(self) -> None:
@@ -163,7 +163,7 @@ class SlowTests(IllStage):
         return answer
 
 
-class UnwritableTests(IllStage):
+class UnwritableTests(FaultyDiskStage):
     """EIO on files that are being stored."""
 
     def assert_goes_past(self, call: str, at: int = 0, *, where: str = "") -> None:

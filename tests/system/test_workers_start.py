@@ -94,7 +94,7 @@ class StartTests(WorkersStage):
         self.assertIn("ncps serve", done.stdout + done.stderr)
 
 
-class DoorTests(WorkersStage):
+class AddressTests(WorkersStage):
     """The addresses of the workers."""
 
     def replaced(self, daemon: Daemon, process: subprocess.Popen[bytes]) -> None:
