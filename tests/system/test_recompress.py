@@ -112,7 +112,7 @@ class RecompressTests(Sized):
         self.assertFalse(self.nar_target(daemon, once).endswith(".zst"))
 
     def test_killed_at_work(self) -> None:
-        """SIGKILL of the daemon ends its process, and leaves only an unfinished file."""
+        """SIGKILL of the daemon ends the compressing process; only an unfinished file is left."""
         path = self.path(LARGE)
         daemon = self.compressing("--cache-recompress-level", "19")
         self.assert_served(daemon, path)

@@ -14,7 +14,7 @@ _BUCKET = {
 
 class AutoTests(FileCase):
     def test_a_directory_of_any_size(self) -> None:
-        """A store in a directory that nothing is removed from to make room gets files in zstd."""
+        """A store in a directory without a maximum size gets files in zstd."""
         self.assertEqual("auto", load_with().cache.recompress.to)
 
     def test_a_store_that_makes_room(self) -> None:
