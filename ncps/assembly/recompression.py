@@ -107,7 +107,7 @@ def _idleness(base: Foundation, core: Core, has_room: Callable[[], bool]) -> Idl
         used=time.process_time,
         may_work=may_work,
         most=len(os.sched_getaffinity(0)) * settings.max_load / 100,
-        own=1.0 + settings.threads,
+        own=min(1.0 + settings.threads, settings.cpu_share / 100),
     )
 
 
