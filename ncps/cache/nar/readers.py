@@ -1,4 +1,4 @@
-"""Readers: whether the clients of large NARs are slower than the network.
+"""ReaderSpeeds: whether the clients of large NARs are slower than the network.
 
 Such clients usually wait for their own unpacking. NARs that unpack faster help them, even if these
 are larger. For all other clients, larger NARs are slower.
