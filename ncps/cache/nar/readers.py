@@ -1,4 +1,4 @@
-"""ReaderSpeeds: whether the clients of large NARs are slower than the network.
+"""ReaderSpeed: whether the clients of large NARs are slower than the network.
 
 Such clients usually wait for their own unpacking. NARs that unpack faster help them, even if these
 are larger. For all other clients, larger NARs are slower.

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.cache.nar.readers import ReaderSpeed
 
 
-class ReaderSpeedsTests(SynchronousTestCase):
+class ReaderSpeedTests(SynchronousTestCase):
     def test_slow(self) -> None:
         """Clients are slow if their windows are closed for half of the sending time."""
         readers = ReaderSpeed()
