@@ -23,7 +23,7 @@ _COUNTING: Final = {
 }
 _FROM: Final = {
     "sqlite": "counting",
-    "postgresql": "generate_series(1, {count}) AS counting(n)",
+    "postgresql": "generate_series(1::bigint, {count}) AS counting(n)",
     "mysql": "(SELECT seq AS n FROM seq_1_to_{count}) counting",
 }
 _HEX: Final = {
