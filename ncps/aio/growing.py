@@ -29,9 +29,11 @@ class GrowingFile(Protocol):
     """A file with one writer and many readers; in a file (`Spool`) or in memory (`SmallSpool`).
 
     :ivar total: bytes in all, if known by now.
+    :ivar is_total_sure: whether `total` is known for certain; see `SpoolReader`.
     """
 
     total: int | None
+    is_total_sure: bool = True
 
     @property
     def length(self) -> int:

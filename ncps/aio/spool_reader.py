@@ -27,11 +27,13 @@ class Readable(Protocol):
     """The part of a spool that its readers need.
 
     :ivar total: bytes in all, if known by now.
+    :ivar is_total_sure: whether `total` is known for certain.
     :ivar verdict: the error that readers raise; None while all is well.
     :ivar is_committed: whether the file is complete and right.
     """
 
     total: int | None
+    is_total_sure: bool
     verdict: BaseException | None
     is_committed: bool
 
@@ -61,7 +63,12 @@ class Readable(Protocol):
 
 
 class SpoolReader(GrowingBody):
-    """A Body over a Spool; see `ncps.ports.GrowingBody`."""
+    """A Body over a Spool; see `ncps.ports.GrowingBody`.
+
+    The file may prove shorter than a `total` that is not sure. A client that has all its bytes by
+    then could only ask for a rest that does not exist. So readers do not get the last byte that has
+    come.
+    """
 
     def __init__(self, spool: Readable, start: int, stop: int | None) -> None:
         self.position = start
@@ -122,7 +129,7 @@ class SpoolReader(GrowingBody):
             return length if end is None else min(end, length)
         if end is None:
             return length - HOLD_BACK
-        return min(length, end - HOLD_BACK)
+        return min(length if self._spool.is_total_sure else length - 1, end - HOLD_BACK)
 
     async def _take(self, limit: int) -> bytes:
         data = await self._spool.read(self.position, limit)

@@ -260,6 +260,7 @@ class Attempt:
             self.spool = self._new_spool(size, self.judge.digests)
             self.opener = source
             self.opened.succeed(self.spool)
+        self.spool.is_total_sure = self.is_confirmed
         self.contributors.add(name)
         return self.spool
 
