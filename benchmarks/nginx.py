@@ -24,8 +24,22 @@ DAV = """
         root {root};
         client_max_body_size 0;
         dav_methods PUT;
+        create_full_put_path on;
     }}
 """
+DROP = """
+    location = /nix-cache-info {{
+        return 200 "StoreDir: /nix/store\\nWantMassQuery: 1\\nPriority: 10\\n";
+    }}
+    location / {{
+        client_max_body_size 0;
+        if ($request_method = PUT) {{
+            return 201;
+        }}
+        return 404;
+    }}
+"""
+UPLOADS = {"keep": DAV, "drop": DROP}
 PROXY_STORE = """
     location / {{
         root {root};
@@ -80,7 +94,8 @@ class Nginx:
 
     :param static: directories to serve, each on one port.
     :param store_for: base URL of the origin of a server with proxy_store, on one more port.
-    :param dav: whether to accept files by PUT, on one more port.
+    :param uploads: what to do with files that come by PUT, on one more port: `keep` (WebDAV) or
+        `drop`; empty for no such port.
     :param hold_open: whether to keep files open; not for directories that change.
     :param certificate: files of a certificate and its key; with them every port speaks TLS.
     """
@@ -90,7 +105,7 @@ class Nginx:
         directory: Path,
         *static: Path,
         store_for: str = "",
-        dav: bool = False,
+        uploads: str = "",
         hold_open: bool = False,
         certificate: tuple[Path, Path] | None = None,
     ) -> None:
@@ -101,10 +116,10 @@ class Nginx:
         self.ports: list[int] = []
         servers = [self._server(STATIC.format(root=root)) for root in static]
         upstreams = ""
-        if store_for or dav:
+        if store_for or uploads:
             self.store.mkdir()
-        if dav:
-            servers.append(self._server(DAV.format(root=self.store)))
+        if uploads:
+            servers.append(self._server(UPLOADS[uploads].format(root=self.store)))
         if store_for:
             place = store_for.partition("://")[2]
             upstreams = f"upstream origin {{ server {place}; keepalive 32; }}"

@@ -30,6 +30,8 @@ SIZES = {"none": 256 << 20, "zstd": 256 << 20, "xz": 64 << 20}
 
 ENDINGS = {"none": "", "zstd": ".zst", "xz": ".xz"}
 DIRECTORY = "directory"
+SERVERS = {"nginx with WebDAV": "keep", "a server that drops everything": "drop"}
+"""Lower bounds for a copy: servers that check nothing, and write nothing durably."""
 WRITE = ("--cache-allow-put-verb",)
 
 
@@ -37,7 +39,7 @@ def measure(stand: Stand) -> list[Figure]:
     """Measure."""
     daemon = Daemon(stand.fresh("uploads"), _no_upstream(), options=WRITE)
     daemon.start()
-    nginx = Nginx(stand.fresh("dav"), dav=True)
+    nginx = Nginx(stand.fresh("dav"), uploads="keep")
     daemons = {OURS: daemon}
     if stand.go is not None:
         daemons[GO] = GoDaemon(stand.go, stand.fresh("go"), _no_upstream(), options=WRITE)
@@ -145,21 +147,37 @@ def _copies(stand: Stand) -> list[Figure]:
         contenders[GO] = lambda: _into(
             closure, GoDaemon(go, stand.fresh("go"), _no_upstream(), options=WRITE)
         )
+    for name, uploads in SERVERS.items():
+        contenders[name] = partial(_into_nginx, stand, closure, uploads)
     series = alternate(contenders, rounds=stand.rounds, noise=stand.noise)
-    return [
-        compared(
-            series,
-            "seconds",
-            point=f"nix copy --to of {len(closure.paths)} paths, zstd",
-            label="s (nginx: file://)",
-            anchor=DIRECTORY,
+    point = f"nix copy --to of {len(closure.paths)} paths, zstd"
+    ours = compared(
+        series, "seconds", point=point, label="s (nginx: file://)", anchor=DIRECTORY, digits=".2f"
+    )
+    others = [
+        Figure(
+            point=f"{point}: {name} in place of ncps",
+            quantity="s (nginx: file://)",
+            anchor=series.spread(DIRECTORY, "seconds"),
+            ours=series.spread(name, "seconds"),
+            ratio=series.ratio("seconds", ours=name, anchor=DIRECTORY),
             digits=".2f",
         )
+        for name in SERVERS
     ]
+    return [ours, *others]
 
 
 def _into_directory(stand: Stand, closure: Closure) -> Sample:
     return _copy(closure, f"file://{stand.fresh('copied')}?compression=zstd")
+
+
+def _into_nginx(stand: Stand, closure: Closure, uploads: str) -> Sample:
+    nginx = Nginx(stand.fresh("nginx-uploads"), uploads=uploads)
+    try:
+        return _copy(closure, f"{nginx.url()}?compression=zstd")
+    finally:
+        nginx.stop()
 
 
 def _into(closure: Closure, daemon: Daemon) -> Sample:
