@@ -164,6 +164,7 @@ class Records:
         Raises Blocked if the path or its NAR is blocked.
         """
         entry, nar, changes = vetted.entry, vetted.nar, self._memory.changes
+        is_removed = False
         try:
             self._appeared(vetted)
             is_new = await _is_added_as_new(self._catalog, vetted)
@@ -179,6 +180,7 @@ class Records:
                     await self._catalog.add_narinfo(entry, nar)
             is_sure = is_new and self._memory.changes == changes
             item = None if is_sure else await self.look_up(entry.digest)
+            is_removed = item is None and not is_sure
             if item is not None and item.nar.is_stored:
                 await self.keep_beside(entry, item.nar)
         except Blocked:
@@ -192,7 +194,8 @@ class Records:
             item = None
         if item is None:
             item = self._known(entry, nar)
-            self._memory.put(item)
+            if not is_removed:  # otherwise the memory would show it to the next clients
+                self._memory.put(item)
         self._paths.note(item.nar.key, item.digest)
         return item
 

@@ -49,6 +49,23 @@ class NewPathTests(NarInfosCase):
         self.patch(self.catalog, "add_new_narinfo", late)
         self.assertIn(str(theirs).encode(), self.served().text)
 
+    def test_a_path_that_is_removed_meanwhile_is_not_remembered(self) -> None:
+        """A client removes it for ever just after it was recorded; the next client gets 404."""
+        add = self.catalog.add_narinfo
+
+        async def removed(entry: NarInfoEntry, nar: NarRecord) -> None:
+            await add(entry, nar)
+            await self.catalog.forget_narinfo(entry.digest)
+            self.board.narinfo_changed(entry.digest)
+
+        async def never_new(*_: object) -> bool:
+            return False
+
+        self.patch(self.catalog, "add_new_narinfo", never_new)
+        self.patch(self.catalog, "add_narinfo", removed)
+        self.served()
+        self.assertIsNone(self.memory.get(self.digest))
+
     def test_a_full_disk_hides_nothing_that_is_stored(self) -> None:
         """A narinfo that cannot be written has the hash of the file that is stored."""
         self.served()
