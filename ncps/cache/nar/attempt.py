@@ -84,6 +84,14 @@ class Terms:
         told = self._told
         return told.nar_size if told is not None and self.is_uncompressed else None
 
+    def is_surely_other(self, file: str) -> bool:
+        """Return whether the name of a file is another hash than FileHash; see `Source.file`.
+
+        Such a file may come from another process, which does not say that it has replaced one.
+        """
+        known = None if self._told is None else self._told.file_hash
+        return known is not None and file.startswith("sha256:") and file != str(known)
+
     def relax(self, reason: str) -> None:
         """Judge by NarHash alone from now on."""
         if self._expected is not None:

@@ -96,8 +96,11 @@ class Download:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the file surely differs from the narinfo's."""
-        return self.opener is not None and self.opener.is_other_file
+        """Whether the file surely differs from the narinfo's; see `Terms.is_surely_other`."""
+        opener = self.opener
+        if opener is None:
+            return False
+        return opener.is_other_file or self.terms.is_surely_other(opener.file)
 
     @property
     def size(self) -> int | None:

@@ -13,12 +13,15 @@ from twisted.internet.defer import Deferred
 
 from ncps.aio.guess import guessing
 from ncps.cache.answers import Outcome
+from ncps.cache.cluster import lease_of
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from tests.fakes.client import Client
+from tests.fakes.leases import MemoryLeases
 from tests.fakes.samples import Sample, packed, sample
 from tests.fakes.upstream import Script
 from tests.unit.cache.nar.test_false_facts import FALSE_HASH, SIZE, FalseFactsCase
+from tests.unit.cache.nar.test_other_compressor import OtherCompressorCase
 
 
 class PartTests(FalseFactsCase):
@@ -114,6 +117,25 @@ class PartTests(FalseFactsCase):
         self.failureResultOf(part, Corrupt)
         self.mirror.release()
         self.successResultOf(wholes[0]).close()
+
+
+class RelayedPartTests(OtherCompressorCase):
+    def test_a_part_comes_from_no_file_that_another_process_has_chosen(self) -> None:
+        """The process that fetches the NAR has clients for the whole, to which any file will do."""
+        there = MemoryLeases("there", beside=self.leases)
+        lease = self.get(there.try_hold(lease_of(self.sample.key)))
+        assert lease is not None
+        self.peers.file = str(sha256_of(self.other.file))
+        self.peers.line.nars[self.sample.key.url] = self.other.file
+        self.peers.is_silent = True
+        part = self.start(self.nars.open(self.sample.key, is_part=True))
+        whole = self.start(self.nars.open(self.sample.key))
+        self.peers.line.release()
+        self.failureResultOf(part, Unavailable)
+        client = Client(self.get(self.successResultOf(whole).body()))
+        self.successResultOf(client.done)
+        self.assertEqual(self.other.file, client.data)
+        self.get(lease.release())
 
 
 class FoundOutTests(FalseFactsCase):
