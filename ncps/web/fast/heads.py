@@ -22,6 +22,7 @@ _TARGET = re.compile(rb"/[!-~]*")
 _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"(?<=\r\nContent-Length: )[1-9][0-9]{0,14}(?=\r\n(?![ \t]))")
 _LENGTH_LINE = b"\r\nContent-Length: \r\n"
+_PUT = b"PUT"  # before `rest` of a PUT: a GET with no digits in its length would be found otherwise
 _NOT_SIMPLE = re.compile(
     rb"\n(?:connection|content-length|cookie|keep-alive|proxy-connection|te|trailer"
     rb"|transfer-encoding|upgrade)[ \t]*:",
@@ -35,7 +36,7 @@ _NOT_PLAIN = (b"range", b"via", b"proxy-authorization", b"if-")
 class Head:
     """The target of a request, and the bytes after it.
 
-    :param rest: of a PUT, without the digits of its length.
+    :param rest: of a PUT, without the digits of its length, and after the letters PUT.
     :param length: of the body, in bytes; 0 for GET and HEAD.
     :param body: the bytes of the body that came with the head.
     """
@@ -87,7 +88,9 @@ def _upload_of(data: bytes) -> Head | None:
     if end < len(_END) or length is None:
         return None
     head = _simple(data[: length.start()] + data[length.end() : end])
-    return None if head is None else evolve(head, length=int(length[0]), body=data[end:])
+    if head is None:
+        return None
+    return evolve(head, rest=_PUT + head.rest, length=int(length[0]), body=data[end:])
 
 
 class KnownHeads:
@@ -107,7 +110,7 @@ class KnownHeads:
         if head.length:
             headers = headers.copy()
             headers.removeHeader(b"Content-Length")
-            rest = rest.replace(_LENGTH_LINE, b"\r\n", 1)
+            rest = rest.removeprefix(_PUT).replace(_LENGTH_LINE, b"\r\n", 1)
         elif _EXPECT.search(rest) is not None:  # Twisted itself answers it where no body follows
             return
         if not rest.startswith(b" HTTP/1.1\r\n") or rest.find(_END) != len(rest) - len(_END):

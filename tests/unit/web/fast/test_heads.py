@@ -32,6 +32,7 @@ LINES = (
     b"Content-Length: 0",
     b"Content-Length: 3",
     b"Content-Length: 03",
+    b"Content-Length: ",
     b"content-length: 3",
     b"Content-Length: 3\r\n 0",
     b"Transfer-Encoding: chunked",
@@ -146,6 +147,19 @@ class KnownHeadsTests(SynchronousTestCase):
             self.assertEqual(client.response().status, 201)
             client.protocol.lineReceived = parsed.append
         self.assertEqual(parsed, [])
+
+    def test_head_without_the_digits_of_its_length_is_not_that_of_an_upload(self) -> None:
+        """A proxy may find a body where no digits are, so that ncps answers 400 as before."""
+        head = b" HTTP/1.1\r\nHost: cache\r\nContent-Length: %s\r\n\r\n"
+        for method in (b"GET", b"HEAD", b"PUT"):
+            server = _server(is_forgetful=False)
+            client = server.connect()
+            client.send(b"GET /%s.narinfo" % DIGEST.encode() + REST)
+            self.assertEqual(client.response().status, 200)
+            client.send(b"PUT /upload/%s.narinfo" % DIGEST.encode() + head % b"3" + b"abc")
+            self.assertEqual(client.response().status, 201)
+            client.send(b"%s /%s.narinfo" % (method, DIGEST.encode()) + head % b"")
+            self.assertEqual(client.response().status, 400)
 
     def test_headers_are_those_of_the_first_time(self) -> None:
         """Conditions in a known head apply again."""
