@@ -64,7 +64,8 @@ class KnownHead:
 def head_of(data: bytes) -> Head | None:
     """Split bytes that may be one whole head of a GET, HEAD or PUT; None for all other bytes.
 
-    The body of a PUT, or its beginning, may follow the head.
+    The body of a PUT, or its beginning, may follow the head. The next request may not: a request
+    that begins while another one ends adds to the stack, and Twisted has a loop for that.
     """
     if data.startswith(b"PUT /"):
         return _upload_of(data)
@@ -88,9 +89,10 @@ def _upload_of(data: bytes) -> Head | None:
     if end < len(_END) or length is None:
         return None
     head = _simple(data[: length.start()] + data[length.end() : end])
-    if head is None:
+    body, size = data[end:], int(length[0])
+    if head is None or len(body) > size:
         return None
-    return evolve(head, rest=_PUT + head.rest, length=int(length[0]), body=data[end:])
+    return evolve(head, rest=_PUT + head.rest, length=size, body=body)
 
 
 class KnownHeads:

@@ -161,6 +161,15 @@ class KnownHeadsTests(SynchronousTestCase):
             client.send(b"%s /%s.narinfo" % (method, DIGEST.encode()) + head % b"")
             self.assertEqual(client.response().status, 400)
 
+    def test_many_pipelined_uploads_are_all_answered(self) -> None:
+        """Uploads that come in one piece are answered one after the other, not in each other."""
+        client = _server(is_forgetful=False).connect()
+        head = b"PUT /upload/%s.narinfo HTTP/1.1\r\nHost: cache\r\nContent-Length: 3\r\n\r\n"
+        for _ in range(2):
+            client.send((head % DIGEST.encode() + b"abc") * 300)
+        self.assertEqual(client.value().count(b"HTTP/1.1 201 Created\r\n"), 600)
+        self.assertFalse(client.disconnecting)
+
     def test_headers_are_those_of_the_first_time(self) -> None:
         """Conditions in a known head apply again."""
         server = _server(is_forgetful=False)
@@ -200,6 +209,7 @@ class KnownHeadsTests(SynchronousTestCase):
             upload % b"03",
             upload % b"3\r\n 0",
             upload % b"3 ",
+            upload % b"3" + b"abcG",
             b"GET /\x01" + REST,
             b"GET /\r\n" + REST,
             b"GET /" + b"a" * LONGEST + REST,
