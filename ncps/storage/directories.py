@@ -18,6 +18,7 @@ from attrs import field, frozen
 
 from ncps.errors import Unavailable
 from ncps.storage import keys
+from ncps.storage.os_errors import reading
 
 _ATTEMPTS: Final = 100
 _MODE: Final = 0o700
@@ -52,7 +53,9 @@ class Directories:
 
     def check_present(self) -> None:
         """Raise Unavailable if the tree is missing: an unmounted disk has lost no object."""
-        if not self._base.is_dir():
+        with reading(str(self._base)):  # some errors are no answer, such as those of a server
+            is_there = self._base.is_dir()
+        if not is_there:
             raise Unavailable(f"{self._base} does not exist: the disk may not be mounted")
 
     def install(self, operation: Callable[[str, str], None], source: str, key: str) -> None:

@@ -107,3 +107,15 @@ class OSErrorsTests(SynchronousTestCase):
             self.assertRaises(Unavailable, self.write, number)
         for number in (28, 13, 5, 116):
             self.assertRaises(Unavailable, self.read, number)
+
+
+class AbsenceTests(SynchronousTestCase):
+    def test_a_tree_that_cannot_be_looked_at_has_lost_no_object(self) -> None:
+        """An error of the look for the tree is Unavailable, and not that the object is absent."""
+        tree = Tree(Path(self.mktemp()).absolute())
+        tree.probe()
+        self.assertIsNone(tree.first_of(["store/nar/absent"]))
+        failing = Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
+        self.patch(Path, "is_dir", failing)
+        self.assertRaises(Unavailable, tree.first_of, ["store/nar/absent"])
+        self.assertRaises(Unavailable, lambda: list(tree.walk(keys.NARS)))
