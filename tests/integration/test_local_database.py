@@ -53,7 +53,7 @@ class DatabaseTests(SqliteTestCase):
     async def test_writes_of_one_time_share_a_sync(self) -> None:
         """The first one goes alone, all others together; each is durable on return."""
         synced: list[int] = []
-        self.patch(os, "fsync", synced.append)
+        self.patch(os, "fdatasync", synced.append)
         writes = [self.database.write_settled(nars.mark_stored, stored(n)) for n in range(50)]
         await gatherResults([start(write) for write in writes])
         self.assertEqual(len(synced), 2)
@@ -93,7 +93,7 @@ class DatabaseTests(SqliteTestCase):
         def failing(_fd: int) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-        self.patch(os, "fsync", failing)
+        self.patch(os, "fdatasync", failing)
         first = start(self.database.write(nars.mark_stored, stored(0)))
         plain = start(self.database.write(nars.mark_stored, stored(1)))
         settled = start(self.database.write_settled(nars.mark_stored, stored(2)))

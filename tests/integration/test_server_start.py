@@ -88,7 +88,7 @@ class MistakeTests(Commands):
         for user, limit in (("locked", "ACCOUNT LOCK"), ("few", "WITH MAX_USER_CONNECTIONS 1")):
             server.execute(f"CREATE USER {user}@'%' IDENTIFIED BY 'x' {limit}")
             server.execute(f"GRANT ALL ON {name}.* TO {user}@'%'")
-        self.refused(server.url(name, user="locked", password="x"), "locked", "unlocked")
+        self.refused(server.url(name, user="locked", password="x"), "locked", "unlock the account")
         url = server.url(name, user="few", password="x")
         with closing(pymysql.connect(host="127.0.0.1", port=server.port, user="few", password="x")):
             self.refused(url, name, "max_user_connections")

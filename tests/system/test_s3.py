@@ -226,7 +226,7 @@ class TroubleTests(BucketStage):
                 ),
                 ("do not allow", "s3:PutObject"),
             ),
-            ((f"{option}storage-class=NO_SUCH",), ("does not take", "s3-storage-class")),
+            ((f"{option}storage-class=NO_SUCH",), ("does not accept", "s3-storage-class")),
         ):
             said = self.refused(*flags, daemon=daemon)
             for word in words:
