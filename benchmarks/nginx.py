@@ -94,7 +94,7 @@ class Nginx:
 
     :param static: directories to serve, each on one port.
     :param store_for: base URL of the origin of a server with proxy_store, on one more port.
-    :param uploads: what to do with files that come by PUT, on one more port: `keep` (WebDAV) or
+    :param uploads: how to treat files that come by PUT, on one more port: `keep` (WebDAV) or
         `drop`; empty for no such port.
     :param hold_open: whether to keep files open; not for directories that change.
     :param certificate: files of a certificate and its key; with them every port speaks TLS.

@@ -54,6 +54,7 @@ def emptied(server: TestServer) -> ServerDialect:
         cursor.execute("BEGIN")
         cursor.execute("DELETE FROM nar_files")  # and narinfos, by their foreign key
         cursor.execute("DELETE FROM facts")
+        cursor.execute("DELETE FROM wrong_files")
         cursor.execute("DELETE FROM realisations")
         cursor.execute("DELETE FROM replicas")
         for table in ("pins", "pinned_paths", "blocked_paths", "blocked_files"):

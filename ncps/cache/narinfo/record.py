@@ -132,9 +132,7 @@ class Records:
         if vouched is not None and is_right(vouched.narinfo, nar):
             return self._known(vouched, nar)
         if are_logged():
-            reason = "its NAR has a name that it has not earned"
-            if vouched is None:
-                reason = "no key that is trusted now vouches for it"
+            reason = _why_not_trusted(vouched)
             self._log.debug(
                 "the record of narinfo {hash} is not shown: {reason}",
                 hash=entry.digest,
@@ -253,6 +251,13 @@ class Records:
                 hash=entry.digest,
                 reason=str(error),
             )
+
+
+def _why_not_trusted(vouched: NarInfoEntry | None) -> str:
+    """Say why a row is not shown: nothing vouches for its narinfo, or its NAR has a wrong name."""
+    if vouched is None:
+        return "no key that is trusted now vouches for it"
+    return "its NAR has a name that it has not earned"
 
 
 async def _without_lost_twin(

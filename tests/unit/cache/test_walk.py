@@ -91,4 +91,4 @@ class WalkTests(CoreCase):
         """A NAR that the first upstream has, up to its publication."""
         self.learn(self.sample)
         self.walk.take(lambda: self.download(self.sample.key))
-        self.assert_walk(11, 62)
+        self.assert_walk(11, 65)
