@@ -152,6 +152,7 @@ class Steps:
         self._servers = servers or {}
         self._ports: dict[str, int] = {}
         self._fatal = 0
+        self._fatal_name = ""
         self._is_watched = False
         self._lock = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX)
@@ -168,12 +169,20 @@ class Steps:
         """Kill the daemon in place of the call with this number, counted from 1; 0: never."""
         with self._lock:
             self.taken, self.is_over, self._fatal = [], False, number
+            self._fatal_name = ""
+            self._is_watched = True
+
+    def kill_before(self, name: str) -> None:
+        """Kill the daemon in place of the first call whose name contains this text."""
+        with self._lock:
+            self.taken, self.is_over, self._fatal = [], False, 0
+            self._fatal_name = name
             self._is_watched = True
 
     def spare(self) -> bool:
         """Do not kill the daemon any more; return whether it lives."""
         with self._lock:
-            self._fatal = 0
+            self._fatal, self._fatal_name = 0, ""
             self._is_watched = False  # to name each call of a start takes longer than the start
             return not self.is_over
 
@@ -210,15 +219,21 @@ class Steps:
         step = self._name(pid, _NAMES[number], arguments) if self._is_watched else ""
         is_message = step.partition(" ")[0] in self._servers.values()
         with self._lock:
-            is_new = bool(step) and (is_message or self.taken[-1:] != [step])
+            is_new = not self.is_over and bool(step) and (is_message or self.taken[-1:] != [step])
             if is_new:
                 self.taken.append(step)
-            if is_new and len(self.taken) == self._fatal:
+            if is_new and self._is_fatal(step):
                 self.is_over = True
                 os.kill(pid, signal.SIGKILL)
                 return
         reply = bytearray(_REPLY.pack(identity, 0, 0, _GO_ON))
         fcntl.ioctl(descriptor, _SEND, reply)
+
+    def _is_fatal(self, step: str) -> bool:
+        """Return whether the daemon dies at this step, the newest one."""
+        if self._fatal_name:
+            return self._fatal_name in step
+        return len(self.taken) == self._fatal
 
     def _name(self, pid: int, name: str, arguments: list[int]) -> str:
         """Return the name of a call; empty if it writes to no file, client or named server."""

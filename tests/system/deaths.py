@@ -78,24 +78,40 @@ class DyingStage(UploadStage):
 
         Return the calls.
         """
-        daemon = self.served_by
         met: list[str] = []
         for number in count(1):
             self.assertLess(number, MOST, met)
             one = upload(f"step-{number}", compressions[number % len(compressions)], size)
             self.steps.kill_at(number)
-            statuses = self.put_all(one)
-            if self.steps.spare():
-                self.assertEqual([201, 201], statuses)
+            step = self.die_during(one)
+            if step is None:
                 break
-            met.append(self.steps.taken[-1])
-            wait_until(lambda: daemon.process.poll() is not None, "the death", daemon=daemon)
-            daemon.start()
-            try:
-                self.see(one, statuses)
-                self.assertLessEqual({*self.put_all(one)}, {*DONE})
-                self.assert_served_whole(daemon, one)
-            except AssertionError as error:
-                raise AssertionError(f"killed before {met[-1]} {statuses}: {error}") from error
-        self.assert_served_whole(daemon, one)
+            met.append(step)
+        self.assert_served_whole(self.served_by, one)
         return set(met)
+
+    def die_before(self, step: str, size: int, compression: str) -> None:
+        """Kill the daemon at its first call of this kind, as `die_at_each_step` does."""
+        self.steps.kill_before(step)
+        self.assertIn(step, self.die_during(upload(f"before-{step}", compression, size)) or "")
+
+    def die_during(self, one: Sample) -> str | None:
+        """Upload to a daemon that dies, start it again, and upload the same again.
+
+        Return the step at which it died; None if it did not die.
+        """
+        daemon = self.served_by
+        statuses = self.put_all(one)
+        if self.steps.spare():
+            self.assertEqual([201, 201], statuses)
+            return None
+        step = self.steps.taken[-1]
+        wait_until(lambda: daemon.process.poll() is not None, "the death", daemon=daemon)
+        daemon.start()
+        try:
+            self.see(one, statuses)
+            self.assertLessEqual({*self.put_all(one)}, {*DONE})
+            self.assert_served_whole(daemon, one)
+        except AssertionError as error:
+            raise AssertionError(f"killed before {step} {statuses}: {error}") from error
+        return step
