@@ -1,4 +1,8 @@
-"""One worker and two: cold closures, small hits, and the spread of connections over workers."""
+"""One worker and two: cold closures, small hits, and the spread of connections over workers.
+
+The rates are measured twice: with all cores for workers and clients together, and with `PART` of a
+core for each worker, so that clients and origin never wait for a core.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from benchmarks.core_parts import limited
 from benchmarks.machine import PROJECT
 from benchmarks.narinfo_hits import CONNECTIONS, prepare, wrk
 from benchmarks.processes import cpu_seconds
@@ -26,8 +32,11 @@ CLOSURES = 4
 """Closures of one measurement."""
 SIZE = 48 << 10
 LEAST = 1.7
+PART = 0.3
+"""The part of a core of each worker, so that two of them leave 1.4 of 2 cores idle."""
 TRIES = 40
 """Number of measurements of the spread."""
+WARM_S = 8
 ONE, TWO = "one worker", "two workers"
 DEADLINE_S = 60.0
 
@@ -170,6 +179,17 @@ def _remember(daemon: Daemon, listed: Path) -> None:
             line.close()
 
 
+def _limited(daemons: Mapping[str, Daemon]) -> AbstractContextManager[None]:
+    """Give each worker of each daemon its part of a core."""
+    return limited([pid for one in daemons.values() for pid in worker_pids(one)], PART)
+
+
+def _warm_hits(run: Callable[..., Sample], daemon: Daemon) -> Sample:
+    """Measure hits after a pass that is not measured: workers drop their memory at intervals."""
+    run(daemon.url, daemon.pid, seconds=WARM_S)
+    return run(daemon.url, daemon.pid)
+
+
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
     daemons = _daemons(stand)
@@ -179,14 +199,26 @@ def measure(stand: Stand) -> list[Figure]:
         for daemon in daemons.values():
             _remember(daemon, listed)
         run = partial(wrk, listed=listed, seconds=stand.seconds, least_bytes=size)
-        hits = {name: partial(run, daemon.url, daemon.pid) for name, daemon in daemons.items()}
-        series = alternate(hits, rounds=stand.rounds, noise=stand.noise)
-        figures += _figures(series, "narinfo hit", "requests/s", ("CPU, µs/request", "cpu_us"))
+        hits = {name: partial(_warm_hits, run, daemon) for name, daemon in daemons.items()}
         cold = {name: partial(_closures, stand, daemon) for name, daemon in daemons.items()}
-        alternate(cold, rounds=1, noise=stand.noise)  # warm
-        series = alternate(cold, rounds=stand.rounds, noise=stand.noise)
-        point = f"cold closures of {CLOSURE} paths, {CONNECTIONS} connections"
-        return figures + _figures(series, point, "closures/min", ("CPU, ms/path", "cpu_ms"))
+        for limits, how in ((nullcontext(), ""), (_limited(daemons), f", {PART:g} core each")):
+            with limits:
+                figures += _rates(stand, hits, cold, how)
+        return figures
     finally:
         for daemon in daemons.values():
             daemon.kill()
+
+
+def _rates(
+    stand: Stand,
+    hits: Mapping[str, Callable[[], Sample]],
+    cold: Mapping[str, Callable[[], Sample]],
+    how: str,
+) -> list[Figure]:
+    series = alternate(hits, rounds=stand.rounds, noise=stand.noise)
+    figures = _figures(series, f"narinfo hit{how}", "requests/s", ("CPU, µs/request", "cpu_us"))
+    alternate(cold, rounds=1, noise=stand.noise)  # warm
+    series = alternate(cold, rounds=stand.rounds, noise=stand.noise)
+    point = f"cold closures of {CLOSURE} paths, {CONNECTIONS} connections{how}"
+    return figures + _figures(series, point, "closures/min", ("CPU, ms/path", "cpu_ms"))
