@@ -13,6 +13,7 @@ _TIMES: Final = struct.Struct("168x2Q")
 def sending_times(transport: Any) -> tuple[float, float] | None:
     """Return the seconds in which a connection had bytes to send, and those of a full reader.
 
+    Both count from the start of the connection, over all its answers.
     A full reader has read so little that its window was closed: it is slower than the network.
     None for a transport that is no TCP socket, and for systems that do not tell this.
     """

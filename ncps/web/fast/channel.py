@@ -44,6 +44,8 @@ class NcpsChannel(BoundedChannel):
     """Address that the connection comes from; `clients.UNIX` for a UNIX socket."""
     is_proxied = False
     """Whether it comes from a trusted proxy, which names the clients of its requests."""
+    noted_times = (0.0, 0.0)
+    """The sending times of the connection, as a page last noted them; see `aio.sending_times`."""
     new_head: Head | None = None  # the head being parsed, if it came in one piece
 
     def connectionMade(self) -> None:

@@ -98,7 +98,9 @@ class HotNarPages(NarPages):
         if request.sentLength < NOTED or request.channel is None:
             return
         if times := sending_times(request.channel.transport):
-            self._sent(*times)
+            busy_s, full_s = request.channel.noted_times
+            request.channel.noted_times = times
+            self._sent(times[0] - busy_s, times[1] - full_s)
 
     def _repeated(self, accesses: Sequence[Access]) -> None:
         """Count answers that were sent without this page."""

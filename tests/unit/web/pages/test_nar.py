@@ -67,6 +67,18 @@ class NarTests(SynchronousTestCase):
         self.server.get(PATH, Range=f"bytes=1-{hot_nar.NOTED}")
         self.assertEqual([(2.0, 1.5)], self.cache.sent)
 
+    def test_times_of_a_connection_are_noted_once(self) -> None:
+        """The kernel counts from the start of a connection; each answer adds only its own times."""
+        times = iter([(2.0, 1.5), (5.0, 1.75)])
+        self.patch(hot_nar, "sending_times", lambda transport: next(times))
+        client = self.server.connect()
+        for byte in (b"a", b"b"):
+            key = NarKey(byte.decode() * 52, "xz")
+            self.cache.add_nar(key, byte * hot_nar.NOTED, size=hot_nar.NOTED)
+            client.ask(f"/{key.url}")
+            client.response()
+        self.assertEqual([(2.0, 1.5), (3.0, 0.25)], self.cache.sent)
+
     def test_nar_of_unknown_size_is_chunked(self) -> None:
         """A NAR of unknown size is sent without waiting."""
         self.cache.add_nar(KEY, b"abc", b"def")
