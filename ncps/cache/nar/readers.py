@@ -10,6 +10,9 @@ from typing import Final
 
 KEPT: Final = 0.95
 """The factor by which each new answer reduces the weight of the former ones."""
+LONGEST_S: Final = 10.0
+"""Seconds of sending that one answer counts for, at most: a single client that stops reading for an
+hour says little about the others."""
 LEAST_SHARE: Final = 0.5
 """Clients count as slow if their window is closed for at least this share of the sending time."""
 
@@ -22,9 +25,10 @@ class ReaderSpeed:
         self._full_s = 0.0
 
     def note(self, busy_s: float, full_s: float) -> None:
-        """Add the times of a connection; see `ncps.aio.sending_times`."""
-        self._busy_s = KEPT * self._busy_s + busy_s
-        self._full_s = KEPT * self._full_s + full_s
+        """Add the times of an answer; see `ncps.aio.sending_times`."""
+        part = min(1.0, LONGEST_S / busy_s) if busy_s > 0.0 else 1.0
+        self._busy_s = KEPT * self._busy_s + part * busy_s
+        self._full_s = KEPT * self._full_s + part * full_s
 
     @property
     def are_slow(self) -> bool:

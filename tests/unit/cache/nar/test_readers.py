@@ -26,3 +26,11 @@ class ReaderSpeedTests(SynchronousTestCase):
         for _ in range(100):
             readers.note(1.0, 0.0)
         self.assertFalse(readers.are_slow)
+
+    def test_one_client_that_stops(self) -> None:
+        """A client that reads nothing for an hour does not outweigh twenty others."""
+        readers = ReaderSpeed()
+        readers.note(3600.0, 3600.0)
+        for _ in range(20):
+            readers.note(5.0, 0.0)
+        self.assertFalse(readers.are_slow)
