@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import inf
 
 from attrs import define
 
@@ -18,9 +19,11 @@ from attrs import define
 class Guess:
     """One piece of work that no client has asked for yet.
 
+    :param most: bytes of a file that it may fetch, at most; a narinfo may say a false size.
     :ivar is_wanted: whether a client has joined it.
     """
 
+    most: float = inf
     is_wanted: bool = False
 
 
@@ -38,10 +41,19 @@ def is_unwanted() -> bool:
     return guess is not None and not guess.is_wanted
 
 
+def is_beyond(size: int) -> bool:
+    """Return whether the running work is an unwanted guess that may not fetch this many bytes."""
+    guess = _current.get()
+    return guess is not None and not guess.is_wanted and size > guess.most
+
+
 @contextmanager
-def guessing() -> Iterator[Guess]:
-    """Mark all work that begins within the block as one guess."""
-    guess = Guess()
+def guessing(most: float = inf) -> Iterator[Guess]:
+    """Mark all work that begins within the block as one guess.
+
+    :param most: see `Guess`.
+    """
+    guess = Guess(most)
     token = _current.set(guess)
     try:
         yield guess

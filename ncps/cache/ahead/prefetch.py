@@ -212,7 +212,7 @@ class Prefetch:
             if not await self._room.is_in_store():
                 return
             name = nar.key.file_name
-            with _step(self._world, name), trail.following(trail.NO_TRAIL), guessing() as guess:
+            with _step(self._world, name), trail.following(trail.NO_TRAIL), guessing(size) as guess:
                 may_begin = partial(self._room.is_beside_clients, size)
                 download = await self._nars.fetch_ahead(nar, may_begin)
                 if download is None:

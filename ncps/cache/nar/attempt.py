@@ -24,6 +24,7 @@ from collections.abc import Callable
 from attrs import evolve, frozen
 
 from ncps.aio.growing import Estimated, GrowingFile
+from ncps.aio.guess import is_beyond
 from ncps.aio.waiting import Future
 from ncps.cache.nar.sources import Source, Sources
 from ncps.errors import Corrupt, Unavailable, Unconfirmed
@@ -48,6 +49,14 @@ class Arrived:
     spool: GrowingFile
     verdict: Verdict
     source: Source
+
+
+class TooLargeToGuess(Unavailable):
+    """The file is larger than a guess may fetch; no other source is asked."""
+
+
+FINAL = (Corrupt, TooLargeToGuess)
+"""Errors of a body that matter even if all bytes of the file have come."""
 
 
 class Terms:
@@ -203,7 +212,7 @@ class Attempt:
         is_whole = spool.length == self.size
         if self.size is None and isinstance(trouble, Unconfirmed):
             is_whole = self.judge.confirms(spool.length)
-        if trouble is not None and (isinstance(trouble, Corrupt) or not is_whole):
+        if trouble is not None and (isinstance(trouble, FINAL) or not is_whole):
             raise trouble
         if self.size is not None and not is_whole:
             text = f"the body ended at byte {spool.length} of {self.size}"
@@ -258,6 +267,7 @@ class Attempt:
     async def _admit(self, source: Source, body: UpstreamBody) -> GrowingFile:
         """Check the head of an answer; make the spool for the first good one. Return the spool."""
         name, total = source.name, body.total
+        _refuse_guess(total or 0)
         if total is not None and self.size is not None and total != self.size:
             await self._contradicted(name, total)
         elif total is not None and total == self.size:
@@ -299,9 +309,16 @@ class Attempt:
             data = chunk[skip:] if skip else chunk
             skip = 0
             handed += len(data)
+            _refuse_guess(handed)
             most = self.judge.most if self.size is None else self.size
             if handed > most:
                 text = f"the body is longer than {most} bytes"
                 self.disputed = text if self._is_disputable else ""
                 raise WrongBytes(text)
             await spool.write(data)
+
+
+def _refuse_guess(size: int) -> None:
+    """Raise TooLargeToGuess if so many bytes are too many for a guess."""
+    if is_beyond(size):
+        raise TooLargeToGuess("the file is larger than its narinfo says, and no client wants it")

@@ -17,7 +17,7 @@ from ncps.aio.guess import is_unwanted
 from ncps.aio.waiting import sleep
 from ncps.ask.opening import TooSlow
 from ncps.ask.policy import verdict
-from ncps.cache.nar.attempt import Arrived, Attempt
+from ncps.cache.nar.attempt import Arrived, Attempt, TooLargeToGuess
 from ncps.cache.nar.download import Download
 from ncps.cache.nar.sources import Rounds, Source
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
@@ -174,8 +174,9 @@ class Fetch:
                 return await self._attempt.judged()
             except (NotFound, Unavailable, Corrupt) as error:
                 spool = self._attempt.spool
-                if spool is not None and spool.error is error:
-                    raise  # the fault is ours: no source can help
+                is_ours = spool is not None and spool.error is error
+                if is_ours or isinstance(error, TooLargeToGuess):
+                    raise  # no source can help
                 await self._learn(error)
                 self._failed(source, error)
                 is_worth_it = isinstance(error, Unavailable) and not isinstance(error, TooSlow)

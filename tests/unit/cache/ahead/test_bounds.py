@@ -49,6 +49,52 @@ class BoundTests(AheadCase):
         self.ask(other)
         self.assertEqual(3, len(self.nars_asked()))
 
+    def told(self, **facts: Any) -> Sample:
+        """Return a leaf with a file of 40,000 bytes, about which its narinfo says other facts."""
+        leaf = sample("large", size=40_000, compression="none").altered(**facts)
+        root = referring(sample("root", size=1_000), [leaf])
+        self.origin.add(root, leaf)
+        self.ask(root)
+        return leaf
+
+    def test_file_that_is_larger_than_its_narinfo_says(self) -> None:
+        """The limits count the size in the narinfo, so no other file is fetched ahead."""
+        for total in (None, 0):  # with a Content-Length, and without one
+            with self.subTest(total=total):
+                self.setUp()
+                self.begin()
+                self.origin.otherwise = Script(total=total, chunk=1_000)
+                leaf = self.told(compression="xz", file_size=2_000, file_hash=None)
+                self.assertIn(leaf.url, self.nars_asked())
+                self.assertLess(self.origin.sent, 1_500 + 3_000)
+                self.assertEqual(0, self.core.ahead.pending)
+                self.assertEqual(1, len(self.store.objects), "that of the root")
+
+    def test_file_that_is_larger_than_its_nar(self) -> None:
+        """Without FileSize, NarSize is the limit."""
+        self.begin()
+        self.origin.otherwise = Script(chunk=1_000)
+        leaf = self.told(compression="xz", file_size=None, file_hash=None, nar_size=2_000)
+        self.assertIn(leaf.url, self.nars_asked())
+        self.assertLess(self.origin.sent, 1_500 + 3_000)
+        self.assertEqual(0, self.core.ahead.pending)
+
+    def test_client_gets_a_file_that_is_larger_than_its_narinfo_says(self) -> None:
+        """It may join the guess at any time."""
+        self.begin()
+        leaf = sample("large", size=40_000)
+        false = leaf.altered(file_size=2_000)
+        root = referring(sample("root", size=1_000), [false])
+        self.origin.add(root, false)
+        self.ask(root, leads_on=False)
+        self.origin.otherwise = Script(hold=True)
+        self.lead_on(root)
+        early = self.start(self.cache.nar(leaf.key))
+        self.origin.otherwise = Script()
+        self.release()
+        self.successResultOf(early)
+        self.assertEqual(leaf.file, self.download(leaf.key))
+
     def test_queue(self) -> None:
         self.begin(max_queue=3, policy=NARINFO)
         root, _ = self.many(10)
