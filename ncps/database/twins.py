@@ -97,8 +97,9 @@ def join(txn: Any, twin: NarRecord, original: NarKey, fence: int) -> list[NarInf
     for key in _in_order(twin.key, original):
         if key == original:
             row = _lock(txn, key)
-            if row is None or nar_of(row).nar_hash != twin.nar_hash:
-                raise NotFound(f"{key.file_name} has no row any more")
+            there = None if row is None else nar_of(row)
+            if there is None or not there.is_stored or there.nar_hash != twin.nar_hash:
+                raise NotFound(f"{key.file_name} is not stored any more")
             ids[key] = row[-1]
         else:
             written = nars.mark_stored(txn, twin, fence)

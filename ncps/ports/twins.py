@@ -55,8 +55,8 @@ class Twins(Protocol):
         """Record a twin as stored, and make the narinfos of its original name the twin.
 
         Return the narinfos that name it now. Their last use becomes that of the original, as `part`
-        does for the twin. Raises NotFound if the original has no row, or another NarHash, Blocked
-        if the NAR is blocked, Conflict as `Catalog.mark_stored`; then it writes nothing.
+        does for the twin. Raises NotFound if the original is not stored or has another NarHash,
+        Blocked if the NAR is blocked, Conflict as `Catalog.mark_stored`; then it writes nothing.
 
         :param twin: its `stored_at` becomes the time when the original was tried.
         """

@@ -165,6 +165,13 @@ class TwinsContract(Contract):
             await self.assert_raises(NotFound, self.twins.join(twin, key_of(number)))
             self.assertIsNone(await self.catalog.nar(twin.key))
 
+    async def test_join_of_lost_bytes(self) -> None:
+        """An original whose bytes were removed meanwhile gets no twin."""
+        nar = await self.hold(1)
+        await self.removals.discard([nar.key])
+        await self.assert_raises(NotFound, self.twins.join(twin_of(nar), nar.key))
+        self.assertIsNone(await self.catalog.nar(twin_of(nar).key))
+
     async def test_join_of_a_blocked_nar(self) -> None:
         """A NAR that is blocked gets no twin."""
         nar = await self.hold(1)

@@ -54,7 +54,8 @@ class MemoryTwins(Failing, Twins):
         self._writing()
         records = self._catalog.records
         refuse_blocked(self._catalog.blocks.values(), hashes_of(twin))
-        if original not in records or records[original].nar_hash != twin.nar_hash:
+        there = records.get(original)
+        if there is None or not there.is_stored or there.nar_hash != twin.nar_hash:
             raise NotFound("no original")
         await self._catalog.mark_stored(twin, fence)
         records[original] = evolve(records[original], recompressed_at=twin.stored_at)

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from attrs import evolve
+from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
 from ncps.aio.threads import in_background
+from ncps.cache.nar.objects import Objects
 from ncps.cache.world import World
-from ncps.errors import Corrupt, StorageFull, Unavailable
+from ncps.errors import Corrupt, NcpsError, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Lease, NarRecord, Order, Spooled, Transcoded, Transcoder
 
@@ -29,6 +31,8 @@ class Converter:
     :param cpu_share: processors that one file may use if no client waits for it; 0 for no limit.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         world: World,
@@ -40,6 +44,7 @@ class Converter:
     ) -> None:
         self._clock = world.clock
         self._store = world.nars
+        self._objects = Objects(world)
         self._workers = world.threads
         self._admission = world.admission
         self._cpu = world.metrics.recompress_cpu
@@ -141,3 +146,15 @@ class Converter:
             made_level=level,
             recompressed_at=None,
         )
+
+    async def withdraw(self, key: NarKey, lease: Lease) -> None:
+        """Remove a published file that got no row. Raises nothing: a sweep removes it otherwise."""
+        try:
+            if not lease.is_lost and not await self._objects.is_owned(key):
+                await self._store.delete(key)
+        except NcpsError as error:
+            self._log.warn(
+                "{key} has no record, and cannot be removed now: {reason}",
+                key=key.file_name,
+                reason=str(error),
+            )

@@ -5,7 +5,8 @@
          all processes drop the old narinfos <-- row and narinfos <--+
 
 ncps stores the file before its row: a process that dies in between leaves an object without a row,
-and the next attempt replaces that object. One transaction writes row and narinfos.
+and the next attempt replaces that object. One transaction writes row and narinfos. If the NAR was
+removed meanwhile, the new file is removed, too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ncps.cache.narinfo.record import Records
 from ncps.cache.narinfo.state import Invalidation
 from ncps.cache.recompress.convert import FORMAT, Converter
 from ncps.cache.world import World
+from ncps.errors import Conflict, NotFound
 from ncps.nix.narurl import VARIANTS, NarKey, opaque_key
 from ncps.ports import Lease, NarRecord
 
@@ -69,7 +71,8 @@ class TwinMaker:
         """Make a twin of a stored NAR, and change the narinfos so that they name the twin.
 
         Raises Corrupt if the NAR's bytes are wrong, NotFound if the NAR is gone, Blocked if it is
-        blocked, StorageFull or Unavailable if the twin cannot be made now.
+        blocked, Conflict if another process has made the twin meanwhile, StorageFull or Unavailable
+        if the twin cannot be made now.
         """
         key = await self._name_of(nar)
         if key is None:
@@ -113,7 +116,11 @@ class TwinMaker:
             if there is not None and there.was_stored and there.file_hash != made.file_hash:
                 return "taken"
             twin = await self._converter.publish(nar, key, made, self._rules.level, lease)
-            await self._join(twin, nar, lease)
+            try:
+                await self._join(twin, nar, lease)
+            except (NotFound, Conflict):
+                await self._converter.withdraw(key, lease)
+                raise
         self._metrics.recompress_read.inc(nar.stored_size or 0)
         self._metrics.recompress_written.inc(made.file_size)
         self._log.info(

@@ -15,7 +15,7 @@ from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.recompress.idle import Idleness
 from ncps.cache.recompress.make import TwinMaker
 from ncps.cache.world import World
-from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
+from ncps.errors import Conflict, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import IdleNar, NarRecord, TwinCandidates
 
@@ -119,6 +119,8 @@ class Recompressing:
             outcome = await self._maker.make(nar)
         except NotFound:  # or Blocked
             outcome = "taken"
+        except Conflict:
+            outcome = "busy"
         except (StorageFull, Unavailable):
             self._passed.add(nar.key)
             self._rests_until = self._clock.seconds() + REST_S
@@ -134,9 +136,14 @@ class Recompressing:
             await self._verifier.verify(nar)
             return True
         self._metrics.recompressions(outcome).inc()
-        if outcome in {"large", "taken"}:
+        if outcome in {"large", "taken"} and await self._is_stored(nar.key):
             await self._twins.tried(nar.key, utc_now(self._clock))
         return outcome != "busy"
+
+    async def _is_stored(self, key: NarKey) -> bool:
+        """Return whether a NAR is stored; if it is removed and comes back, it may get a twin."""
+        nar = await self._catalog.nar(key)
+        return nar is not None and nar.is_stored
 
 
 class Originals:

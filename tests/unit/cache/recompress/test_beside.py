@@ -80,6 +80,46 @@ class RemovalTests(TwinCase, ClosuresCase):
         self.get(lease.release())
         self.assertEqual((), self.remove(self.one).busy)
 
+    def test_path_goes_while_its_twin_is_made(self) -> None:
+        """The new file goes, too: nothing names it, and its path was removed."""
+        self.transcoder.meddle = lambda: self.remove(self.one)
+        self.run_work()
+        self.assertEqual((1, {"taken": 1}), (len(self.transcoder.orders), self.outcomes))
+        self.assertEqual({}, self.store.objects)
+        self.assertEqual({}, self.catalog.records)
+
+    def test_path_is_blocked_while_its_twin_is_made(self) -> None:
+        """No file of a blocked path stays in the store."""
+        self.transcoder.meddle = lambda: self.remove(self.one, never_again=True)
+        self.run_work()
+        self.assertEqual(({}, {"taken": 1}), (self.store.objects, self.outcomes))
+
+    def test_bytes_go_while_a_twin_is_made(self) -> None:
+        """DELETE removes a NAR in all its compressions. A NAR that comes back gets its twin."""
+        self.transcoder.meddle = lambda: self.get(self.removing.delete_nar(self.one.key))
+        self.run_work()
+        self.assertEqual(({}, {"taken": 1}), (self.store.objects, self.outcomes))
+        self.transcoder.meddle = lambda: None
+        self.assertEqual(self.one.file, self.download(self.one.key))
+        self.clock.advance(10)
+        self.run_work()
+        self.assertEqual({"taken": 1, "made": 1}, self.outcomes)
+
+    def test_another_lease_wins(self) -> None:
+        """A twin that another process has stored under a later lease stays; there is no error."""
+        self.run_work()
+        twin = self.row(self.twin_key(self.one))
+        self.get(self.world.twins.part(twin.key))
+        self.get(self.catalog.mark_missing(twin.key))
+
+        def win() -> None:
+            self.get(self.catalog.mark_stored(twin, 1000))
+
+        self.transcoder.meddle = win
+        self.run_work()
+        self.assertEqual({"made": 1, "busy": 1}, self.outcomes)
+        self.assertIn(twin.key, self.store.objects)
+
 
 class SidecarTests(TwinCase):
     def test_twin_is_evicted(self) -> None:
