@@ -17,7 +17,7 @@ from ncps.cache.cluster import lease_of
 from ncps.cache.narinfo.record import Records
 from ncps.cache.recompress.convert import Converter
 from ncps.cache.world import World
-from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.errors import Conflict, Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import Lease, NarRecord
 
@@ -67,8 +67,9 @@ class TwinRemaker:
     async def remake(self, twin: NarRecord) -> None:
         """Make and store a twin whose row says that it is not stored.
 
-        Raises NotFound if the new file has another hash than the twin had, Corrupt if the original
-        is damaged at the upstream, too, Unavailable or StorageFull if the twin cannot be made now.
+        Raises NotFound if the new file has another hash than the twin had, or if the twin's row is
+        gone, Corrupt if the original is damaged at the upstream, too, Unavailable or StorageFull if
+        the twin cannot be made now.
         """
         if twin.key in self._hopeless:
             raise _otherwise(twin)
@@ -82,8 +83,7 @@ class TwinRemaker:
                     f"another process makes {twin.key.file_name}", retry_after=RETRY_S
                 )
             try:
-                current = await self._catalog.nar(twin.key)
-                if current is None or not current.is_stored:
+                if not (await self._row(twin)).is_stored:
                     await self._remake_under(lease, twin)
             finally:
                 await lease.release()
@@ -107,9 +107,25 @@ class TwinRemaker:
                 self._count("failed").inc()
                 raise _otherwise(twin)
             record = await self._converter.publish(original, twin.key, made, level, lease)
-        entries = await self._catalog.mark_stored(record, lease.fence)
+        try:
+            await self._row(twin)  # `mark_stored` would write a new one
+            entries = await self._catalog.mark_stored(record, lease.fence)
+        except Conflict as error:  # another process has made it under a later lease
+            if (await self._row(twin)).is_stored:
+                return
+            raise Unavailable(str(error), retry_after=RETRY_S) from error
+        except NotFound:  # or Blocked
+            await self._converter.withdraw(twin.key, lease)
+            raise
         await self._records.published(record, entries)
         self._count("remade").inc()
+
+    async def _row(self, twin: NarRecord) -> NarRecord:
+        """Return the present row of a twin. Raises NotFound if its path was removed."""
+        current = await self._catalog.nar(twin.key)
+        if current is None:
+            raise NotFound(f"{twin.key.file_name} was removed")
+        return current
 
     async def _original(self, twin: NarRecord) -> NarRecord:
         """Return the row of a twin's original, or one with the known facts if it is gone."""

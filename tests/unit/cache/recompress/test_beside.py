@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from attrs import evolve
 
 from ncps.cache.narinfo.record import parse_making
 from ncps.cache.write.verbs import UploadOutcome
+from ncps.errors import NotFound
 from ncps.ports import Lease
 from tests.fakes.samples import packed
 from tests.unit.cache.closures.rig import ClosuresCase
@@ -119,6 +122,38 @@ class RemovalTests(TwinCase, ClosuresCase):
         self.run_work()
         self.assertEqual({"made": 1, "busy": 1}, self.outcomes)
         self.assertIn(twin.key, self.store.objects)
+
+    def test_path_goes_while_its_twin_is_made_again(self) -> None:
+        """The client gets nothing, and neither a row nor bytes come back."""
+        for never_again in (False, True):
+            two = packed(f"two-{never_again}", b"some contents of two " * 5000, "xz")
+            self.keep(two)
+            self.clock.advance(10)
+            self.run_work()
+            key = self.twin_key(two)
+            self.lose(key)
+            self.assertEqual(two.key.url, self.told(two).url)
+            self.transcoder.meddle = partial(self.remove, two, never_again=never_again)
+            self.failureResultOf(self.open(key), NotFound)
+            self.clock.advance(0)
+            self.transcoder.meddle = lambda: None
+            self.assertNotIn(key, self.catalog.records)
+            self.assertNotIn(key, self.store.objects)
+
+    def test_another_lease_wins_again(self) -> None:
+        """A lost twin that another process has stored meanwhile is answered from the store."""
+        self.run_work()
+        twin = self.row(self.twin_key(self.one))
+        data = self.download(twin.key)
+        self.lose(twin.key)
+
+        def win() -> None:
+            self.store.put(twin.key, data)
+            tag = self.store.tag(twin.key)
+            self.get(self.catalog.mark_stored(evolve(twin, stored_tag=tag), 1000))
+
+        self.transcoder.meddle = win
+        self.assertEqual(data, self.download(twin.key))
 
 
 class SidecarTests(TwinCase):
