@@ -55,23 +55,24 @@ class Converter:
 
     @asynccontextmanager
     async def converted(
-        self, nar: NarRecord, level: int, *, room: int = 0, is_urgent: bool = False
+        self, nar: NarRecord, level: int, *, room: int, is_urgent: bool = False
     ) -> AsyncIterator[Transcoded]:
         """Transcode a NAR; the block removes the new file at its end unless it was published.
 
         Raises Corrupt if the NAR does not have the NarHash of its row, StorageFull or Unavailable
         if it cannot be transcoded now.
 
-        :param room: bytes that the new file may have if no client waits for it; 0 if one waits.
+        :param room: bytes that the new file may have; they are reserved on the disk.
+        :param is_urgent: whether a client waits for it.
         """
         share = self._admission.begin_upload()
         try:
-            if room and not self.has_room(room):
+            if not is_urgent and not self.has_room(room):
                 raise StorageFull(
                     f"{room} bytes would leave less than {ROOMY} bytes beyond"
                     " --cache-storage-min-free, which downloads may need"
                 )
-            if room and (refusal := share.room(room)):
+            if refusal := share.room(room):
                 raise StorageFull(refusal)
             async with self._transcoded(nar, level, is_urgent=is_urgent) as made:
                 yield made

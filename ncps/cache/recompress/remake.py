@@ -100,8 +100,8 @@ class TwinRemaker:
             )  # the original was damaged, and is fetched
 
     async def _remake_from(self, original: NarRecord, lease: Lease, twin: NarRecord) -> None:
-        level = twin.made_level
-        async with self._converter.converted(original, level, is_urgent=True) as made:
+        level, room = twin.made_level, twin.file_size or 0
+        async with self._converter.converted(original, level, room=room, is_urgent=True) as made:
             if made.file_hash != twin.file_hash:
                 self._hopeless.add(twin.key)
                 self._count("failed").inc()

@@ -321,6 +321,19 @@ class LostTwinTests(TwinCase):
         self.assertEqual(2, len(self.transcoder.orders))
         self.assertEqual({"made": 1, "failed": 1}, self.outcomes)
 
+    def test_room(self) -> None:
+        """The room for it is reserved, so that downloads leave it; the reserve stays free."""
+        self.lose(self.key)
+        size = len(self.bytes)
+        self.free = 1000 + size - 1
+        self.failureResultOf(self.open(self.key), StorageFull)
+        self.assertEqual(1, len(self.transcoder.orders))
+        self.free += 1
+        spare: list[bool] = []
+        self.transcoder.meddle = lambda: spare.append(self.admission.has_spare(1))
+        self.assertEqual(self.bytes, self.download(self.key))
+        self.assertEqual(([False], True), (spare, self.admission.has_spare(1)))
+
     def test_head(self) -> None:
         """HEAD makes a lost twin again, and then tells its size."""
         self.lose(self.key)
