@@ -94,8 +94,11 @@ class HotNarPages(NarPages):
         self._note_times(request)
 
     def _note_times(self, request: NcpsRequest) -> None:
-        """Note how long the client of a large NAR has kept the connection waiting."""
-        if request.sentLength < NOTED or request.channel is None:
+        """Note how long the client of a large NAR has kept the connection waiting.
+
+        A proxy reads as fast as the network behind it, or faster than its clients.
+        """
+        if request.sentLength < NOTED or request.channel is None or request.channel.is_proxied:
             return
         if times := sending_times(request.channel.transport):
             busy_s, full_s = request.channel.noted_times

@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.nix.narurl import NarKey
+from ncps.web.clients import TrustedProxies
 from ncps.web.pages import hot_nar
-from tests.unit.web.wire import Server
+from tests.unit.web.wire import PEER, Server
 
 KEY = NarKey("0" * 52, "xz")
 PATH = f"/{KEY.url}"
@@ -78,6 +79,14 @@ class NarTests(SynchronousTestCase):
             client.ask(f"/{key.url}")
             client.response()
         self.assertEqual([(2.0, 1.5), (3.0, 0.25)], self.cache.sent)
+
+    def test_times_of_a_proxy_are_not_noted(self) -> None:
+        """A trusted proxy reads at the pace of its clients' network, or faster than any client."""
+        self.patch(hot_nar, "sending_times", lambda transport: (2.0, 1.5))
+        self.server.site.proxies = TrustedProxies((PEER.host,))
+        self.cache.add_nar(KEY, bytes(hot_nar.NOTED), size=hot_nar.NOTED)
+        self.server.get(PATH)
+        self.assertEqual([], self.cache.sent)
 
     def test_nar_of_unknown_size_is_chunked(self) -> None:
         """A NAR of unknown size is sent without waiting."""
