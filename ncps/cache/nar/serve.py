@@ -126,7 +126,7 @@ class Nars:
         self._cluster = world.cluster
         self._workers = world.threads
         self._uses = state.uses
-        self.readers = ReaderSpeed()
+        self.readers = ReaderSpeed(world.clock)
         self.ready = ReadyNars(world, state, self.is_arriving)
         self._narinfos = narinfos
         self._adoption = adoption
