@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -24,6 +23,7 @@ from twisted.web.http import PotentialDataLoss
 from zope.interface import implementer
 
 from ncps.aio.reasons import reason_of
+from ncps.aio.waiting import Wakeup
 from ncps.errors import NcpsError, Unavailable, Unconfirmed
 
 HIGH_WATER = 1024 * 1024
@@ -137,7 +137,7 @@ class ResponseWriter:
         self._paused = False
         self._gone = False
         self._closed = False
-        self._waiter: Deferred[None] | None = None
+        self._wakeup = Wakeup()
         self.written = 0
         outlet.registerProducer(self, True)
 
@@ -169,17 +169,14 @@ class ResponseWriter:
             self._outlet.unregisterProducer()
 
     async def _drained(self) -> None:
-        assert self._waiter is None, "one coroutine writes"
-        waiter = self._waiter = Deferred()
         self._seen = self._unsent()
         if self._taken is None:
             self._taken = self.written - self._seen
         self._seen_at = self._waiting_since = self._clock.seconds()
         self._watch.start()
         try:
-            await waiter
+            await self._wakeup.wait()
         finally:
-            self._waiter = None
             self._watch.stop()
         if self._gone:
             raise ClientGone("client has left")
@@ -215,11 +212,6 @@ class ResponseWriter:
         self._abort(why)
         self.stopProducing()
 
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.callback(None)
-
     def pauseProducing(self) -> None:
         """See `IPushProducer`."""
         self._paused = True
@@ -227,12 +219,12 @@ class ResponseWriter:
     def resumeProducing(self) -> None:
         """See `IPushProducer`."""
         self._paused = False
-        self._wake()
+        self._wakeup.wake()
 
     def stopProducing(self) -> None:
         """See `IPushProducer`: the connection is gone."""
         self._gone = True
-        self._wake()
+        self._wakeup.wake()
 
 
 class BodyReader(Protocol):
@@ -256,7 +248,7 @@ class BodyReader(Protocol):
         self._paused = False
         self._ended = False
         self._failure: Unavailable | None = None
-        self._waiter: Deferred[None] | None = None
+        self._wakeup = Wakeup()
         self.received = 0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -300,13 +292,10 @@ class BodyReader(Protocol):
         self._watch.close()
 
     async def _more(self) -> None:
-        assert self._waiter is None, "one coroutine reads"
-        waiter = self._waiter = Deferred()
         self._watch.start()
         try:
-            await waiter
+            await self._wakeup.wait()
         finally:
-            self._waiter = None
             self._watch.stop()
 
     def _idle(self) -> None:
@@ -326,12 +315,7 @@ class BodyReader(Protocol):
         self._ended = True
         self._failure = error
         self._watch.close()
-        self._wake()
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.callback(None)
+        self._wakeup.wake()
 
     def connectionMade(self) -> None:
         """See `IProtocol`: abort if the reader was closed before the body began."""
@@ -352,7 +336,7 @@ class BodyReader(Protocol):
             self._paused = True
             assert self.transport is not None
             self.transport.pauseProducing()  # type: ignore[attr-defined]
-        self._wake()
+        self._wakeup.wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See `IProtocol`: the body ended, or broke off."""
