@@ -60,7 +60,8 @@ class _Told:
     retry: bool = False
 
 
-_TIMED_OUT = _Told(504, "an upstream did not answer in time", retry=True)
+_TIMED_OUT = _Told(504, "no answer in time", retry=True)
+"""The answer if an upstream is late, or for a client that reads, the database or the store."""
 
 _NOT_STORED = _Told(503, "cannot be stored or removed now", retry=True)
 """The answer to clients that write: 503 even for a timeout, since no upstream takes part."""
@@ -91,7 +92,7 @@ def _told(error: NcpsError, method: bytes) -> _Told | None:
         return _BLOCKED
     if isinstance(error, Unavailable) and method in _WRITES:
         return _NOT_STORED
-    if isinstance(error, Unavailable) and error.timed_out:
+    if isinstance(error, Unavailable) and error.timed_out and (method in _READS or error.told):
         return _TIMED_OUT
     return next((_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE), None)
 

@@ -104,10 +104,12 @@ class QueryTests(BulkCase):
         client.leave()
 
     def test_errors(self) -> None:
-        """A catalog that is away is 503; too many queries get Retry-After."""
-        for error in (Unavailable("away"), Busy("too many", retry_after=7)):
+        """A catalog that is away or late is 503; too many queries get Retry-After."""
+        late = Unavailable("late", timed_out=True)
+        for error in (Unavailable("away"), late, Busy("too many", retry_after=7)):
             self.bulk.failing = error
-            self.assertEqual(503, self.post(b'{"hashes": []}').status)
+            response = self.post(b'{"hashes": []}')
+            self.assertEqual((503, b"not available now\n"), (response.status, response.body))
 
     def test_it_is_asked_by_post_alone(self) -> None:
         """The answer to other methods names POST."""

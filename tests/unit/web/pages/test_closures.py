@@ -10,6 +10,7 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.ask.policy import verdict
 from ncps.auth.principal import Principal, Scope
 from ncps.cache.closures.pinning import PinWish
 from ncps.cache.closures.removing import RemovalWish
@@ -114,10 +115,23 @@ class PinPagesTests(ClosurePagesCase):
         self.assertEqual(self.verbs.asked, [])
 
     def test_errors(self) -> None:
-        """An absent narinfo is 404; a database that is away is 503."""
-        for error, status in ((NotFound("x"), 404), (Unavailable("x"), 503)):
+        """An absent narinfo is 404; a database that is away or late is 503, no upstream's fault."""
+        for error, status, text in (
+            (NotFound("x"), 404, b"not found: x\n"),
+            (Unavailable("x"), 503, b"not available now\n"),
+            (Unavailable("x", timed_out=True), 503, b"not available now\n"),
+        ):
             self.verbs.failing = error
-            self.assertEqual(self.pin().status, status)
+            answer = self.pin()
+            self.assertEqual((answer.status, answer.body), (status, text))
+
+    def test_upstreams_that_are_late(self) -> None:
+        """If an upstream was asked and is late, the answer is 504 and names it."""
+        failures = {"cache.example.org": Unavailable("silent", timed_out=True)}
+        self.verbs.failing = verdict(failures, "x")
+        answer = self.pin("?fetch=1")
+        text = b"no answer in time: could not tell whether there is x: cache.example.org (silent)\n"
+        self.assertEqual((answer.status, answer.body), (504, text))
 
     def test_a_blocked_path_is_refused(self) -> None:
         """403 with a text for a write; 404 for a read."""
