@@ -32,7 +32,8 @@ class Grouping(Generic[T, R]):
     :param call: processes items; returns for each, in order, its result or its error. If it raises
         an error, all its items get that error.
     :param at_once: calls at the same time, at most.
-    :param most: items of one call, at most.
+    :param most: items of one call, at most; with 1, nothing is grouped.
+    :param shared: called with the number of items of each call that has several.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Grouping(Generic[T, R]):
         *,
         at_once: int = 1,
         most: int = MOST,
+        shared: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._call = call
         self._free = at_once
         self._most = most
+        self._shared = shared
         self._waiting: deque[tuple[T, Deferred[R]]] = deque()
 
     async def add(self, item: T) -> R:
@@ -63,6 +66,8 @@ class Grouping(Generic[T, R]):
             return
         count = min(self._most, len(self._waiting))
         batch = [self._waiting.popleft() for _ in range(count)]
+        if count > 1:
+            self._shared(count)
         job = Deferred.fromCoroutine(_made(self._call([item for item, _ in batch]), count))
         job.addErrback(_of_all, count)
         job.addCallback(partial(_tell, batch))

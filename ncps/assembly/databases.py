@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ncps.assembly.storage import most_together
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.dialects.sqlite import SQLite
@@ -28,7 +29,7 @@ def database(reactor: Any, settings: Settings, metrics: Metrics) -> Database:
     """Make the database; `Runtime` opens and closes it. Raises Refused if its driver is missing."""
     where = settings.cache.database_url
     if where.is_file:
-        return LocalDatabase(reactor, SQLite(where.path), metrics)
+        return LocalDatabase(reactor, SQLite(where.path), metrics, most=most_together(settings))
     from ncps.assembly.database_servers import server_database  # noqa: PLC0415 - as above
 
     return server_database(reactor, settings, metrics)

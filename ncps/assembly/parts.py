@@ -64,7 +64,7 @@ def adapters(reactor: Any, settings: Settings, metrics: Metrics) -> Adapters:
     connected = database(reactor, settings, metrics)
     return Adapters(
         workers=workers,
-        stores=stores(reactor, settings),
+        stores=stores(reactor, settings, metrics),
         database=connected,
         catalog=SqlCatalog(connected),
         pins=SqlPins(connected),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from ncps.aio.grouping import MOST
 from ncps.aio.threads import Workers
 from ncps.ports import ConfigStore, ExtraStore, NarInfoStore, NarStore, RealisationStore
 from ncps.settings.schema.tree import Settings
@@ -72,3 +73,8 @@ def volume(settings: Settings, directory: Path, beside: Path | None = None) -> V
         reserve=settings.cache.storage.min_free_bytes,
         is_exact=is_given and beside is None,
     )
+
+
+def most_together(settings: Settings) -> int:
+    """Return how many small writes share one sync, at most."""
+    return MOST if settings.cache.group_writes else 1

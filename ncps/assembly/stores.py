@@ -7,12 +7,14 @@ from typing import Any
 
 from ncps.aio.nowait import is_local
 from ncps.aio.threads import Workers
-from ncps.assembly.storage import Stores, volume
+from ncps.assembly.storage import Stores, most_together, volume
+from ncps.observe.metrics import Metrics
 from ncps.settings.schema.tree import Settings
 from ncps.storage.calls import Calls
 from ncps.storage.directory import DirectoryBlobs
 from ncps.storage.lock import StoreLock
 from ncps.storage.room import Room, odd_place
+from ncps.storage.small_files import SmallFiles
 from ncps.storage.stores import (
     BlobConfigStore,
     BlobExtraStore,
@@ -30,7 +32,7 @@ READERS = 16
 """Threads that read bytes from the disk, so that a file that hangs blocks no write."""
 
 
-def stores(reactor: Any, settings: Settings) -> Stores:
+def stores(reactor: Any, settings: Settings, metrics: Metrics) -> Stores:
     """Make the stores; they open nothing yet.
 
     Raises Unavailable if AWS's own configuration files cannot be read.
@@ -40,10 +42,10 @@ def stores(reactor: Any, settings: Settings) -> Stores:
         from ncps.assembly.bucket import in_bucket  # noqa: PLC0415 - boto3 takes half a second
 
         return in_bucket(reactor, settings)
-    return _in_directory(reactor, settings, root)
+    return _in_directory(reactor, settings, root, metrics)
 
 
-def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
+def _in_directory(reactor: Any, settings: Settings, root: Path, metrics: Metrics) -> Stores:
     temp_path = settings.cache.temp_path
     tree = Tree(root)
     # Threads of its own, so that arriving bytes do not wait for a sync.
@@ -51,7 +53,9 @@ def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
     readers = Workers(reactor, "read", READERS)
     where = f"the storage {root}"
     calls = Calls(readers, clock=reactor, where=where, is_local=is_local(root))
-    blobs = DirectoryBlobs(tree, workers, calls)
+    counted = metrics.short_ways("file").inc
+    small = SmallFiles(tree, workers, most=most_together(settings), shared=counted)
+    blobs = DirectoryBlobs(tree, workers, calls, small)
     spools = tree.temps if temp_path is None else Temps(temp_path)
 
     def probe() -> None:

@@ -24,6 +24,7 @@ from ncps.commandline.once import run_once
 from ncps.commandline.parser import WrongWords
 from ncps.errors import Malformed, Refused
 from ncps.nix.keys import SecretKey
+from ncps.observe.metrics import Metrics
 from ncps.ports import ConfigStore
 from ncps.settings.kinds.values import duration
 from ncps.settings.schema.tree import Settings
@@ -75,7 +76,7 @@ def _with_store(settings: Settings, options: Namespace, act: Act) -> int:
     _check_directory(settings, makes=makes)
 
     async def work(reactor: Any) -> None:
-        opened = stores(reactor, settings)
+        opened = stores(reactor, settings, Metrics())
         if makes:
             opened.probe()  # makes the directories; it blocks, and nothing else runs
         opened.start()

@@ -26,7 +26,7 @@ from urllib.parse import quote
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.logger import Logger
 
-from ncps.aio.grouping import Grouping
+from ncps.aio.grouping import MOST, Grouping
 from ncps.aio.waiting import sleep
 from ncps.database.dialects.base import Transaction, Trouble, translated
 from ncps.database.dialects.sqlite import SQLite
@@ -72,6 +72,7 @@ class LocalDatabase(Database):
 
     :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
     :param end: ends the process if another program has changed the database or its log.
+    :param most: writes of one transaction, at most.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class LocalDatabase(Database):
         dialect: SQLite,
         metrics: Metrics,
         end: Callable[[str], object] = end_at_once,
+        *,
+        most: int = MOST,
     ) -> None:
         self._reactor = reactor
         self._dialect = dialect
@@ -89,7 +92,8 @@ class LocalDatabase(Database):
         self._inline: Any = None
         self._is_locked = False
         self._end = end
-        self._writes: Grouping[Write, Any] = Grouping(self._write_all)
+        shared = metrics.short_ways("transaction").inc
+        self._writes: Grouping[Write, Any] = Grouping(self._write_all, most=most, shared=shared)
         self._guard = WalGuard(dialect.path)
 
     def open(self) -> None:
@@ -204,14 +208,9 @@ class LocalDatabase(Database):
     ) -> Sequence[Any]:
         if connection.in_transaction:
             self._guard.check()
-        outcomes = write_together(connection, txn, writes, self._fault_blocking)
+        made = write_together(connection, txn, writes, self._fault_blocking)
         connection.commit()
-        outcomes = [
-            translated(self._dialect, outcome)
-            if isinstance(outcome, self._dialect.errors)
-            else outcome
-            for outcome in outcomes
-        ]
+        outcomes = _translated(self._dialect, made)
         if not any(write.is_settled for write in writes):
             return outcomes
         trouble = _sync_blocking(f"{self._dialect.path}-wal")
@@ -267,6 +266,14 @@ class LocalDatabase(Database):
                     self._is_locked = False
                 return result
             await sleep(self._reactor, PAUSE_S * uniform(0.5, 1.5))  # noqa: S311 - jitter
+
+
+def _translated(dialect: SQLite, outcomes: Sequence[Any]) -> Sequence[Any]:
+    """Return outcomes with our errors in place of those of the engine."""
+    return [
+        translated(dialect, outcome) if isinstance(outcome, dialect.errors) else outcome
+        for outcome in outcomes
+    ]
 
 
 def _opened_blocking(dialect: SQLite) -> Any:

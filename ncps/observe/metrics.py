@@ -45,7 +45,7 @@ OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls every method that is not a k
 
 ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
 LOCK_MODES = ("local", "files", "redis", "postgresql")
-SHORT_WAYS = ("request", "nar")
+SHORT_WAYS = ("request", "nar", "file", "transaction")
 DOWNLOAD_OUTCOMES = ("published", "relayed", "unkept", "failed", "cancelled")
 
 
@@ -160,7 +160,7 @@ class UpstreamMetrics(Registered):
         self.short_ways = Labelled(
             self._counter(
                 "ncps_short_ways_total",
-                "Requests to upstreams and downloads of NARs that took a short way, by kind.",
+                "Requests to upstreams, downloads and writes that took a short way, by kind.",
                 "kind",
             ),
             SHORT_WAYS,

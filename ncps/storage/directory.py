@@ -15,11 +15,10 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from ncps.aio.grouping import Grouping
 from ncps.aio.nowait import open_now
 from ncps.aio.threads import Threads
 from ncps.aio.unchanged_file import UnchangedFile
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.ports import Reopen, Replaced, Spooled
 from ncps.storage import keys
@@ -27,11 +26,8 @@ from ncps.storage.blobs import Blob, Blobs, Wanted
 from ncps.storage.calls import Calls
 from ncps.storage.directory_body import LocalBody
 from ncps.storage.os_errors import reading
-from ncps.storage.small_files import SmallFile, write_small
+from ncps.storage.small_files import SmallFile, SmallFiles
 from ncps.storage.tree import Tree
-
-GROUPS: Final = 2
-"""Groups of small files that are written at the same time: one group syncs, another is written."""
 
 WALK_BATCH: Final = 500
 """Objects that a walk reads in one call of a thread."""
@@ -42,15 +38,20 @@ class DirectoryBlobs(Blobs):
 
     :param workers: threads that write, walk and read small objects.
     :param readers: make the calls that look at objects, open and read them; None to use `workers`.
+    :param small: writes small files; None for one that groups them and counts nothing.
     """
 
-    def __init__(self, tree: Tree, workers: Threads, readers: Calls | None = None) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        workers: Threads,
+        readers: Calls | None = None,
+        small: SmallFiles | None = None,
+    ) -> None:
         self._tree = tree
         self._workers = workers
         self._readers = readers if readers is not None else Calls(workers)
-        self._small: Grouping[SmallFile, tuple[Blob, bool]] = Grouping(
-            self._put_all, at_once=GROUPS
-        )
+        self._small = small if small is not None else SmallFiles(tree, workers)
 
     async def stat(self, key: str) -> Blob | None:
         facts = await self._readers.run(partial(self._tree.stat, key), line=keys.file_name(key))
@@ -106,26 +107,12 @@ class DirectoryBlobs(Blobs):
         return self._tree.read(key)
 
     async def write(self, key: str, data: bytes) -> None:
-        await self._small.add(SmallFile(key=key, data=data))
+        await self._small.write(SmallFile(key=key, data=data))
 
     async def put(self, key: str, data: bytes, sha256: Hash, aside: str) -> tuple[Blob, bool]:
         file = SmallFile(key=key, data=data, digest=sha256.digest, aside=aside)
-        return await self._small.add(file)
-
-    async def _put_all(
-        self, files: Sequence[SmallFile]
-    ) -> Sequence[tuple[Blob, bool] | BaseException]:
-        return await self._workers.run(self._put_all_blocking, files)
-
-    def _put_all_blocking(
-        self, files: Sequence[SmallFile]
-    ) -> Sequence[tuple[Blob, bool] | BaseException]:
-        return [
-            outcome
-            if isinstance(outcome, NcpsError)
-            else (self._blob(file.key, outcome[0]), outcome[1])
-            for file, outcome in zip(files, write_small(self._tree, files), strict=True)
-        ]
+        facts, has_replaced = await self._small.write(file)
+        return self._blob(key, facts), has_replaced
 
     async def create(self, key: str, data: bytes) -> bytes:
         return await self._workers.run(self._create_blocking, key, data)

@@ -13,10 +13,12 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from ncps.aio.grouping import MOST, Grouping
+from ncps.aio.threads import Threads
 from ncps.errors import NcpsError
 from ncps.storage.directories import Unsynced
 from ncps.storage.os_errors import writing
@@ -24,7 +26,11 @@ from ncps.storage.sealed import seal
 from ncps.storage.temps import TempFile
 from ncps.storage.tree import Tree
 
-Outcome: TypeAlias = tuple[os.stat_result, bool] | NcpsError
+Written: TypeAlias = tuple[os.stat_result, bool]
+Outcome: TypeAlias = Written | NcpsError
+
+GROUPS: Final = 2
+"""Groups of small files that are written at the same time: one group syncs, another is written."""
 
 
 @frozen(kw_only=True)
@@ -129,3 +135,36 @@ def write_small(tree: Tree, files: Sequence[SmallFile]) -> list[Outcome]:
             for one in all_writing:
                 one.error = one.error or error
     return [one.outcome for one in all_writing]
+
+
+class SmallFiles:
+    """Writes small files in threads, those that wait at the same time together.
+
+    :param workers: threads that write.
+    :param most: files of one group, at most.
+    :param shared: see `Grouping`.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        workers: Threads,
+        *,
+        most: int = MOST,
+        shared: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._tree = tree
+        self._workers = workers
+        self._files: Grouping[SmallFile, Written] = Grouping(
+            self._write_all, at_once=GROUPS, most=most, shared=shared
+        )
+
+    async def write(self, file: SmallFile) -> Written:
+        """Write a file; return its properties, and whether it has replaced another one.
+
+        Raises StorageFull or Unavailable if that fails.
+        """
+        return await self._files.add(file)
+
+    async def _write_all(self, files: Sequence[SmallFile]) -> Sequence[Written | BaseException]:
+        return await self._workers.run(write_small, self._tree, files)

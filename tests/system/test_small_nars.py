@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 
 from ncps.cache.nar.stored import GATHER_S
 from tests.e2e.daemon import Daemon
@@ -18,6 +19,13 @@ SIZE = 40_000
 ROUNDS = 8
 CROWD = 8
 NEVER_S = 3600.0
+LONG_S = 2.0
+OFF = (
+    "--cache-download-small-size=0",
+    "--cache-upstream-plain-requests=false",
+    "--cache-group-writes=false",
+)
+"""Options that switch off the short cuts for small NARs."""
 
 
 class KilledTests(Stage):
@@ -112,15 +120,13 @@ class WayTests(Stage):
 
     def test_the_short_way_shows_nothing_else(self) -> None:
         """Status, ranges, bodies, tags, files and counters do not depend on the short cut."""
-        long = self.seen("--cache-download-small-size=0", "--cache-upstream-plain-requests=false")
-        self.assertEqual(long, self.seen())
+        self.assertEqual(self.seen(*OFF), self.seen())
 
     def test_the_ways_are_counted(self) -> None:
         """The metrics count the short cuts, and the settings switch them off."""
         path, ways = self.cache.paths[0], 'ncps_short_ways_total{kind="%s"}'
         short = self.daemon(self.mounted())
-        off = ["--cache-download-small-size=0", "--cache-upstream-plain-requests=false"]
-        long = self.daemon(self.mounted(), options=off)
+        long = self.daemon(self.mounted(), options=OFF)
         for daemon in (short, long):
             self.assert_served(daemon, path)
             self.wait_until_stored(daemon, path)
@@ -128,3 +134,17 @@ class WayTests(Stage):
         self.assertLess(1, self.metric(short, ways % "request"))
         for kind in ("nar", "request"):
             self.assertEqual(0, self.metric(long, ways % kind))
+
+    def test_groups_are_counted(self) -> None:
+        """NARs that are stored at the same time share files' syncs and a transaction."""
+        paths = [self.cache.add(SIZE + number) for number in range(CROWD)]
+        origin = self.mounted()
+        for options, is_shared in (((), True), (OFF, False), (("--cache-group-writes=0",), False)):
+            daemon = self.make_daemon(origin, options=options)
+            daemon.constants["ncps.cache.nar.stored.GATHER_S"] = LONG_S
+            daemon.start()
+            self.at_once(*[partial(self.assert_served, daemon, path) for path in paths])
+            self.wait_until_stored(daemon, *paths)
+            for kind in ("file", "transaction"):
+                count = self.metric(daemon, f'ncps_short_ways_total{{kind="{kind}"}}')
+                self.assertEqual(is_shared, count > 1, (options, kind, count))

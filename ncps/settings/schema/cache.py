@@ -215,6 +215,13 @@ class CacheSettings:
         note="store/tmp inside the storage directory; with a bucket, spool under $STATE_DIRECTORY "
         "or the user's state directory",
     )
+    group_writes: bool = setting(
+        BOOLEAN,
+        "true",
+        "Write small files, and changes of a SQLite database, that wait at the same time together, "
+        "so that they share one sync. ncps stores the same files and rows in either case. Turn it "
+        "off to find out whether it causes a fault.",
+    )
     download: DownloadSettings = branch(DownloadSettings)
     verify_while_arriving: str = setting(
         boolean_or("auto"),

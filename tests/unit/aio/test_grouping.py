@@ -49,6 +49,18 @@ class GroupingTests(SynchronousTestCase):
         self.assertEqual(self.calls, [["a"], ["b", "c", "d"], ["e"]])
         self.assertEqual([self.successResultOf(each) for each in waiting], list("ABCDE"))
 
+    def test_items_that_share_a_call_are_counted(self) -> None:
+        """Items that go alone are not; with `most` 1 all go alone."""
+        for most, shared in ((3, [3, 2]), (1, [])):
+            counts: list[int] = []
+            self.calls, self.ends = [], []
+            self.grouping = Grouping(self.call, most=most, shared=counts.append)
+            for item in "abcdef":
+                self.add(item)
+            while len(self.ends) > 0 and self.calls:
+                self.ends[-1].callback([item.upper() for item in self.calls.pop()])
+            self.assertEqual(shared, counts)
+
     def test_several_calls_at_once(self) -> None:
         """`at_once` calls run at the same time."""
         self.grouping = Grouping(self.call, at_once=2)
