@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from importlib import import_module
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from ncps import errors
+from ncps.errors import NcpsError
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -53,6 +57,10 @@ def wrong_installs(text: str) -> list[str]:
         for word in command.replace('"', " ").replace("'", " ").split()
         if re.fullmatch(r"ncps(\[.*)?([=<>!~].*)?", word)
     ]
+
+
+def _statuses(text: str | None) -> set[str]:
+    return set(re.findall(r"\b[45]\d\d\b", text or ""))
 
 
 class DocumentTests(SynchronousTestCase):
@@ -124,6 +132,21 @@ class DocumentTests(SynchronousTestCase):
             for name, path in names
             if not re.search(rf"\b{name}\b", (ROOT / path).read_text())
         ]
+        self.assertEqual([], wrong)
+
+    def test_each_error_has_its_row(self) -> None:
+        """The table for contributors has each error, with the statuses that its docstring names."""
+        text = (ROOT / "CONTRIBUTING.md").read_text()
+        rows = dict(re.findall(r"^\| `(\w+)` (\|.*)$", text, flags=re.MULTILINE))
+        kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind)]
+        wrong = [
+            kind.__name__
+            for kind in kinds
+            if issubclass(kind, NcpsError) and kind is not NcpsError
+            if kind.__name__ not in rows
+            or not _statuses(kind.__doc__) <= _statuses(rows[kind.__name__])
+        ]
+        self.assertGreater(len(kinds), 10)
         self.assertEqual([], wrong)
 
     def test_the_glossary_names_modules_that_are_there(self) -> None:
