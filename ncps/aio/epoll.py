@@ -51,7 +51,7 @@ class LeanReactor(EPollReactor):
     _selectables: dict[int, Any]
 
     def wall(self) -> float:
-        """See `clocks.TellsTimeOfDay`."""
+        """Return the time of day in seconds since 1970; see `clocks.wall_of`."""
         return time.time()
 
     def doPoll(self, timeout: float | None) -> None:

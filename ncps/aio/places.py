@@ -24,12 +24,12 @@ def remedy(setting: str, error: BaseException | None) -> str:
     elif code == errno.EROFS:
         way = "mount its file system for writing"
     else:
-        way = f"make it a directory that the user {_user()} may write to"
+        way = f"make it a directory that the user {user_name(os.geteuid())} may write to"
     return f"{way}, or name another one by {setting}"
 
 
-def _user() -> str:
-    number = os.geteuid()
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number if the machine knows no name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

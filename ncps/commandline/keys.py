@@ -7,7 +7,6 @@ themselves and report it in `/readyz`; they use the new key after a reload or re
 from __future__ import annotations
 
 import os
-import pwd
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Coroutine
@@ -20,7 +19,7 @@ from ncps.assembly.keys import imported_key, key_in
 from ncps.assembly.stores import stores
 from ncps.cache.upkeep.identity import NAME, former_keys, parse_key
 from ncps.cache.upkeep.rotation import Rotation, rotate
-from ncps.commandline.once import run_once
+from ncps.commandline.once import check_owner, run_once
 from ncps.commandline.parser import WrongWords
 from ncps.errors import Malformed, Refused
 from ncps.nix.keys import SecretKey
@@ -104,18 +103,7 @@ def _check_directory(settings: Settings, *, makes: bool) -> None:
         ) from None
     except OSError as error:
         raise Refused(f"{root} cannot be read: {error.strerror}") from error
-    if owner != os.geteuid():
-        raise Refused(
-            f"{root} belongs to user {_user(owner)}: run the command as that user, or the daemon"
-            " could not read the key"
-        )
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
+    check_owner(root, owner, "read the key")
 
 
 async def _show(config: ConfigStore, settings: Settings, options: Namespace) -> None:

@@ -7,7 +7,6 @@ seconds. A new token goes to standard output only; all messages go to standard e
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import sys
@@ -21,7 +20,7 @@ from ncps.assembly.databases import database, dialect
 from ncps.auth.patterns import compiled
 from ncps.auth.principal import Scope
 from ncps.auth.tokens import PREFIX, digest_of, new_token
-from ncps.commandline.once import run_once
+from ncps.commandline.once import check_owner, run_once
 from ncps.commandline.parser import WrongWords
 from ncps.database import migrate
 from ncps.database.tokens import SqlTokens
@@ -89,11 +88,7 @@ def _check_owner(settings: Settings) -> None:
         return
     except OSError as error:
         raise Refused(f"{where.path} cannot be read: {error.strerror}") from error
-    if owner != os.geteuid():
-        raise Refused(
-            f"{where.path} belongs to user {owner}: run the command as that user, or the daemon"
-            " could not use it any more"
-        )
+    check_owner(where.path, owner, "use it any more")
 
 
 def _check_words(options: Namespace) -> None:

@@ -49,14 +49,12 @@ class Transcoded:
     """The new file, and the facts about it.
 
     :param file: the new file, synced to the disk.
-    :param read_hash: hash of the bytes that were read.
     :param nar_hash: of the NAR that was read; a second reading has found it in the new file.
     :param file_hash: of the new file.
     :param cpu_s: seconds of a processor that the work took.
     """
 
     file: Unfinished
-    read_hash: Hash
     nar_hash: Hash
     nar_size: int
     file_hash: Hash

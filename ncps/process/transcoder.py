@@ -183,7 +183,6 @@ def _transcoded(file: SpoolFile, child: _Child, code: int) -> Transcoded:
         if "error" not in told:
             return Transcoded(
                 file=file,
-                read_hash=Hash.parse(told["read_hash"]),
                 nar_hash=Hash.parse(told["nar_hash"]),
                 nar_size=told["nar_size"],
                 file_hash=Hash.parse(told["file_hash"]),

@@ -114,7 +114,6 @@ def run(
         file_hash, file_size = prove(pace.keep(pieces_of(new)), read.nar_hash)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
-        "read_hash": str(read.file_hash),
         "nar_hash": str(read.nar_hash),
         "nar_size": read.nar_size,
         "file_hash": str(file_hash),

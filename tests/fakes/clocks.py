@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from ncps.aio.clocks import TellsTimeOfDay
 
-
-class SetClock(Clock, TellsTimeOfDay):
+class SetClock(Clock):
     """Its seconds only go on; `ahead` is what the time of day is more than they are."""
 
     def __init__(self) -> None:

@@ -170,7 +170,6 @@ class InstantTranscoder(Transcoder):
         self.made.append(MadeFile(path, new))
         return Transcoded(
             file=self.made[-1],
-            read_hash=sha256_of(data),
             nar_hash=sha256_of(bytes(nar)),
             nar_size=len(nar),
             file_hash=sha256_of(new),
