@@ -62,7 +62,7 @@ FINAL = (Corrupt, TooLargeToGuess)
 class Terms:
     """The facts by which the attempts of one download are judged.
 
-    :param told: the facts in the narinfo; None if none is known.
+    :param announced: the facts in the narinfo; None if none is known.
     :param new_judge: makes the judge of a file.
     :ivar false_word: why FileHash and FileSize of the narinfo no longer count; empty while they do.
     """
@@ -70,12 +70,12 @@ class Terms:
     def __init__(
         self,
         key: NarKey,
-        told: NarRecord | None,
+        announced: NarRecord | None,
         new_judge: Callable[[NarKey, NarRecord | None], Judge],
     ) -> None:
         self.key = key
         self.false_word = ""
-        self._told = self._expected = told
+        self._announced = self._expected = announced
         self._new_judge = new_judge
 
     def judge(self) -> Judge:
@@ -90,15 +90,15 @@ class Terms:
     @property
     def signed_size(self) -> int | None:
         """Bytes of the file as NarSize says, which is signed; None unless the file is the NAR."""
-        told = self._told
-        return told.nar_size if told is not None and self.is_uncompressed else None
+        announced = self._announced
+        return announced.nar_size if announced is not None and self.is_uncompressed else None
 
     def is_surely_other(self, file: str) -> bool:
         """Return whether the name of a file is another hash than FileHash; see `Source.file`.
 
         Such a file may come from another process, which does not say that it has replaced one.
         """
-        known = None if self._told is None else self._told.file_hash
+        known = None if self._announced is None else self._announced.file_hash
         return known is not None and file.startswith("sha256:") and file != str(known)
 
     def relax(self, reason: str) -> None:
@@ -109,9 +109,11 @@ class Terms:
 
     def complaint(self, verdict: Verdict) -> str:
         """Return the false statement of the narinfo about a file; empty if all was true."""
-        told, facts = self._told, (verdict.size, verdict.sha256)
-        is_as_told = told is not None and (told.file_size, told.file_hash) == facts
-        return verdict.complaint or ("" if is_as_told else self.false_word)
+        announced, facts = self._announced, (verdict.size, verdict.sha256)
+        is_as_announced = (
+            announced is not None and (announced.file_size, announced.file_hash) == facts
+        )
+        return verdict.complaint or ("" if is_as_announced else self.false_word)
 
 
 class Dispute:
@@ -143,7 +145,7 @@ class Attempt:
     :ivar opener: the source of that head.
     :ivar contributors: names of the sources whose bytes may be in the spool.
     :ivar disputed: why the file is too long, if the size that it exceeds may be wrong.
-    :ivar is_tasted: whether clients have received bytes.
+    :ivar is_partly_sent: whether clients have received bytes.
     """
 
     def __init__(
@@ -156,7 +158,7 @@ class Attempt:
         self.contributors: set[str] = set()
         self.disputed = ""
         self.dispute = Dispute()
-        self.is_tasted = False
+        self.is_partly_sent = False
         self.is_confirmed = is_confirmed and self.judge.size is not None
         self._terms = terms
         self._sources = sources
@@ -291,8 +293,8 @@ class Attempt:
         if not self._is_disputable:
             raise Corrupt(text)
         if self.spool is not None:
-            is_told = self.judge.size is not None
-            if is_told or self.dispute.is_worth_a_look(name, total, self.length):
+            is_announced = self.judge.size is not None
+            if is_announced or self.dispute.is_worth_a_look(name, total, self.length):
                 raise Disputed(text)
             raise Corrupt(text)
         if await self._sources.contradicts(total):

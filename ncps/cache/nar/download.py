@@ -39,7 +39,7 @@ class DownloadEvents:
 
     :param hopeless: awaited with the error that no source has the file that the narinfo
         describes, before any reader gets that error.
-    :param tasted: called with True when a client has received bytes, with False when these bytes
+    :param sent: called with True when a client has received bytes, with False when these bytes
         were wrong.
     :param found_wrong: awaited with the error of a file if it is the one that the narinfo names,
         but has another NAR inside.
@@ -47,7 +47,7 @@ class DownloadEvents:
 
     hopeless: Callable[[NcpsError], Awaitable[None]]
     found_wrong: Callable[[WrongNar], Awaitable[None]]
-    tasted: Callable[[bool], object] = lambda _: None
+    sent: Callable[[bool], object] = lambda _: None
 
 
 class Download:
@@ -150,10 +150,10 @@ class Download:
         if self.is_replaced and not was_replaced:
             raise Unavailable(f"{self.key.file_name} is another file now than before")
 
-    def tasted(self) -> None:
+    def note_sent(self) -> None:
         """Note that a client has received bytes."""
-        self.attempt.is_tasted = True
-        self.events.tasted(True)
+        self.attempt.is_partly_sent = True
+        self.events.sent(True)
 
     def give_up(self, error: BaseException) -> None:
         """Pass an error to all readers that still wait for this download; idempotent."""
@@ -217,7 +217,7 @@ class DownloadReader(GrowingBody):
                     self._check_promise()  # before the last bytes: clients must come for these
                     if not has_begun:
                         has_begun = True
-                        self._download.tasted()
+                        self._download.note_sent()
                     yield piece
                 self._check_promise()
                 return

@@ -32,13 +32,13 @@ from ncps.observe.decisions import are_logged
 from ncps.observe.tracing.spans import current, span
 from ncps.ports import Catalog, NarRecord
 
-TASTED_S: Final = 3600.0
+PARTLY_SENT_S: Final = 3600.0
 """Seconds for which clients with a part of a file may come again for the rest."""
 
 RESUMED_S: Final = 60.0
 """The same after the file was found wrong. Then another file may take its place."""
 
-TASTED_ENTRIES: Final = 50_000
+PARTLY_SENT_ENTRIES: Final = 50_000
 
 CHOSEN_S: Final = 3600.0
 MAX_CHOSEN: Final = 10_000
@@ -139,8 +139,10 @@ class Downloads:
         self._publication = publication
         self._rules = rules
         self.running = RunningDownloads()
-        self._tasted = RecentSet(world.clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
-        self._left = RecentSet(world.clock, ttl_s=RESUMED_S, max_entries=TASTED_ENTRIES)
+        self._partly_sent = RecentSet(
+            world.clock, ttl_s=PARTLY_SENT_S, max_entries=PARTLY_SENT_ENTRIES
+        )
+        self._left = RecentSet(world.clock, ttl_s=RESUMED_S, max_entries=PARTLY_SENT_ENTRIES)
 
     @property
     def count(self) -> int:
@@ -151,9 +153,9 @@ class Downloads:
         """Return the running download of a NAR; see `RunningDownloads.find`."""
         return self.running.find(key)
 
-    def is_tasted(self, key: NarKey) -> bool:
+    def is_partly_sent(self, key: NarKey) -> bool:
         """Return whether clients may have a part of a NAR's file, so that no other file will do."""
-        return key in self._tasted or key in self._left
+        return key in self._partly_sent or key in self._left
 
     def join(self, key: NarKey, nar: NarRecord | None, *, may_replace: bool = False) -> Download:
         """Return the download of a NAR, and start it unless it runs.
@@ -162,7 +164,7 @@ class Downloads:
 
         :param may_replace: whether another file of the NAR will do, unless clients have bytes.
         """
-        may_replace = may_replace and not self.is_tasted(key)
+        may_replace = may_replace and not self.is_partly_sent(key)
         download = self.find(key)
         if download is None:
             download = self.start(key, nar, may_replace=may_replace)
@@ -199,7 +201,7 @@ class Downloads:
                 DownloadEvents(
                     hopeless=partial(self._hopeless, key, nar),
                     found_wrong=partial(self.chosen.found_wrong, nar),
-                    tasted=partial(self._note_taste, key, key in self._tasted),
+                    sent=partial(self._note_sent, key, key in self._partly_sent),
                 ),
             )
         except NcpsError:
@@ -294,16 +296,16 @@ class Downloads:
         finally:
             arrived.spool.release()
 
-    def _note_taste(self, key: NarKey, was_tasted: bool, is_good: bool) -> None:
+    def _note_sent(self, key: NarKey, was_partly_sent: bool, is_good: bool) -> None:
         """Note that clients have bytes of a download, or that these bytes were wrong.
 
         Clients of earlier downloads, which have wrong bytes, get `RESUMED_S` seconds to resume.
         """
         if is_good:
-            self._tasted.add(key)
+            self._partly_sent.add(key)
             return
-        self._tasted.forget(key)
-        if was_tasted:
+        self._partly_sent.forget(key)
+        if was_partly_sent:
             self._left.add(key)
 
     async def _hopeless(self, key: NarKey, nar: NarRecord | None, error: NcpsError) -> None:

@@ -152,7 +152,7 @@ class Fetch:
     def _is_too_late(self, source: Source) -> bool:
         """Return whether clients have bytes of the spool, and a source has another file."""
         attempt = self._attempt
-        return attempt.is_tasted and attempt.is_other(source) and source.is_other_file
+        return attempt.is_partly_sent and attempt.is_other(source) and source.is_other_file
 
     async def _exhaust(self, source: Source) -> Arrived | None:
         """Take the bytes of one source; ask it again as long as each answer adds bytes."""
@@ -247,8 +247,8 @@ class Fetch:
         if attempt.contributors == {name}:
             self._distrusted[name] = error
         self._suspects = attempt.contributors - {name}
-        if attempt.is_tasted:  # no client can go on with these bytes
-            self._events.tasted(False)
+        if attempt.is_partly_sent:  # no client can go on with these bytes
+            self._events.sent(False)
         self._begin_anew(str(error))
 
     def _begin_anew(self, reason: str, *, cost: int = 1) -> None:

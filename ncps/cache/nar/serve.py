@@ -308,7 +308,7 @@ class Nars:
 async def _size_elsewhere(downloads: Downloads, key: NarKey, nar: NarRecord | None) -> int | None:
     """Ask the upstreams for a NAR; return its size if that is sure. Raises as `Sources.stat`."""
     sources = downloads.sources(key, nar)
-    if not downloads.is_tasted(key):
+    if not downloads.is_partly_sent(key):
         sources.allow_replacing()
     await sources.stat()
     # NarSize is the only size in a narinfo that is signed.
