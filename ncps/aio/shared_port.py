@@ -100,7 +100,9 @@ class Loads:
     def share(self, waiting: int) -> int:
         """Return how many of the waiting connections this process should accept."""
         others = [
-            told - 1 for place, told in enumerate(self._places) if told > 0 and place != self._own
+            count - 1
+            for place, count in enumerate(self._places)
+            if count > 0 and place != self._own
         ]
         return share_of(self._connections, others, waiting)
 

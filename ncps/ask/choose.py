@@ -123,8 +123,8 @@ class Upstreams:
             self.report(what, candidate, error)
 
         asked = [c for c in self.ordered() if c.upstream.base_url not in without]
-        is_told = are_logged()
-        if is_told:
+        is_logged = are_logged()
+        if is_logged:
             order = ", ".join(map(_described, asked)) or "none is left"
             text = "{what}: upstreams to ask, in this order: {order}"
             self._log.debug(text, what=what, order=order)
@@ -134,10 +134,10 @@ class Upstreams:
             failures = {c.upstream.name: e for c, e in round_.failures}
             left_out = {c.upstream.name for c, e in round_.failures if c.is_left_out(e)}
             error = verdict(failures, what, left_out)
-            if is_told:
+            if is_logged:
                 self._log.debug("{what}: no good answer: {reason}", what=what, reason=str(error))
             raise error
-        if is_told:
+        if is_logged:
             name = found.upstream.name
             self._log.debug("{what}: {upstream} has it", what=what, upstream=name)
         return found

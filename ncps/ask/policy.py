@@ -27,7 +27,7 @@ from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable, Unusabl
 
 RETRY_AFTER_S = 2.0
 
-MAX_TOLD = 1000
+MAX_ANSWER_TEXT = 1000
 """Characters of the message that a client gets about a failure, at most."""
 
 _UNFIT = re.compile(r"[^ -~]+")
@@ -58,29 +58,29 @@ def verdict(
     :param left_out: names of the upstreams that have no say.
     """
     error = _verdict(failures, what, left_out)
-    error.told = _UNFIT.sub(" ", str(error))[:MAX_TOLD]
+    error.told = _UNFIT.sub(" ", str(error))[:MAX_ANSWER_TEXT]
     return error
 
 
 def _verdict(failures: Mapping[str, NcpsError], what: str, left_out: Collection[str]) -> NcpsError:
-    told = ", ".join(f"{name} ({error})" for name, error in failures.items())
+    reasons = ", ".join(f"{name} ({error})" for name, error in failures.items())
     heard = [error for name, error in failures.items() if name not in left_out]
     if failures and not heard:
         retry_after = _retry_after(failures.values())
-        return AllAway(f"no upstream could be asked: {told}", retry_after=retry_after)
+        return AllAway(f"no upstream could be asked: {reasons}", retry_after=retry_after)
     unsure = [error for error in heard if isinstance(error, Unavailable)]
     if unsure:
         return Unavailable(
-            f"could not tell whether there is {what}: {told}",
+            f"could not tell whether there is {what}: {reasons}",
             retry_after=_retry_after(unsure),
             timed_out=any(error.timed_out for error in unsure),
         )
     if any(isinstance(error, Corrupt) and not isinstance(error, Unusable) for error in heard):
-        return Corrupt(f"no upstream has a good {what}: {told}")
+        return Corrupt(f"no upstream has a good {what}: {reasons}")
     is_certain = len(heard) == len(failures) and all(
         isinstance(error, NotFound) and error.is_certain for error in heard
     )
-    text = f"no upstream has {what}" + (f": {told}" if told else "")
+    text = f"no upstream has {what}" + (f": {reasons}" if reasons else "")
     return NotFound(text, is_certain=is_certain)
 
 

@@ -21,7 +21,7 @@ from ncps.observe.metrics import Metrics
 from ncps.observe.tracing.calls import CalledUpstream
 from ncps.ports import Upstream
 from ncps.settings.kinds.proxies import ProxiesSetting, ProxyURL
-from ncps.settings.rules.telemetry import is_told
+from ncps.settings.rules.telemetry import gets_traces
 from ncps.settings.schema.tree import Settings
 from ncps.settings.schema.upstream import UpstreamSetting
 from ncps.upstream.agent import Client
@@ -194,7 +194,7 @@ def _destination(
     setting: UpstreamSetting,
     credentials: BasicCredentials | None,
     names: HostNames,
-    told_traces: tuple[str, ...],
+    traced_upstreams: tuple[str, ...],
 ) -> Destination:
     return Destination(
         base_url=setting.url,
@@ -207,7 +207,7 @@ def _destination(
         credentials=credentials,
         resolver=names.of_upstream(setting),
         proxies=proxies_of(setting.proxies),
-        is_told_traces=is_told(setting.url, told_traces),
+        gets_traces=gets_traces(setting.url, traced_upstreams),
     )
 
 

@@ -19,7 +19,7 @@ from ncps.assembly.edge import certificate_files, let_fit, let_read, scrapes
 from ncps.assembly.keys import trusted_keys
 from ncps.assembly.parts import Foundation
 from ncps.assembly.reload import TROUBLE
-from ncps.assembly.replicas import told_keys
+from ncps.assembly.replicas import keys_text
 from ncps.cache.core import Core
 from ncps.cache.upkeep.agreement import Agreement
 from ncps.cache.world import World
@@ -72,7 +72,7 @@ def of_core(world: World, core: Core, agreement: Agreement) -> tuple[Reloader, .
         trusted, before = trusted_keys(settings), tuple(core.vetting.trusted)
         if trusted != before:
             core.vetting.trusted.replace(trusted)
-            agreement.trust(told_keys(settings.cache.upstream.public_keys))
+            agreement.trust(keys_text(settings.cache.upstream.public_keys))
             core.state.board.heard(Notice("gap"))
             world.tasks.start("forget narinfos of former keys", forget_again())
         return []

@@ -85,7 +85,7 @@ def own_facts(settings: Settings, role: Role) -> Replica:
         url=settings.cluster.advertise_url[:LONGEST],
         store=store[:LONGEST],
         store_at=store_at[:LONGEST],
-        trusted=told_keys(settings.cache.upstream.public_keys),
+        trusted=keys_text(settings.cache.upstream.public_keys),
         locks=backend,
         redis=(", ".join(sorted(map(str, redis.addrs))) + watched)[:LONGEST] if on_redis else "",
         prefix=prefix[:LONGEST] if on_redis else "",
@@ -102,7 +102,7 @@ def _store(settings: Settings) -> tuple[str, str]:
     return str(root.absolute()), f"{facts.st_dev}:{facts.st_ino}"
 
 
-def told_keys(keys: tuple[str, ...]) -> str:
+def keys_text(keys: tuple[str, ...]) -> str:
     """Return a text by which replicas compare their trusted keys."""
     if not keys:
         return "none"

@@ -8,7 +8,7 @@ from ncps.aio.waiting import within
 from ncps.assembly.core import WorkingCache
 from ncps.assembly.parts import Foundation
 from ncps.assembly.reload import PART_S, TROUBLE
-from ncps.assembly.replicas import identity_as, key_wish, own_facts, told_keys
+from ncps.assembly.replicas import identity_as, key_wish, keys_text, own_facts
 from ncps.cache.upkeep.identity import CacheIdentity, KeyWish
 from ncps.errors import NcpsError, Unavailable
 from ncps.ports import Replica
@@ -36,7 +36,7 @@ async def reload_keys(base: Foundation, working: WorkingCache, settings: Setting
 
     def read() -> tuple[KeyWish, Replica]:
         try:
-            trusted = told_keys(settings.cache.upstream.public_keys)
+            trusted = keys_text(settings.cache.upstream.public_keys)
             own = own_facts(base.settings, base.role)
             return key_wish(settings), evolve(own, trusted=trusted)
         except OSError as error:

@@ -25,7 +25,7 @@ class StatusLine:
     addresses: str = ""
     totals: Totals | None = None
     trouble: str = ""
-    _told: str = ""
+    _sent_line: str = ""
 
     @property
     def line(self) -> str:
@@ -40,6 +40,6 @@ class StatusLine:
         """Send the line to systemd if it has changed."""
         parts = (await cache.readiness()).parts
         self.trouble = "; ".join(f"{part}: {state}" for part, state in parts.items() if state != OK)
-        if self.line != self._told:
-            self._told = self.line
+        if self.line != self._sent_line:
+            self._sent_line = self.line
             self.role.tell(self.line)

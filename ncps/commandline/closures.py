@@ -41,7 +41,7 @@ def pin(options: Namespace, settings: Settings) -> int:
         query = {name: value for name, value in wishes.items() if value}
         if options.fetch:
             query["fetch"] = "1"
-        _tell_pin(caller.ask("POST", f"/pin/{digest}.narinfo?{urlencode(query)}".rstrip("?")))
+        _print_pin(caller.ask("POST", f"/pin/{digest}.narinfo?{urlencode(query)}".rstrip("?")))
     return 0
 
 
@@ -121,12 +121,12 @@ def _list(caller: Caller, *, is_json: bool) -> int:
     return 0
 
 
-def _tell_pin(told: dict[str, Any]) -> None:
-    _say(f"{told['hash']} is pinned: {_paths(told['paths'])}, {told['missing']} missing")
-    for path in told["missingPaths"]:
+def _print_pin(pin: dict[str, Any]) -> None:
+    _say(f"{pin['hash']} is pinned: {_paths(pin['paths'])}, {pin['missing']} missing")
+    for path in pin["missingPaths"]:
         _say(f"missing {path}")
-    if len(told["missingPaths"]) < told["missing"]:
-        _note(f"{told['missing'] - len(told['missingPaths'])} more are missing")
+    if len(pin["missingPaths"]) < pin["missing"]:
+        _note(f"{pin['missing'] - len(pin['missingPaths'])} more are missing")
 
 
 def _tell_removed(report: dict[str, Any], *, dry_run: bool) -> None:

@@ -174,7 +174,7 @@ def _state(token: Token, now: datetime) -> str:
 async def _list(tokens: Tokens, options: Namespace) -> None:
     table = await tokens.table()
     if options.json:
-        _say(json.dumps([_told(token, table.now) for token in table.tokens], indent=2))
+        _say(json.dumps([_as_json(token, table.now) for token in table.tokens], indent=2))
         return
     if not table.tokens:
         _note("there are no tokens: `ncps token create` makes one")
@@ -189,7 +189,7 @@ async def _list(tokens: Tokens, options: Namespace) -> None:
         _say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _told(token: Token, now: datetime) -> dict[str, object]:
+def _as_json(token: Token, now: datetime) -> dict[str, object]:
     times = {
         name: None if at is None else at.isoformat()
         for name, at in (

@@ -58,15 +58,15 @@ def recount(txn: Any) -> Change:
     the counters, and its NAR is not in the sum yet.
     """
     txn.execute("SELECT nars FROM accounts WHERE name = 'stored' FOR UPDATE").fetchall()
-    told = read(txn)
+    counter = read(txn)
     nars, size = txn.execute(
         "SELECT COUNT(*), COALESCE(SUM(stored_size), 0) FROM nar_files WHERE stored_at IS NOT NULL"
     ).fetchone()
     counted = Change(int(nars), int(size))
-    if counted != told:
+    if counted != counter:
         txn.execute(
             "INSERT INTO accounts (name, nars, bytes) VALUES ('stored', ?, ?)"
             " ON CONFLICT (name) DO UPDATE SET nars = excluded.nars, bytes = excluded.bytes",
             (counted.nars, counted.size),
         )
-    return counted - told
+    return counted - counter

@@ -11,5 +11,5 @@ def read(txn: Any) -> datetime:
     (found,) = txn.execute("SELECT CURRENT_TIMESTAMP").fetchone()
     # SQLite returns text. A time without a zone is in UTC, the zone of our sessions.
     moment = datetime.fromisoformat(found) if isinstance(found, str) else found
-    told: datetime = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return told
+    aware: datetime = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return aware

@@ -72,7 +72,7 @@ def status(dialect: Dialect) -> SchemaStatus:
     try:
         return _look(dialect)
     except dialect.errors as error:
-        raise _told(dialect, error) from error
+        raise _translated(dialect, error) from error
 
 
 def _look(dialect: Dialect) -> SchemaStatus:
@@ -95,7 +95,7 @@ def is_used(dialect: Dialect) -> bool:
             txn = Transaction(connection.cursor(), dialect.translate)
             return txn.execute("SELECT 1 FROM narinfos LIMIT 1").fetchone() is not None
     except dialect.errors as error:
-        raise _told(dialect, error) from error
+        raise _translated(dialect, error) from error
 
 
 def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
@@ -114,12 +114,12 @@ def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
             # If two processes set a new SQLite file to WAL together, one fails immediately.
             is_hopeless = dialect.trouble(error) is not Trouble.CONFLICT
             if is_hopeless or attempt + 1 == ATTEMPTS:
-                raise _told(dialect, error) from error
+                raise _translated(dialect, error) from error
         sleep(PAUSE_S)
     raise AssertionError("unreachable")
 
 
-def _told(dialect: Dialect, error: Exception) -> NcpsError:
+def _translated(dialect: Dialect, error: Exception) -> NcpsError:
     """Return an error of `ncps.errors`; if a server does not answer, with a hint."""
     found = dialect.translated(error)
     if dialect.trouble(error) is Trouble.AWAY and isinstance(found, Unavailable):
@@ -194,7 +194,7 @@ def probe(dialect: Dialect) -> None:
                 txn.execute(f"DELETE FROM {table} WHERE 1 = 0")  # noqa: S608
             connection.rollback()
     except dialect.errors as error:
-        raise _told(dialect, error) from error
+        raise _translated(dialect, error) from error
 
 
 def _status(connection: Any, dialect: Dialect) -> SchemaStatus:

@@ -156,12 +156,12 @@ def _filled(entry: NarInfoEntry, nar: NarRecord) -> NarInfoEntry:
     narinfo = entry.narinfo
     if narinfo.compression == "none":
         return entry  # the file is the NAR, which is signed
-    told = evolve(
+    corrected = evolve(
         narinfo,
         file_hash=nar.file_hash or narinfo.file_hash,
         file_size=nar.file_size or narinfo.file_size,
     )
-    return entry if told == narinfo else evolve(entry, narinfo=told)
+    return entry if corrected == narinfo else evolve(entry, narinfo=corrected)
 
 
 def forget(txn: Any, digest: str) -> bool:

@@ -122,22 +122,22 @@ def update(txn: Any, row_id: int, columns: Mapping[str, object]) -> None:
 def announce(txn: Any, nar: NarRecord) -> Written:
     """Insert or update the row of a NAR that a narinfo names. See `Catalog.add_narinfo`."""
     row = claim(txn, nar)
-    told, kept = columns_of(nar), columns_of(row.there)
+    new, kept = columns_of(nar), columns_of(row.there)
     if row.there.is_stored:
         is_same = nar.nar_hash is not None and nar.nar_hash in {
             row.there.nar_hash,
             row.there.file_hash,  # computed, like all facts of a stored file
         }
         facts = _FACTS if is_same else ()
-        columns = {name: told[name] for name in facts if kept[name] in {None, ""}}
+        columns = {name: new[name] for name in facts if kept[name] in {None, ""}}
         if not (row.there.upstream or row.there.origin_url):
-            columns |= {name: told[name] for name in _ORIGIN}
+            columns |= {name: new[name] for name in _ORIGIN}
     elif row.was_missing:
-        columns = told
+        columns = new
     elif row.there.was_stored:  # its facts were computed; those in the narinfo may be wrong
-        columns = {name: told[name] for name in _ORIGIN}
+        columns = {name: new[name] for name in _ORIGIN}
     else:
-        columns = {name: told[name] for name in _FACTS + _ORIGIN}
+        columns = {name: new[name] for name in _FACTS + _ORIGIN}
     if not row.was_missing and row.there.recompressed_at is not None and _has_twin(txn, row.there):
         columns["recompressed_at"] = None
     return _write(txn, row, _changes(kept, columns))
@@ -230,8 +230,8 @@ _COMPUTED: Final = (
 
 def mark_verified(txn: Any, nar: NarRecord) -> bool:
     """Record the facts that were computed from stored bytes. See `Catalog.mark_verified`."""
-    told = columns_of(nar)
-    columns = {name: told[name] for name in _COMPUTED}
+    new = columns_of(nar)
+    columns = {name: new[name] for name in _COMPUTED}
     changed = txn.execute(
         f"UPDATE nar_files SET {', '.join(f'{name} = ?' for name in columns)}"  # noqa: S608
         " WHERE name = ? AND extension = ? AND stored_at = ? AND stored_size = ?",
@@ -239,24 +239,24 @@ def mark_verified(txn: Any, nar: NarRecord) -> bool:
             *columns.values(),
             nar.key.name,
             nar.key.extension,
-            told["stored_at"],
-            told["stored_size"],
+            new["stored_at"],
+            new["stored_size"],
         ),
     )
     return int(changed.rowcount) > 0
 
 
-_TOLD: Final = ("file_size", "file_hash", *_ORIGIN)
+_FILE_FACTS: Final = ("file_size", "file_hash", *_ORIGIN)
 """Columns with facts from an upstream: those about the file, and its origin."""
 
 
 def restate(txn: Any, nar: NarRecord) -> None:
     """Replace the facts about a file that was never stored. See `Catalog.restate`."""
-    told = columns_of(nar)
+    new = columns_of(nar)
     txn.execute(
-        f"UPDATE nar_files SET {', '.join(f'{name} = ?' for name in _TOLD)}"  # noqa: S608
+        f"UPDATE nar_files SET {', '.join(f'{name} = ?' for name in _FILE_FACTS)}"  # noqa: S608
         " WHERE name = ? AND extension = ? AND stored_at IS NULL AND encoding = ''",
-        (*(told[name] for name in _TOLD), nar.key.name, nar.key.extension),
+        (*(new[name] for name in _FILE_FACTS), nar.key.name, nar.key.extension),
     )
 
 

@@ -49,8 +49,8 @@ def _roll(txn: Any) -> Roll:
     rows = txn.execute("SELECT id, seen_at, told FROM replicas").fetchall()
     seen = [
         KnownReplica(replica, datetime.fromtimestamp(int(seen_at) / 1000, UTC))
-        for row_id, seen_at, told in rows
-        if (replica := _read(str(row_id), told)) is not None
+        for row_id, seen_at, facts in rows
+        if (replica := _read(str(row_id), facts)) is not None
     ]
     row = txn.execute("SELECT value FROM facts WHERE name = ?", (KEY,)).fetchone()
     now = clock.read(txn).replace(microsecond=0)
@@ -95,11 +95,11 @@ def _announce(txn: Any, replica: Replica) -> Roll:
 
 
 def _enter(txn: Any, replica: Replica, now: int) -> None:
-    told = {name: value for name, value in asdict(replica).items() if name != "id"}
+    facts = {name: value for name, value in asdict(replica).items() if name != "id"}
     txn.execute(
         "INSERT INTO replicas (id, seen_at, told) VALUES (?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, told = excluded.told",
-        (replica.id, now, json.dumps(told)),
+        (replica.id, now, json.dumps(facts)),
     )
 
 
@@ -111,10 +111,10 @@ def _milliseconds(txn: Any) -> int:
     return int(clock.read(txn).timestamp()) * 1000
 
 
-def _read(row_id: str, told: str) -> Replica | None:
+def _read(row_id: str, facts: str) -> Replica | None:
     """Read the facts of a replica, of any version; None if they are invalid."""
     try:
-        found = json.loads(told)
+        found = json.loads(facts)
         values = {
             field.name: _shown(found.get(field.name, field.default))
             for field in fields(Replica)

@@ -85,5 +85,5 @@ class LocalNotices(Notices):
     async def publish(self, notice: Notice) -> None:
         pass
 
-    def subscribe(self, told: Callable[[Notice], None]) -> None:
+    def subscribe(self, subscriber: Callable[[Notice], None]) -> None:
         pass

@@ -55,8 +55,8 @@ class SharedNotices(Notices):
         finally:
             self._unsent -= 1
 
-    def subscribe(self, told: Callable[[Notice], None]) -> None:
-        self._subscribers.append(told)
+    def subscribe(self, subscriber: Callable[[Notice], None]) -> None:
+        self._subscribers.append(subscriber)
 
     def received(self, text: str) -> None:
         """Pass a line that arrived to the subscribers."""
@@ -69,5 +69,5 @@ class SharedNotices(Notices):
         self._tell(Notice("gap"))
 
     def _tell(self, notice: Notice) -> None:
-        for told in self._subscribers:
-            told(notice)
+        for subscriber in self._subscribers:
+            subscriber(notice)

@@ -66,8 +66,8 @@ class ContentCheck:
         """Raise Corrupt if the contents have another hash than the content address says."""
         hashes = self._reader.finish()
         if self._expected not in hashes:
-            told = " or ".join(str(found) for found in hashes)
-            raise Corrupt(f"the contents have the hash {told}, their CA says {self._expected}")
+            text = " or ".join(str(found) for found in hashes)
+            raise Corrupt(f"the contents have the hash {text}, their CA says {self._expected}")
 
 
 def _new(algorithm: str) -> Any:

@@ -147,16 +147,16 @@ class Realisation:
 
     def render(self) -> bytes:
         """Return the JSON as Nix writes it: one line, its keys in order."""
-        told: dict[str, object] = {"outPath": self.out_path.base}
+        fields: dict[str, object] = {"outPath": self.out_path.base}
         if self.key.is_old:
-            told |= {"id": self.key.id, "dependentRealisations": dict(self.dependencies)}
-            told["signatures"] = [str(each) for each in self.signatures]
+            fields |= {"id": self.key.id, "dependentRealisations": dict(self.dependencies)}
+            fields["signatures"] = [str(each) for each in self.signatures]
         else:
-            told["signatures"] = [
+            fields["signatures"] = [
                 {"keyName": each.name, "sig": b64encode(each.raw).decode("ascii")}
                 for each in self.signatures
             ]
-        return _dump(told)
+        return _dump(fields)
 
     @property
     def fingerprints(self) -> tuple[bytes, ...]:
@@ -167,9 +167,9 @@ class Realisation:
         if not self.key.is_old:
             key = {"drvPath": self.key.derivation, "outputName": self.key.output}
             return (_dump({"key": key, "value": {"outPath": self.out_path.base}}),)
-        told = {"id": self.key.id, "outPath": self.out_path.base}
+        fields = {"id": self.key.id, "outPath": self.out_path.base}
         choices = [dict(self.dependencies), {}] if self.dependencies else [{}]
-        return tuple(_dump({**told, "dependentRealisations": each}) for each in choices)
+        return tuple(_dump({**fields, "dependentRealisations": each}) for each in choices)
 
     @property
     def texts_of_go(self) -> tuple[bytes, ...]:

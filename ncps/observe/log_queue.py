@@ -47,7 +47,7 @@ class LineQueue:
     any moment.
 
     :param fd: the descriptor to write to; the queue does not close it.
-    :param told: makes the line, with its end, that says how many lines are missing.
+    :param describe: makes the line, with its end, that says how many lines are missing.
     :param spawn: runs a function in a new thread.
     :ivar dropped: number of lines that could not be written.
     """
@@ -55,14 +55,14 @@ class LineQueue:
     def __init__(
         self,
         fd: int,
-        told: Callable[[int], str],
+        describe: Callable[[int], str],
         *,
         max_size: int = MAX_SIZE,
         spawn: Callable[[Callable[[], object]], object] = _spawn,
     ) -> None:
         self.dropped = 0
         self._fd = fd
-        self._told = told
+        self._describe = describe
         self._max_size = max_size
         self._spawn = spawn
         self._is_running = False
@@ -128,7 +128,7 @@ class LineQueue:
         """Queue the line that says how many lines are missing here, if any is."""
         missing, self._missing = self._missing, 0
         if missing:
-            self._put(self._told(missing).encode("utf-8", "backslashreplace"))
+            self._put(self._describe(missing).encode("utf-8", "backslashreplace"))
 
     def _write(self, piece: bytes) -> bool:
         """Write a whole piece, without a deadline; False if it cannot be written."""
@@ -146,14 +146,14 @@ class LineQueue:
 _queues: list[LineQueue] = []
 
 
-def before(stream: TextIO, told: Callable[[int], str]) -> Sink:
+def before(stream: TextIO, describe: Callable[[int], str]) -> Sink:
     """Return a queue before a stream; the stream itself, if it has no descriptor.
 
-    :param told: see `LineQueue`.
+    :param describe: see `LineQueue`.
     """
     try:
         stream.flush()
-        queue = LineQueue(stream.fileno(), told)
+        queue = LineQueue(stream.fileno(), describe)
     except (OSError, ValueError, AttributeError):
         return stream
     _queues.append(queue)

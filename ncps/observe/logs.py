@@ -173,8 +173,8 @@ def human_line(event: LogEvent, prefix: str = "", paint: Paint = plain) -> str:
 def _besides(event: LogEvent, text: str) -> str:
     """Return those fields for people that a text does not have."""
     values = [(name, str(_plain(event[name]))) for name in _FOR_PEOPLE if event.get(name)]
-    told = ", ".join(f"{name} {value}" for name, value in values if value not in text)
-    return f" ({told})" if told else ""
+    described = ", ".join(f"{name} {value}" for name, value in values if value not in text)
+    return f" ({described})" if described else ""
 
 
 @implementer(ILogObserver)
@@ -275,7 +275,7 @@ def tell_repeats(*, all_: bool = False) -> None:
 
 
 def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
-    def told(missing: int) -> str:
+    def described(missing: int) -> str:
         event: LogEvent = {
             "log_time": time(),
             "log_level": LogLevel.warn,
@@ -285,7 +285,7 @@ def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
         }
         return f"{line_of(event)}\n"
 
-    return log_queue.before(stream, told)
+    return log_queue.before(stream, described)
 
 
 _bridge = StandardLibraryBridge(level=logging.WARNING)

@@ -132,7 +132,7 @@ class TicketVerifier:
         return f"time={time}, signature={signature}"
 
 
-def told_time(secret: str, ticket: Ticket, header: str) -> int | None:
+def stated_time(secret: str, ticket: Ticket, header: str) -> int | None:
     """Return the time in X-Ncps-Clock of an answer; None if no process of this cache wrote it.
 
     :param ticket: the ticket of the request.

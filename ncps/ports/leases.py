@@ -92,5 +92,5 @@ class Notices(Protocol):
     async def publish(self, notice: Notice) -> None:
         """Send a notice to the others; never fails, never waits long. Do not publish a `gap`."""
 
-    def subscribe(self, told: Callable[[Notice], None]) -> None:
-        """Call `told` on the reactor's thread with each notice from now on; it must be quick."""
+    def subscribe(self, subscriber: Callable[[Notice], None]) -> None:
+        """Call `subscriber` with each notice from now on, on the reactor's thread: be quick."""

@@ -38,13 +38,13 @@ Send = Callable[[bytes, Path], bool]
 class _Receiver(DatagramProtocol):
     """The receiver of datagrams; they arrive in the order in which they were sent."""
 
-    def __init__(self, told: Callable[[bytes], object]) -> None:
-        self._told = told
+    def __init__(self, subscriber: Callable[[bytes], object]) -> None:
+        self._subscribers = subscriber
 
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
         """See `DatagramProtocol`."""
         del addr
-        self._told(datagram)
+        self._subscribers(datagram)
 
 
 @define(eq=False)
@@ -74,7 +74,7 @@ class DatagramNotices(Notices):
         self._own = own
         self._siblings = [_Sibling(path) for path in others]
         self._send = send or self._send_now
-        self._told: list[Callable[[Notice], None]] = []
+        self._subscribers: list[Callable[[Notice], None]] = []
         self._port: IListeningPort | None = None
         self._sender: socket.socket | None = None
 
@@ -93,8 +93,8 @@ class DatagramNotices(Notices):
         """Listen again; the subscribers forget everything. Raises Unavailable if that fails."""
         await self.close()
         self.open()
-        for told in self._told:
-            told(GAP)
+        for subscriber in self._subscribers:
+            subscriber(GAP)
 
     async def close(self) -> None:
         """Stop sending and receiving; idempotent."""
@@ -122,8 +122,8 @@ class DatagramNotices(Notices):
             if sibling.retry is None:
                 self._flush(sibling)
 
-    def subscribe(self, told: Callable[[Notice], None]) -> None:
-        self._told.append(told)
+    def subscribe(self, subscriber: Callable[[Notice], None]) -> None:
+        self._subscribers.append(subscriber)
 
     def _flush(self, sibling: _Sibling) -> None:
         sibling.retry = None
@@ -157,8 +157,8 @@ class DatagramNotices(Notices):
             if kind not in _KINDS:
                 self._log.warn("a notice of unknown kind {kind}", kind=kind)
                 continue
-            for told in self._told:
-                told(Notice(kind, name))  # type: ignore[arg-type]  # checked above
+            for subscriber in self._subscribers:
+                subscriber(Notice(kind, name))  # type: ignore[arg-type]  # checked above
 
 
 def _packed(waiting: dict[Notice, None]) -> tuple[list[Notice], bytes]:

@@ -179,15 +179,15 @@ async def _result(child: _Child, source: Body) -> int:
 def _transcoded(file: SpoolFile, child: _Child, code: int) -> Transcoded:
     """Parse the output of a process. Raises the Corrupt, StorageFull or Unavailable in it."""
     try:
-        told: dict[str, Any] = json.loads(child.output) if code == 0 else {}
-        if "error" not in told:
+        answer: dict[str, Any] = json.loads(child.output) if code == 0 else {}
+        if "error" not in answer:
             return Transcoded(
                 file=file,
-                nar_hash=Hash.parse(told["nar_hash"]),
-                nar_size=told["nar_size"],
-                file_hash=Hash.parse(told["file_hash"]),
-                file_size=told["file_size"],
-                cpu_s=told["cpu_s"],
+                nar_hash=Hash.parse(answer["nar_hash"]),
+                nar_size=answer["nar_size"],
+                file_hash=Hash.parse(answer["file_hash"]),
+                file_size=answer["file_size"],
+                cpu_s=answer["cpu_s"],
             )
     except (ValueError, KeyError, Malformed):
         last = bytes(child.errors).decode("utf-8", "replace").strip().rpartition("\n")[2]
@@ -196,4 +196,4 @@ def _transcoded(file: SpoolFile, child: _Child, code: int) -> Transcoded:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         raise Corrupt(f"the process that compresses ended by {how}: {last[:200]}") from None
     kinds = {"corrupt": Corrupt, "memory": Corrupt, "full": StorageFull}
-    raise kinds.get(told["error"], Unavailable)(str(told["reason"]))
+    raise kinds.get(answer["error"], Unavailable)(str(answer["reason"]))

@@ -133,16 +133,16 @@ def main() -> int:
     be_bounded(threads)
     be_humble(nice)
     try:
-        told = run(compression, target, nar_size, level, threads, ProcessorShare(share / 100))
+        answer = run(compression, target, nar_size, level, threads, ProcessorShare(share / 100))
     except Corrupt as error:
-        told = {"error": "corrupt", "reason": str(error)}
+        answer = {"error": "corrupt", "reason": str(error)}
     except StorageFull as error:
-        told = {"error": "full", "reason": str(error)}
+        answer = {"error": "full", "reason": str(error)}
     except Unavailable as error:
-        told = {"error": "unavailable", "reason": str(error)}
+        answer = {"error": "unavailable", "reason": str(error)}
     except MemoryError:
-        told = {"error": "memory", "reason": "it needs more memory than it may use"}
-    sys.stdout.write(json.dumps(told))
+        answer = {"error": "memory", "reason": "it needs more memory than it may use"}
+    sys.stdout.write(json.dumps(answer))
     sys.stdout.flush()
     return 0
 

@@ -119,7 +119,7 @@ class Client:
         self._timeouts = destination.timeouts
         self._credentials = destination.credentials
         self._origin = destination.origin
-        self._is_told_traces = destination.is_told_traces
+        self._gets_traces = destination.gets_traces
         self._own_lines = _own_lines(destination.credentials)
         self._requesters = Requesters(reactor, destination, bounds, endpoints)
         self._count_plain = (lambda: None) if metrics is None else metrics.short_ways("request").inc
@@ -163,13 +163,13 @@ class Client:
             try:
                 answer = await self._answered(method, url, headers or {}, accept_encoding, wait_s)
             except InternalAddress as error:
-                told = (
+                problem = (
                     f"{self.host_of(url)} leads to {error.address}, an internal address, and the"
                     f" upstream is not at one; {SETTING} would allow it"
                 )
                 if hop:
-                    raise Unavailable(f"a redirect to {told}", kind="status") from None
-                raise Corrupt(told) from None
+                    raise Unavailable(f"a redirect to {problem}", kind="status") from None
+                raise Corrupt(problem) from None
             if answer.status not in _REDIRECTS or not follows:
                 return answer
             location = answer.header("location")
@@ -229,7 +229,7 @@ class Client:
         if origin_of(url) == self._origin:  # only the upstream itself gets the others
             if self._credentials is not None:
                 sent.setRawHeaders(b"authorization", [self._credentials.header()])
-            for name, value in trace_headers().items() if self._is_told_traces else ():
+            for name, value in trace_headers().items() if self._gets_traces else ():
                 sent.setRawHeaders(name, [value])
         return sent
 
@@ -238,7 +238,7 @@ class Client:
         fields = {"accept-encoding": accept_encoding, "via": trail.via(self._via), **extra}
         text = "".join([f"{name.title()}: {value}\r\n" for name, value in fields.items()])
         lines = self._own_lines + text.encode()
-        for name, value in trace_headers().items() if self._is_told_traces else ():
+        for name, value in trace_headers().items() if self._gets_traces else ():
             lines += b"%b: %b\r\n" % (name, value)
         return lines
 
@@ -291,8 +291,8 @@ class Client:
 
 def _own_lines(credentials: BasicCredentials | None) -> bytes:
     """Return the lines in the head of each plain request."""
-    told = b"" if credentials is None else b"Authorization: %b\r\n" % credentials.header()
-    return b"User-Agent: %b\r\n" % AGENT.encode() + told
+    line = b"" if credentials is None else b"Authorization: %b\r\n" % credentials.header()
+    return b"User-Agent: %b\r\n" % AGENT.encode() + line
 
 
 def _redirected(url: str, location: str) -> str:

@@ -48,7 +48,7 @@ class Destination:
 
     :param resolver: looks host names up; None for the reactor's resolver.
     :param proxies: choose the proxy for a URL.
-    :param is_told_traces: whether the upstream gets the headers by which it can continue our
+    :param gets_traces: whether the upstream gets the headers by which it can continue our
         traces.
     """
 
@@ -57,7 +57,7 @@ class Destination:
     credentials: BasicCredentials | None = None
     resolver: Resolver | None = None
     proxies: Proxies = NO_PROXIES
-    is_told_traces: bool = False
+    gets_traces: bool = False
 
     @property
     def origin(self) -> tuple[str, str, int | None]:

@@ -27,7 +27,7 @@ from ncps.aio.recent import BoundedMap
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
-from ncps.peering.tickets import Request, Ticket, told_time
+from ncps.peering.tickets import Request, Ticket, stated_time
 from ncps.ports import Peers, UpstreamBody
 from ncps.upstream.agent import Answer, Client
 from ncps.upstream.destination import Destination, Timeouts
@@ -141,7 +141,7 @@ class PeerClients(Peers):
             )
             if answer.status != 401:
                 return answer
-            time = told_time(self._secret, ticket, answer.header("x-ncps-clock"))
+            time = stated_time(self._secret, ticket, answer.header("x-ncps-clock"))
             if time is None:
                 return answer
             answer.body.close()
@@ -164,7 +164,7 @@ class PeerClients(Peers):
             Destination(
                 base_url="http://peer" if kind == "unix" else address,
                 timeouts=TIMEOUTS,
-                is_told_traces=True,
+                gets_traces=True,
             ),
             via=self._via,
             endpoints=UnixEndpoints(self._reactor, path, connect_s) if kind == "unix" else None,

@@ -36,7 +36,7 @@ READ_S: Final = 10.0
 QUIET_S: Final = 60.0
 """Seconds after a logged failure in which further ones of its kind are only counted."""
 
-_TOLD: Final = {
+_MESSAGES: Final = {
     "no_certificate": "it shows no certificate, and server-tls-client-ca-file asks for one",
     "bad_certificate": "no authority of server-tls-client-ca-file has signed its certificate",
     "distrust": "it does not trust the certificate of this server",
@@ -103,7 +103,7 @@ class Certificates:
         self._doubt = ""
         self._current: Certificate | None = None
         self._refused = ""
-        self._told = ""
+        self._reported = ""
         self._quiet: dict[str, tuple[float, int]] = {}
 
     @property
@@ -187,14 +187,14 @@ class Certificates:
         """Log once that the certificate expires soon, and once that it has expired."""
         assert self._current is not None
         trouble = trouble_of(self._current, utc_now(self.clock), soon_s=SOON_S)
-        if trouble and trouble != self._told:
+        if trouble and trouble != self._reported:
             self._log.warn("{trouble}: clients need another one", trouble=trouble)
-        self._told = trouble
+        self._reported = trouble
 
     def warnings(self) -> list[str]:
         """Return what an operator should fix: an expiring certificate, unusable files."""
         refused = f"the new certificate cannot be used: {self._refused}" if self._refused else ""
-        return [text for text in (self._told, refused) if text]
+        return [text for text in (self._reported, refused) if text]
 
     def succeeded(self) -> None:
         """Count a handshake that succeeded."""
@@ -211,7 +211,7 @@ class Certificates:
         :param kind: one of `HANDSHAKES`.
         """
         self._metrics.handshakes(kind).inc()
-        if kind not in _TOLD:
+        if kind not in _MESSAGES:
             return
         now = self.clock.seconds()
         until, more = self._quiet.get(kind, (0.0, 0))
@@ -222,6 +222,6 @@ class Certificates:
         self._log.warn(
             "refused a connection from {client}: {reason}{more}",
             client=client,
-            reason=_TOLD[kind],
+            reason=_MESSAGES[kind],
             more=f" ({more} more like this since the last line)" if more else "",
         )

@@ -34,7 +34,7 @@ class ProxiedUsers:
 
     def __init__(self, clock: IReactorTime, header: str = "") -> None:
         self._header = header.encode("ascii")
-        self._told = RecentSet(clock, ttl_s=QUIET_S, max_entries=MAX_QUIET)
+        self._reported = RecentSet(clock, ttl_s=QUIET_S, max_entries=MAX_QUIET)
 
     def take(self, header: str) -> None:
         """Read another header from now on; none if empty."""
@@ -72,8 +72,8 @@ class ProxiedUsers:
         return name
 
     def _tell(self, peer: str) -> None:
-        if peer not in self._told and len(self._told) < MAX_QUIET:
-            self._told.add(peer)
+        if peer not in self._reported and len(self._reported) < MAX_QUIET:
+            self._reported.add(peer)
             self._log.warn(
                 "{client} names the user of a request (auth-proxy-header), and is ignored: it is"
                 " not one of server-trusted-proxies",

@@ -38,7 +38,7 @@ class Copy:
 
     def render(self) -> bytes:
         """Return the object's bytes, without the facts of closures, which upkeep finds again."""
-        told = {
+        data = {
             "catalog": self.catalog,
             "pins": [
                 {
@@ -60,17 +60,17 @@ class Copy:
                 for block in self.blocks
             ],
         }
-        return json.dumps(told, indent=1, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(data, indent=1, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def parse(cls, text: bytes) -> Copy:
         """Parse the object. Raises Malformed if it is damaged."""
         try:
-            told = json.loads(text)
+            data = json.loads(text)
             return cls(
-                catalog=int(told["catalog"]),
-                pins=[_pin(each) for each in told["pins"]],
-                blocks=[_block(each) for each in told["blocked"]],
+                catalog=int(data["catalog"]),
+                pins=[_pin(each) for each in data["pins"]],
+                blocks=[_block(each) for each in data["blocked"]],
             )
         except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
             raise Malformed(f"{NAME} in the store makes no sense: {error}") from error
@@ -80,33 +80,33 @@ def _milliseconds(moment: datetime | None) -> int | None:
     return None if moment is None else round(moment.timestamp() * 1000)
 
 
-def _moment(told: Any) -> datetime:
-    return datetime.fromtimestamp(int(told) / 1000, UTC)
+def _moment(milliseconds: Any) -> datetime:
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
 
 
-def _digest(told: Any) -> str:
-    digest = str(told["hash"])
+def _digest(data: Any) -> str:
+    digest = str(data["hash"])
     if not is_digest(digest):
         raise Malformed(f"not a hash part: {digest[:64]!r}")
     return digest
 
 
-def _pin(told: Any) -> Pin:
+def _pin(data: Any) -> Pin:
     return Pin(
-        digest=_digest(told),
-        label=str(told["label"]),
-        created_at=_moment(told["created"]),
-        expires_at=None if told["expires"] is None else _moment(told["expires"]),
-        is_fetching=bool(told["fetch"]),
+        digest=_digest(data),
+        label=str(data["label"]),
+        created_at=_moment(data["created"]),
+        expires_at=None if data["expires"] is None else _moment(data["expires"]),
+        is_fetching=bool(data["fetch"]),
     )
 
 
-def _block(told: Any) -> Block:
+def _block(data: Any) -> Block:
     return Block(
-        digest=_digest(told),
-        name=str(told["name"]),
-        blocked_at=_moment(told["at"]),
-        hashes=tuple(Hash.parse(str(each)) for each in told["files"]),
+        digest=_digest(data),
+        name=str(data["name"]),
+        blocked_at=_moment(data["at"]),
+        hashes=tuple(Hash.parse(str(each)) for each in data["files"]),
     )
 
 

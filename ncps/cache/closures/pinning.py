@@ -39,7 +39,7 @@ WIDTH: Final = 4
 """Paths that are fetched for pins at the same time."""
 FETCH_S: Final = 3600.0
 """Longest time for the fetch of one path, in seconds."""
-TOLD: Final = 1000
+MAX_LISTED: Final = 1000
 """Missing paths that an answer names, at most."""
 MISSING_S: Final = 60.0
 """Seconds until upkeep looks again at a pin with missing paths."""
@@ -76,7 +76,7 @@ class PinWish:
 class PinSight:
     """A pin, and its closure as it was seen just now.
 
-    :param missing: hash parts of missing paths, `TOLD` at most.
+    :param missing: hash parts of missing paths, `MAX_LISTED` at most.
     """
 
     pin: Pin
@@ -226,7 +226,7 @@ class Pinning(PinVerbs):
             looked_at=utc_now(self._clock),
         )
         await self._pins.look(seen)
-        return PinSight(pin=seen, missing=tuple(sorted(missing[:TOLD]))), missing
+        return PinSight(pin=seen, missing=tuple(sorted(missing[:MAX_LISTED]))), missing
 
     # Fetching
 

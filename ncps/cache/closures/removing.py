@@ -37,7 +37,7 @@ BATCH: Final = 50
 """Paths that one transaction forgets."""
 MOST_ROOTS: Final = 1000
 """Paths that one call may name, at most."""
-TOLD: Final = 1000
+MAX_LISTED: Final = 1000
 """Paths that a report names, at most."""
 RETRY_S: Final = 5.0
 MADE: Final = "zst"
@@ -71,8 +71,8 @@ class RemovalWish:
 class RemovalReport:
     """The result of a removal, or of a dry run.
 
-    :param removed: base names of the removed paths, at most `TOLD`; the hash part of a path that
-        was not here.
+    :param removed: base names of the removed paths, at most `MAX_LISTED`; the hash part of a path
+        that was not here.
     :param count: number of all removed paths.
     :param kept: number of paths of the closure that others need.
     :param busy: hash parts of paths that another process fetches; these were not removed.
@@ -199,7 +199,7 @@ class Removing(RemovalVerbs):
         gone = (base for digest, (base, *_) in chosen.paths.items() if digest not in left)
         more = unknown if wish.never_again else []
         report = RemovalReport(
-            removed=tuple(sorted(islice(chain(gone, more), TOLD))),
+            removed=tuple(sorted(islice(chain(gone, more), MAX_LISTED))),
             count=len(chosen.paths) - len(left) + len(more),
             kept=chosen.kept,
             busy=tuple(busy),

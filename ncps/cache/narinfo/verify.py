@@ -188,7 +188,7 @@ class NarInfoVerifier:
         key = opaque_key(narinfo.compression, narinfo.nar_hash)
         entry = NarInfoEntry(
             digest=digest,
-            narinfo=evolve(narinfo, url=key.url, ca=told_address(narinfo, address, voucher)),
+            narinfo=evolve(narinfo, url=key.url, ca=stated_address(narinfo, address, voucher)),
             upstream=upstream,
             upstream_url=narinfo.url,
             verified_by="" if unproven else voucher,
@@ -355,7 +355,7 @@ def unproven_address(narinfo: NarInfo, address: ContentAddress | None) -> Conten
     return address
 
 
-def told_address(narinfo: NarInfo, address: ContentAddress | None, voucher: str) -> str | None:
+def stated_address(narinfo: NarInfo, address: ContentAddress | None, voucher: str) -> str | None:
     """Return the CA field of the narinfo for clients; None leaves it out.
 
     No signature covers the CA. Nix refuses a path if another path follows from its CA, or if its

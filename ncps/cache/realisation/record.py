@@ -181,8 +181,8 @@ class RealisationRecords:
         return await self._catalog.narinfo(realisation.out_path.digest) is not None
 
 
-def _check(told: Realisation | None, may: Callable[[StorePath | None], bool]) -> None:
-    path = None if told is None else told.out_path
+def _check(stated: Realisation | None, may: Callable[[StorePath | None], bool]) -> None:
+    path = None if stated is None else stated.out_path
     if not may(path):
         raise Refused(f"this client may not delete {'every path' if path is None else path.base}")
 

@@ -80,13 +80,13 @@ class PulledRealisations(RealisationCache):
         self, key: RealisationKey, text: bytes, principal: Principal
     ) -> RealisationUpload:
         """See `RealisationCache.accept`."""
-        told = await self._parsed(text, key)
-        path = told.out_path
+        stated = await self._parsed(text, key)
+        path = stated.out_path
         if not principal.may(Scope.WRITE, path.base):
             raise Refused(f"this client may not write {path.base}")
         if principal.paths is not None and not key.may_be(path):
             raise Refused(f"{path.base} has another name than an output of {key.derivation}")
-        entry = self._verifier.accept(told, utc_now(self._clock))
+        entry = self._verifier.accept(stated, utc_now(self._clock))
         kept, before = await self.records.take(entry)
         if before is None:
             return RealisationUpload.CREATED
@@ -105,9 +105,9 @@ class PulledRealisations(RealisationCache):
 
         return await self.records.forget(key, may)
 
-    async def restore(self, told: Realisation) -> None:
+    async def restore(self, realisation: Realisation) -> None:
         """Record a realisation from its copy. Raises Unusable if no known key has signed it."""
-        await self.records.restore(self._verifier.restore(told, utc_now(self._clock)))
+        await self.records.restore(self._verifier.restore(realisation, utc_now(self._clock)))
 
     async def _parsed(self, text: bytes, key: RealisationKey) -> Realisation:
         if len(text) > INLINE_SIZE:

@@ -59,10 +59,10 @@ class RealisationVerifier:
                 "the realisation has no good signature by a configured key"
                 f" (signed by {_names(realisation)})"
             )
-        told, voucher = found or (realisation, "")
+        stated, voucher = found or (realisation, "")
         return self.signed(
             RealisationEntry(
-                realisation=_bounded(told, self._known_names()),
+                realisation=_bounded(stated, self._known_names()),
                 upstream=upstream,
                 verified_by=voucher,
                 fetched_at=now,
@@ -79,10 +79,10 @@ class RealisationVerifier:
                 "the realisation needs a signature by a key of --cache-trusted-upload-key"
                 f" (signed by {_names(realisation)})"
             )
-        told, voucher = found or (realisation, UPLOAD)
+        stated, voucher = found or (realisation, UPLOAD)
         return self.signed(
             RealisationEntry(
-                realisation=_bounded(told, self._known_names()),
+                realisation=_bounded(stated, self._known_names()),
                 is_uploaded=True,
                 verified_by=voucher,
                 fetched_at=now,
@@ -101,9 +101,9 @@ class RealisationVerifier:
             if found is None:
                 raise Unusable(f"no known key has signed it (signed by {_names(realisation)})")
             found = found[0], UPLOAD
-        told, voucher = found or (realisation, UPLOAD)
+        stated, voucher = found or (realisation, UPLOAD)
         entry = RealisationEntry(
-            realisation=told,
+            realisation=stated,
             is_uploaded=True,
             verified_by=voucher,
             fetched_at=now,
@@ -141,11 +141,11 @@ class RealisationVerifier:
         signed_by = "" if own is None else str(own.public)
         if entry.signed_by == signed_by:
             return entry
-        told = entry.realisation
-        kept = self._keys.others(told.signatures, entry.signed_by.partition(":")[0])
+        stated = entry.realisation
+        kept = self._keys.others(stated.signatures, entry.signed_by.partition(":")[0])
         if own is not None:
-            kept += self._own_signatures(own, told)
-        return evolve(entry, realisation=evolve(told, signatures=kept), signed_by=signed_by)
+            kept += self._own_signatures(own, stated)
+        return evolve(entry, realisation=evolve(stated, signatures=kept), signed_by=signed_by)
 
     def merged(self, new: RealisationEntry, old: RealisationEntry) -> RealisationEntry:
         """Merge two realisations with the same path.
@@ -159,14 +159,14 @@ class RealisationVerifier:
         names = [entry.signed_by.partition(":")[0] for entry in (new, old)]
         there = (*old.realisation.signatures, *new.realisation.signatures)
         theirs = self._keys.others(there, *names)
-        told = _bounded(evolve(base.realisation, signatures=theirs), self._known_names())
+        stated = _bounded(evolve(base.realisation, signatures=theirs), self._known_names())
         own = self._keys.own if base.verified_by else None
         if own is not None:
-            mine = self._own_signatures(own, evolve(told, signatures=there))
-            told = evolve(told, signatures=(*told.signatures, *mine))
+            mine = self._own_signatures(own, evolve(stated, signatures=there))
+            stated = evolve(stated, signatures=(*stated.signatures, *mine))
         return evolve(
             base,
-            realisation=told,
+            realisation=stated,
             is_uploaded=new.is_uploaded or old.is_uploaded,
             signed_by="" if own is None else str(own.public),
             last_used_at=old.last_used_at,
@@ -204,15 +204,15 @@ class RealisationVerifier:
                 return realisation, str(key)
         return None
 
-    def _own_signatures(self, own: SecretKey, told: Realisation) -> tuple[Signature, ...]:
+    def _own_signatures(self, own: SecretKey, stated: Realisation) -> tuple[Signature, ...]:
         """Sign all texts that clients may check, with our key and the former keys that count."""
-        now, messages = self._keys.now(), told.fingerprints
+        now, messages = self._keys.now(), stated.fingerprints
         made = [own.sign(message) for message in messages]
         for each in self._keys.former:
             if each.public == str(own.public):
                 continue
             for message in messages:
-                there = any(each.key.public.verify(message, s) for s in told.signatures)
+                there = any(each.key.public.verify(message, s) for s in stated.signatures)
                 if there or now < each.until:
                     made.append(each.key.sign(message))
         return tuple(made)

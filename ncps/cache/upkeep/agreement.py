@@ -152,17 +152,17 @@ class Agreement:
         unlike: dict[str, str] = {}
         if own is None:
             return wrong, unlike
-        told = {seen.replica.id for seen in roll.seen if seen.at > self._identity.since}
+        current = {seen.replica.id for seen in roll.seen if seen.at > self._identity.since}
         for other in sorted(living(roll, own.id), key=lambda each: each.id):
-            if other.id in told:
+            if other.id in current:
                 found = contradictions(own, other)
                 if {own.public_key, other.public_key} & self._replaced:
                     found.pop("key", None)
                 wrong |= {f"{k} {other.id}": v for k, v in found.items()}
                 unlike |= {f"{k} {other.id}": v for k, v in differences(own, other).items()}
-        is_told = any(name.startswith("key ") for name in wrong)
-        is_told = is_told or own.public_key in self._replaced
-        if roll.key not in (None, own.public_key) and not is_told:
+        is_explained = any(name.startswith("key ") for name in wrong)
+        is_explained = is_explained or own.public_key in self._replaced
+        if roll.key not in (None, own.public_key) and not is_explained:
             wrong["key"] = (
                 f"this replica, {known_as(own)}, signs with {own.public_key}, and the catalog knows"
                 f" by now that this cache signs with {roll.key}: restart it"

@@ -111,11 +111,11 @@ async def _claimed(
     own_id = own.id if own is not None else ""
     kept = await _find(config)
     former = await former_keys(config)
-    told = _without(roll, replaced_by(kept, former))
-    _check_siblings(told, own_id, wish.imported or kept)
+    counted = _without(roll, replaced_by(kept, former))
+    _check_siblings(counted, own_id, wish.imported or kept)
     if not wish.accepts_new:
-        others = [each for each in living(told, own_id) if each.id not in gone]
-        _check(told, others, kept, wish.imported)
+        others = [each for each in living(counted, own_id) if each.id not in gone]
+        _check(counted, others, kept, wish.imported)
     if kept is None:
         kept = await _keep(config, wish.imported or SecretKey.generate(wish.hostname))
     key = wish.imported or kept

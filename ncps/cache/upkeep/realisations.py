@@ -69,10 +69,10 @@ async def restore(world: World, realisations: PulledRealisations) -> Copies:
         if text is None:
             continue
         try:
-            told = parse_copy(text)
-            if told.key.digest != digest:
-                raise Malformed(f"it is of {told.key.path}")
-            await realisations.restore(told)
+            copy = parse_copy(text)
+            if copy.key.digest != digest:
+                raise Malformed(f"it is of {copy.key.path}")
+            await realisations.restore(copy)
         except Unavailable:
             raise
         except NcpsError as error:

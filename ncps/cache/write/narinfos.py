@@ -118,15 +118,15 @@ class NarInfoUploads:
         if nar is None:
             raise Malformed(f"{key.url} is not here: upload the NAR before its narinfo")
         nar = await self._inspection.facts(nar, narinfo)
-        for name, told, found in (
+        for name, stated, found in (
             ("Compression", narinfo.compression, nar.compression),
             ("FileHash", narinfo.file_hash or nar.file_hash, nar.file_hash),
             ("FileSize", narinfo.file_size or nar.file_size, nar.file_size),
             ("NarHash", narinfo.nar_hash, nar.nar_hash),
             ("NarSize", narinfo.nar_size, nar.nar_size),
         ):
-            if told != found:
-                raise Malformed(f"{name} is {told}, and the NAR that was uploaded has {found}")
+            if stated != found:
+                raise Malformed(f"{name} is {stated}, and the NAR that was uploaded has {found}")
         return nar
 
     async def _find_references(self, narinfo: NarInfo) -> None:

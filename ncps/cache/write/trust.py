@@ -20,7 +20,7 @@ from ncps.cache.narinfo.verify import (
     NarInfoVerifier,
     address_of,
     names_nar,
-    told_address,
+    stated_address,
 )
 from ncps.cache.write.rules import UploadRules
 from ncps.errors import Refused
@@ -55,7 +55,7 @@ class UploadTrust:
     def judge(self, narinfo: NarInfo) -> Trusted:
         """Find the voucher of a narinfo. Raises Refused if it has none. May take CPU time."""
         address = address_of(narinfo)
-        narinfo = evolve(narinfo, ca=told_address(narinfo, address, UPLOAD))
+        narinfo = evolve(narinfo, ca=stated_address(narinfo, address, UPLOAD))
         keys = self._rules.keys
         names = {key.name for key in keys}
         theirs = [s for s in narinfo.signatures if s.name in names][:MAX_SIGNATURES]

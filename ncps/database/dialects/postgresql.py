@@ -35,7 +35,7 @@ _REFUSED = {
     "42P01": "tables are missing in {where}: {says}; run `ncps migrate up`",
     "42703": "columns are missing in {where}: {says}; run `ncps migrate up`",
 }
-_TOLD = (
+_CODES_OF_TEXTS = (
     ("the database system is ", "57P03"),
     ("password authentication failed", "28P01"),
     ("no password supplied", "28P01"),
@@ -171,8 +171,8 @@ class PostgreSQL(ServerDialect):
             return code
         if not isinstance(error, self._driver.OperationalError):
             return ""
-        told = str(error)
-        return next((code for pattern, code in _TOLD if re.search(pattern, told)), "")
+        text = str(error)
+        return next((code for pattern, code in _CODES_OF_TEXTS if re.search(pattern, text)), "")
 
 
 @lru_cache(maxsize=256)

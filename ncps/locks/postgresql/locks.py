@@ -222,7 +222,7 @@ class PostgresBackend(LeaseBackend, SessionListener):
         except NcpsError as error:
             raise Unavailable(str(error)) from error
 
-    def told(self, channel: str, text: str) -> None:
+    def received(self, channel: str, text: str) -> None:
         """See `SessionListener`."""
         if channel == NOTICES:
             self.notices.received(text)

@@ -61,7 +61,7 @@ class SessionListener(Protocol):
     def connected(self, is_first: bool) -> None:
         """See `ncps.locks.keeper.Server`."""
 
-    def told(self, channel: str, text: str) -> None:
+    def received(self, channel: str, text: str) -> None:
         """React to a text that came through a channel."""
 
 
@@ -177,7 +177,7 @@ class PostgresSession:
             self._watch()
         self.confirmed = max(self.confirmed, sent)
         for channel, text in notes:
-            self._sessions.listener.told(channel, text)
+            self._sessions.listener.received(channel, text)
         return result
 
     def _ask_blocking(self, ask: Callable[[Any], T]) -> tuple[T, list[tuple[str, str]]]:

@@ -38,14 +38,14 @@ class Carrier:
         self._sender = secrets.token_hex(8)
         self._numbers = count()
         self._received = RecentSet(clock, ttl_s=LATE_S, max_entries=MOST_NUMBERS)
-        self._told: Callable[[str], None] = lambda _line: None
+        self._deliver: Callable[[str], None] = lambda _line: None
         self._missed: Callable[[], None] = lambda: None
         for node in nodes:
             node.channels.on_notice(self._receive, self._listens_again)
 
-    def on_line(self, told: Callable[[str], None], missed: Callable[[], None]) -> None:
-        """Call `told` with each line, `missed` when lines may have been lost."""
-        self._told, self._missed = told, missed
+    def on_line(self, deliver: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """Call `deliver` with each line, `missed` when lines may have been lost."""
+        self._deliver, self._missed = deliver, missed
 
     async def send(self, line: str) -> None:
         """Send a line to all servers, and wait for a majority of them.
@@ -65,7 +65,7 @@ class Carrier:
             if len(number) > LONGEST_NUMBER or number in self._received:
                 return
             self._received.add(number)
-        self._told(line)
+        self._deliver(line)
 
     def _listens_again(self) -> None:
         """Report a gap if this process listens to a majority again, and did not before."""

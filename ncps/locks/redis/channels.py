@@ -38,7 +38,7 @@ class RedisChannels(RedisServer):
         self._keeper = Keeper(reactor, self, check_s=CHECK_S)
         self._wake: Callable[[str], None] = lambda _name: None
         self._wake_all: Callable[[], None] = lambda: None
-        self._told: Callable[[str], None] = lambda _text: None
+        self._deliver: Callable[[str], None] = lambda _text: None
         self._again: Callable[[], None] = lambda: None
         self._is_forbidden = False
 
@@ -46,9 +46,9 @@ class RedisChannels(RedisServer):
         """Call `wake` with the name of each released lease, `wake_all` after a gap."""
         self._wake, self._wake_all = wake, wake_all
 
-    def on_notice(self, told: Callable[[str], None], again: Callable[[], None]) -> None:
-        """Call `told` with the text of each notice, `again` after each new connection."""
-        self._told, self._again = told, again
+    def on_notice(self, deliver: Callable[[str], None], again: Callable[[], None]) -> None:
+        """Call `deliver` with the text of each notice, `again` after each new connection."""
+        self._deliver, self._again = deliver, again
 
     async def start(self) -> None:
         """Subscribe, now or as soon as Redis answers."""
@@ -87,4 +87,4 @@ class RedisChannels(RedisServer):
         if channel == self.released.encode():
             self._wake(text.decode("utf-8", "replace"))
         elif channel == self.notices.encode():
-            self._told(text.decode("utf-8", "replace"))
+            self._deliver(text.decode("utf-8", "replace"))

@@ -186,9 +186,9 @@ class RedisConnection:
         if self._protocol.reason is None:
             await self._protocol.whenDisconnected()
 
-    def listen(self, told: Callable[[bytes, bytes], None]) -> None:
-        """Call `told` with the channel and text of each message; before the first SUBSCRIBE."""
-        self._protocol.messageReceived = lambda _pattern, channel, text: told(channel, text)
+    def listen(self, received: Callable[[bytes, bytes], None]) -> None:
+        """Call `received` with the channel and text of each message; before the first SUBSCRIBE."""
+        self._protocol.messageReceived = lambda _pattern, channel, text: received(channel, text)
 
     async def command(self, *words: bytes | str | int) -> Any:
         """Send a command; return its answer.

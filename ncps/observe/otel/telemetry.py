@@ -151,7 +151,7 @@ class Telemetry:
             start()
         if self._tap is not None:
             globalLogPublisher.addObserver(self._tap)
-        _log.info("telemetry goes to {ways}", ways=_told(self._ways))
+        _log.info("telemetry goes to {ways}", ways=_described(self._ways))
 
     async def read_metrics(self) -> None:
         """Send the metrics at each interval, without end; for `Tasks.start`."""
@@ -176,10 +176,10 @@ class Telemetry:
         await self._pool.stop(CLOSING_S)
 
 
-def _told(ways: Mapping[str, Way]) -> str:
+def _described(ways: Mapping[str, Way]) -> str:
     """Name the destination of each signal."""
-    told = [f"{signal} to {way}" for signal, way in ways.items() if way.protocol != NONE]
-    return ", ".join(told) or "nowhere"
+    described = [f"{signal} to {way}" for signal, way in ways.items() if way.protocol != NONE]
+    return ", ".join(described) or "nowhere"
 
 
 def _resource(facts: Mapping[str, str | int]) -> Resource:

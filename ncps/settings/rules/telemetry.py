@@ -41,6 +41,6 @@ def _places(url: str) -> set[str]:
     return {parts.netloc.lower(), (parts.hostname or "").lower()} - {""}
 
 
-def is_told(url: str, names: tuple[str, ...]) -> bool:
+def gets_traces(url: str, names: tuple[str, ...]) -> bool:
     """Whether the setting names an upstream, which then gets our traceparent."""
     return ALL in names or bool(_places(url) & {name.lower() for name in names})

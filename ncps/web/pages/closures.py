@@ -96,8 +96,8 @@ class PinPages:
         details = _flag(_query(request, "details"), "details")
         pins = await self._pins.pins()
         request.setHeader(b"Cache-Control", b"no-store")
-        told: object = [_pin(pin) for pin in pins] if details else [pin.digest for pin in pins]
-        send(request, written(told), JSON)
+        data: object = [_pin(pin) for pin in pins] if details else [pin.digest for pin in pins]
+        send(request, written(data), JSON)
 
 
 class RemovalPages:
@@ -206,12 +206,12 @@ async def _wishes(request: NcpsRequest, *names: str) -> dict[str, object]:
     if not body:
         return wishes
     try:
-        told = json.loads(body)
+        data = json.loads(body)
     except (ValueError, RecursionError):
         raise Malformed("the body is not JSON") from None
-    if not isinstance(told, dict):
+    if not isinstance(data, dict):
         raise Malformed("the body should be a JSON object")
-    return wishes | _known(told, names)
+    return wishes | _known(data, names)
 
 
 def _known(found: dict[str, object], names: tuple[str, ...]) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.ask.policy import MAX_TOLD, RETRY_AFTER_S, AllAway, kind_of, verdict
+from ncps.ask.policy import MAX_ANSWER_TEXT, RETRY_AFTER_S, AllAway, kind_of, verdict
 from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable, Unusable
 
 
@@ -103,7 +103,7 @@ class LeftOutTests(SynchronousTestCase):
         """An upstream's text cannot add a line to an answer, nor make it long."""
         error = self.verdict("", Unavailable("a\r\nX: y\x1b" + "z" * 5000))
         self.assertRegex(error.told, r"\A[ -~]+\Z")
-        self.assertEqual(MAX_TOLD, len(error.told))
+        self.assertEqual(MAX_ANSWER_TEXT, len(error.told))
 
 
 class KindTests(SynchronousTestCase):

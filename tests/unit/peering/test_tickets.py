@@ -13,7 +13,7 @@ from ncps.peering.tickets import (
     Ticket,
     TicketVerdict,
     TicketVerifier,
-    told_time,
+    stated_time,
 )
 
 SECRET = "a secret of the cluster"
@@ -118,7 +118,7 @@ class ClockTests(SynchronousTestCase):
 
     def test_time_that_is_told(self) -> None:
         """With the time of the asked process the next ticket is valid."""
-        told = told_time(SECRET, self.ticket, self.clock)
+        told = stated_time(SECRET, self.ticket, self.clock)
         assert told is not None
         self.assertEqual(int(NOW) + 3600, told)
         again = Ticket.make(SECRET, HERE, told, WANTED).header()
@@ -137,4 +137,4 @@ class ClockTests(SynchronousTestCase):
             (self.ticket, SECRET, "time=1700003600"),
             (self.ticket, SECRET, f"time=1700003600, signature={self.ticket.signature}"),
         ):
-            self.assertIsNone(told_time(secret, ticket, text))
+            self.assertIsNone(stated_time(secret, ticket, text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncps.settings.kinds.telemetry import Header
 from ncps.settings.report import effective
-from ncps.settings.rules.telemetry import is_told
+from ncps.settings.rules.telemetry import gets_traces
 from tests.unit.settings.around import FileCase, load_with, problems_of
 
 UPSTREAM = "https://cache.example.org:8443/x"
@@ -93,8 +93,8 @@ class TelemetryTests(FileCase):
         """By default to none; a name of no upstream is an error."""
         for name, is_meant in (("cache.example.org", True), ("cache.example.org:8443", True)):
             load_with({"cache-upstream-url": UPSTREAM, "otel-propagate-to": name})
-            self.assertEqual(is_meant, is_told(UPSTREAM, (name,)))
-        self.assertFalse(is_told(UPSTREAM, ()))
-        self.assertTrue(is_told(UPSTREAM, ("all",)))
+            self.assertEqual(is_meant, gets_traces(UPSTREAM, (name,)))
+        self.assertFalse(gets_traces(UPSTREAM, ()))
+        self.assertTrue(gets_traces(UPSTREAM, ("all",)))
         (problem,) = problems_of({"cache-upstream-url": UPSTREAM, "otel-propagate-to": "other.org"})
         self.assertIn("should be all, or one of cache.example.org", problem)

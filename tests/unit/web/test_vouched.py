@@ -48,4 +48,4 @@ class UserTests(SynchronousTestCase):
         for number in range(MAX_QUIET + 10):
             for _ in range(2):
                 self.users.user(Headers({NAME: [b"x"]}), f"10.0.0.{number}", False)
-        self.assertEqual(MAX_QUIET, len(self.users._told))
+        self.assertEqual(MAX_QUIET, len(self.users._reported))

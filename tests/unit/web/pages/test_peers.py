@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.peering.tickets import GOOD_FOR_S, SCHEME, Request, Ticket, TicketVerifier, told_time
+from ncps.peering.tickets import GOOD_FOR_S, SCHEME, Request, Ticket, TicketVerifier, stated_time
 from ncps.ports import Peers, Segment, UpstreamBody
 from ncps.web.pages.peers import PeerPages
 from tests.fakes.cache import Piece, StubArrivingNar
@@ -150,7 +150,7 @@ class PeerTests(SynchronousTestCase):
             self.assertEqual(401, answer.status)
             self.assertEqual([], self.cache.asked)
             clock = answer.headers["x-ncps-clock"]
-            self.assertEqual(int(NOW), told_time(SECRET, given, clock))
+            self.assertEqual(int(NOW), stated_time(SECRET, given, clock))
         head = ticket(method="HEAD", time=NOW - 3600).header()
         self.assertIn("x-ncps-clock", self.server.get(PATH, b"HEAD", Authorization=head).headers)
 
