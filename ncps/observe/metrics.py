@@ -45,7 +45,7 @@ OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls every method that is not a k
 
 ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
 LOCK_MODES = ("local", "files", "redis", "postgresql")
-SHORT_WAYS = ("request", "nar", "file", "transaction")
+SHORT_WAYS = ("request", "nar", "check", "file", "transaction")
 DOWNLOAD_OUTCOMES = ("published", "relayed", "unkept", "failed", "cancelled")
 
 
@@ -251,6 +251,11 @@ class HttpMetrics(Registered):
         )
         self.connections = self._gauge(
             "ncps_http_connections", "Connections of clients that are open."
+        )
+        self.most_connections = self._gauge(
+            "ncps_worker_connections_most",
+            "Connections of clients at the worker that has most of them.",
+            way="most",
         )
         self.connections_refused = self._counter(
             "ncps_http_connections_refused_total",

@@ -135,7 +135,8 @@ class SiteState(Site):
             repeated=self._repeated,
         )
         metrics.active_requests.set_function(lambda: self.answering)
-        metrics.connections.set_function(lambda: len(self.channels))
+        for gauge in (metrics.connections, metrics.most_connections):
+            gauge.set_function(lambda: len(self.channels))
         super().__init__(
             root, parsePOSTFormSubmission=False, timeout=self.limits.idle_timeout_s, reactor=clock
         )

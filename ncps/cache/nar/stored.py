@@ -233,6 +233,7 @@ class Publication:
         self._admission = world.admission
         self._adopt = adopt
         self._downloads = world.metrics.downloads
+        self._unchecked = world.metrics.short_ways("check").inc
         self._stored: Callable[[], object] = lambda: None
         self.beat = Beat(world.clock, GATHER_S)
 
@@ -285,6 +286,8 @@ class Publication:
         except (StorageFull, Unavailable) as error:
             self.unkept(key, str(error))
             return
+        if not verdict.nar_verified:
+            self._unchecked()
         self._published()
         self._log.info(
             "stored {key} ({size} bytes) from {upstream}",

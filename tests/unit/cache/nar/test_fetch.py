@@ -13,6 +13,7 @@ from ncps.nix.hashes import sha256_of
 from ncps.nix.judge import Look
 from ncps.nix.narurl import NarKey
 from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.metrics import series
 from tests.fakes.samples import sample
 from tests.fakes.threads import HeldThreads
 from tests.fakes.upstream import HONEST, Script
@@ -193,6 +194,17 @@ class ResumeTests(NarsCase):
         self.catalog.failing = None
         self.clock.pump([1.0] * 3)
         self.successResultOf(client.done)
+
+
+class LaterTests(NarsCase):
+    """NarHash of xz is checked in the background."""
+
+    inner_look = Look.IF_CHEAP
+
+    def test_nar_that_was_stored_before_its_check_is_counted(self) -> None:
+        self.download(self.key)
+        self.assertIsNone(self.catalog.records[self.key].verified_at)
+        self.assertEqual(1, series(self.metrics.short_ways)["check"])
 
 
 class WrongBytesTests(NarsCase):

@@ -16,6 +16,7 @@ from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.client import Client
+from tests.fakes.metrics import series
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
 from tests.unit.cache.nar.rig import SIZE, NarsCase
@@ -62,6 +63,7 @@ class MissTests(NarsCase):
         self.download(self.key)
         self.assertStored()
         self.assertIsNotNone(self.record().verified_at)
+        self.assertEqual(0, series(self.metrics.short_ways).get("check", 0))
 
     def test_many_clients_one_fetch(self) -> None:
         """Clients that come while it arrives share the fetch, each with its own range."""

@@ -169,6 +169,7 @@ class LimitTests(ServerTestCase):
         self.assertEqual(self.server.reached("server-max-connections"), 1)
         clients[0].leave()
         self.assertEqual(self.server.sample("ncps_http_connections"), 4)
+        self.assertEqual(self.server.sample("ncps_worker_connections_most"), 4)
         self.server.connect()
 
     def test_too_many_headers_are_refused(self) -> None:
