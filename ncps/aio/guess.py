@@ -21,10 +21,12 @@ class Guess:
 
     :param most: bytes of a file that it may fetch, at most; a narinfo may say a false size.
     :ivar is_wanted: whether a client has joined it.
+    :ivar is_needless: whether another process was faster.
     """
 
     most: float = inf
     is_wanted: bool = False
+    is_needless: bool = False
 
 
 _current: ContextVar[Guess | None] = ContextVar("guess", default=None)
@@ -45,6 +47,12 @@ def is_beyond(size: int) -> bool:
     """Return whether the running work is an unwanted guess that may not fetch this many bytes."""
     guess = _current.get()
     return guess is not None and not guess.is_wanted and size > guess.most
+
+
+def note_needless() -> None:
+    """Note, if the running work is a guess, that another process was faster."""
+    if (guess := _current.get()) is not None:
+        guess.is_needless = True
 
 
 @contextmanager

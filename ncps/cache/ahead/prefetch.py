@@ -193,7 +193,7 @@ class Prefetch:
             if found is None or found[0].nar.is_stored:
                 return  # a client that fetched this NAR has asked for its references, too
             item, outcome = found
-            if outcome is Outcome.MISS and not guess.is_wanted:
+            if outcome is Outcome.MISS and not (guess.is_wanted or guess.is_needless):
                 self._counts.fetched(digest)
             if walk.failures < MAX_FAILURES:
                 self._queue(walk, item.text, item.nar)
@@ -220,7 +220,7 @@ class Prefetch:
                 await download.ended.wait()
             if download.has_failed:
                 self._failed(walk, name, download.arrived.error)
-            elif not guess.is_wanted:
+            elif not guess.is_wanted and not download.is_relayed:
                 self._counts.fetched(nar.key, download.size or 0)
         except NcpsError as error:
             self._failed(walk, nar.key.file_name, error)

@@ -90,6 +90,11 @@ class Download:
         return "" if self.opener is None else self.opener.name
 
     @property
+    def is_relayed(self) -> bool:
+        """Whether another process of this cache has fetched the bytes from an upstream."""
+        return self.opener is not None and self.opener.origin is None
+
+    @property
     def file(self) -> str:
         """Name of the file in the spool; see `sources.Source`."""
         return "" if self.opener is None else self.opener.file

@@ -32,7 +32,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.clocks import utc_now
-from ncps.aio.guess import Guess, is_unwanted
+from ncps.aio.guess import Guess, is_unwanted, note_needless
 from ncps.aio.guess import current as current_guess
 from ncps.aio.recent import RecentMap
 from ncps.aio.single_flight import SingleFlight
@@ -353,8 +353,9 @@ class NarInfoSearch:
             async with turn(self._leases, self._clock, f"download:narinfo:{digest}") as is_instant:
                 is_sure = is_instant and self._clock.seconds() - looked < MEANWHILE_S
                 item = None if is_sure else await self._records.find(digest)
-                if item is not None:
-                    return item  # another process was faster
+                if item is not None:  # another process was faster
+                    note_needless()
+                    return item
                 vetted = proven or self._taken(digest)
                 vetted = vetted or await self._questions.first(digest, failures)
                 if vetted.unproven is None:

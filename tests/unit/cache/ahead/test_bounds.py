@@ -241,3 +241,20 @@ class UseTests(AheadCase):
         self.cache.repeated([self.paths[1].digest])
         self.cache.nars_repeated([self.paths[1].key])
         self.assertEqual({"narinfo": 1, "nar": 1}, self.used)
+
+    def test_narinfo_that_another_process_fetches_meanwhile_is_not_counted(self) -> None:
+        """That process counts it."""
+        first, second = chain(2, name="other")
+        self.origin.add(first, second)
+        self.learn(second)
+        entry = self.catalog.entries.pop(second.digest)
+        self.board.narinfo_changed(second.digest)
+        before, lease = self.fetched["narinfo"], f"download:narinfo:{second.digest}"
+        other = self.get(self.leases.take(lease))
+        self.ask(first)
+        self.catalog.entries[second.digest] = entry
+        self.get(other.release())
+        self.clock.advance(0)
+        self.assertEqual(0, self.core.ahead.pending)
+        self.assertEqual(1, self.narinfos_asked().count(second.digest))
+        self.assertEqual(before, self.fetched["narinfo"])
