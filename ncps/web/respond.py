@@ -47,7 +47,7 @@ _log = Logger()
 
 
 @frozen
-class _Told:
+class _Reply:
     """The answer to a class of errors.
 
     A client that reads does not get the text of the error, which is for the log; an error of
@@ -60,34 +60,34 @@ class _Told:
     retry: bool = False
 
 
-_TIMED_OUT = _Told(504, "no answer in time", retry=True)
+_TIMED_OUT = _Reply(504, "no answer in time", retry=True)
 """The answer if an upstream is late, or for a client that reads, the database or the store."""
 
-_NOT_STORED = _Told(503, "cannot be stored or removed now", retry=True)
+_NOT_STORED = _Reply(503, "cannot be stored or removed now", retry=True)
 """The answer to clients that write: 503 even for a timeout, since no upstream takes part."""
 
 _WRITES = frozenset({b"PUT", b"DELETE"})
 
-_BLOCKED = _Told(403, "not allowed")
+_BLOCKED = _Reply(403, "not allowed")
 """The answer to a client that writes an object of a blocked path."""
 
-_TABLE: Mapping[type[NcpsError], _Told] = {
-    NotFound: _Told(404, "not found"),
-    Unavailable: _Told(503, "not available now", retry=True),
-    Unusable: _Told(404, "not found"),
-    Corrupt: _Told(502, "no upstream sent it intact", retry=True),
-    Malformed: _Told(400, "malformed request"),
-    Refused: _Told(403, "not allowed"),
-    SlowClient: _Told(408, "too slow"),
-    TooLarge: _Told(413, "too large"),
-    UnknownEncoding: _Told(415, "unknown encoding"),
-    Conflict: _Told(409, "other content already has this name"),
-    StorageFull: _Told(507, "no room left"),
-    Unsatisfiable: _Told(416, "range outside of the file"),
+_TABLE: Mapping[type[NcpsError], _Reply] = {
+    NotFound: _Reply(404, "not found"),
+    Unavailable: _Reply(503, "not available now", retry=True),
+    Unusable: _Reply(404, "not found"),
+    Corrupt: _Reply(502, "no upstream sent it intact", retry=True),
+    Malformed: _Reply(400, "malformed request"),
+    Refused: _Reply(403, "not allowed"),
+    SlowClient: _Reply(408, "too slow"),
+    TooLarge: _Reply(413, "too large"),
+    UnknownEncoding: _Reply(415, "unknown encoding"),
+    Conflict: _Reply(409, "other content already has this name"),
+    StorageFull: _Reply(507, "no room left"),
+    Unsatisfiable: _Reply(416, "range outside of the file"),
 }
 
 
-def _told(error: NcpsError, method: bytes) -> _Told | None:
+def _reply_to(error: NcpsError, method: bytes) -> _Reply | None:
     if isinstance(error, Blocked) and method not in _READS:
         return _BLOCKED
     if isinstance(error, Unavailable) and method in _WRITES:
@@ -127,8 +127,8 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
         request.abort()
     except NcpsError as error:
         is_read = request.method in _READS
-        told = _told(error, request.method)
-        if told is None:
+        reply = _reply_to(error, request.method)
+        if reply is None:
             fail(request, Failure())
         elif request.startedWriting:
             request.abort()
@@ -140,12 +140,12 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
                 reason=str(error),
             )
         else:
-            text = told.text
-            if told.status >= 500 and error.told:
+            text = reply.text
+            if reply.status >= 500 and error.told:
                 text = f"{text}: {error.told}"
-            elif not is_read and (told.status < 500 or told.status == 507):
+            elif not is_read and (reply.status < 500 or reply.status == 507):
                 text = f"{text}: {error}"
-            tell(request, told.status, text, retry_after=_retry_after(told, error))
+            tell(request, reply.status, text, retry_after=_retry_after(reply, error))
     except Exception:  # noqa: BLE001 - no error may leave the bridge; cancelling is handled above
         fail(request, Failure())
     else:
@@ -161,8 +161,8 @@ def explain(request: NcpsRequest, outcome: Outcome, upstream: str = "") -> None:
     headers.setRawHeaders(b"Server-Timing", [b"total;dur=%.1f" % (request.elapsed * 1000)])
 
 
-def _retry_after(told: _Told, error: NcpsError) -> float | None:
-    if not told.retry:
+def _retry_after(reply: _Reply, error: NcpsError) -> float | None:
+    if not reply.retry:
         return None
     wanted = getattr(error, "retry_after", None) or RETRY_AFTER
     return min(max(wanted, 1.0), LONGEST_RETRY_AFTER)
