@@ -116,7 +116,7 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
         raise _UsageError(f"unknown flag {left[0].partition('=')[0]}")
     command = options.command
     if command is None:
-        raise _UsageError("which command? up, migrate, status or wait (--help tells more)")
+        raise _UsageError("which command? up, migrate, status or wait (--help lists all)")
     if command in _ELSEWHERE:
         raise _UsageError(f"no command {command}: {_ELSEWHERE[command]}")
     if command not in _COMMANDS:

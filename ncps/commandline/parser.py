@@ -66,7 +66,7 @@ class _Parser(argparse.ArgumentParser):
         names = [name for name in action.choices if name not in _UNNAMED]
         all_of_them = f"{', '.join(names[:-1])} or {names[-1]}".removeprefix(" or ")
         hint = f"did you mean {close[0]}" if close else all_of_them
-        raise UnknownWord(str(action.metavar).lower(), str(value), f"{hint}? (--help tells more)")
+        raise UnknownWord(str(action.metavar).lower(), str(value), f"{hint}? (--help lists all)")
 
     def error(self, message: str) -> NoReturn:
         raise WrongWords(message)

@@ -214,6 +214,17 @@ class DocumentTests(SynchronousTestCase):
                 wrong.append(name)
         self.assertEqual([], wrong)
 
+    def test_every_number_in_a_page_has_its_place(self) -> None:
+        """A page that cites a promise or a decision has a link to it, except in headings."""
+        for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
+            if page.name in {"promises.md", "README.md"}:
+                continue
+            text = re.sub(r"^#.*$", "", page.read_text(), flags=re.MULTILINE)
+            text = re.sub(r"\[[^\]]+\]\([^)]+\)", "", text)
+            if page.name == "architecture.md":  # its first paragraph says where all numbers are
+                text = text.partition("\n\n")[2].partition("\n\n")[2]
+            self.assertEqual([], re.findall(r"\b[PD][1-9]\d?\b", text), page.name)
+
     def test_every_number_is_explained(self) -> None:
         """Comments and pages cite only promises and decisions that exist."""
         promises = re.findall(r"^## (P\d+) ", (DOCS / "promises.md").read_text(), re.MULTILINE)

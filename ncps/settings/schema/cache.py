@@ -276,8 +276,8 @@ class CacheSettings:
     max_size_bytes: int = setting(
         MAX_SIZE,
         "",
-        "Bytes of NARs that the store may hold. Beyond that, ncps removes the NARs that no client "
-        "has asked for for the longest time; they can be fetched again. A NAR larger than this is "
+        "Bytes of NARs that the store may hold. Beyond that, ncps removes the NARs whose last "
+        "request by a client is the oldest; they can be fetched again. A NAR larger than this is "
         "passed on to clients and not stored. Without this setting the store grows until "
         "--cache-storage-min-free is reached.",
         group="Size",

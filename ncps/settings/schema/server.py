@@ -108,8 +108,8 @@ class ServerSettings:
     min_send_window_s: float = setting(
         duration(at_least_s=1),
         "5m",
-        "Time over which --server-min-send-rate is averaged. Only the time counts in which ncps "
-        "waits for the client, not the time in which it waits for an upstream.",
+        "Time over which --server-min-send-rate is averaged, without the time in which ncps waits "
+        "for an upstream and not for the client.",
         reloads=True,
     )
     receive_stall_timeout_s: float = setting(

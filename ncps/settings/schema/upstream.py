@@ -139,8 +139,8 @@ class UpstreamsSettings:
     min_receive_window_s: float = setting(
         duration(at_least_s=0.001),
         "30s",
-        "Time over which --cache-upstream-min-receive-rate is averaged. Only the time counts in "
-        "which ncps waits for the upstream.",
+        "Time over which --cache-upstream-min-receive-rate is averaged, without the time in which "
+        "ncps does not wait for the upstream.",
         reloads=True,
     )
     max_connections: int = setting(
