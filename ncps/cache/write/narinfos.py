@@ -1,11 +1,13 @@
 """Uploads of narinfos: make a stored NAR a store path that clients see.
 
     parse --> path and permission --> trust --> NAR here, inspected, as it says --> references
-          --> under the lease of the NAR: sidecar, row, both durable --> all replicas told
+          --> under the leases of path and NAR: sidecar, row, both durable --> all replicas told
 
 The sidecar is written before the row: a process that dies between the two leaves a narinfo that no
-client sees, and that the sweep of strays removes. The lease keeps eviction from removing the NAR
-meanwhile.
+client sees, and that the sweep of strays removes. Under the lease of the path, the second of two
+clients that send different NARs for it sees the narinfo of the first, and gets a conflict. The
+lease of the NAR keeps eviction from removing the NAR meanwhile. Each upload takes the lease of the
+path first, so no two uploads wait for each other.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from ncps.auth.principal import Principal, Scope
 from ncps.cache.narinfo.record import render_making, render_sidecar
 from ncps.cache.world import World
 from ncps.cache.write.inspection import UploadInspection
-from ncps.cache.write.nars import KnownPaths, blocked, lease_for
+from ncps.cache.write.nars import KnownPaths, blocked, lease_for, take_lease
 from ncps.cache.write.rules import UploadRules
 from ncps.cache.write.trust import UploadTrust
 from ncps.cache.write.verbs import UploadOutcome
@@ -148,6 +150,15 @@ class NarInfoUploads:
             ) from error
 
     async def _accept(self, narinfo: NarInfo, key: NarKey) -> UploadOutcome:
+        path = narinfo.store_path
+        late = f"another client uploads {path.base}: try again"
+        lease = await take_lease(self._world, f"upload:narinfo:{path.digest}", late)
+        try:
+            return await self._accept_alone(narinfo, key)
+        finally:
+            await lease.release()
+
+    async def _accept_alone(self, narinfo: NarInfo, key: NarKey) -> UploadOutcome:
         lease = await lease_for(self._world, key)
         try:
             nar = await self._catalog.nar(key)

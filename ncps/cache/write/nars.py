@@ -88,8 +88,13 @@ async def has_row(catalog: Catalog, key: NarKey) -> bool:
 async def lease_for(world: World, key: NarKey) -> Lease:
     """Take the lease of a NAR. Raises Unavailable if it is not free within `LEASE_S`."""
     late = f"another process fetches or removes {key.file_name}: try again"
+    return await take_lease(world, lease_of(key), late)
+
+
+async def take_lease(world: World, name: str, late: str) -> Lease:
+    """Take a lease. Raises Unavailable, with the text `late` if it is not free in `LEASE_S`."""
     leases: Leases = world.leases
-    return await within(world.clock, LEASE_S, leases.take(lease_of(key)), late)
+    return await within(world.clock, LEASE_S, leases.take(name), late)
 
 
 class NarUploads:

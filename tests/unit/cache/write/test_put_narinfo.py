@@ -158,6 +158,39 @@ class PutNarInfoTests(UploadCase):
         self.put_narinfo(second)
         self.assertEqual(second.narinfo.nar_hash, self.shown(one).nar_hash)
 
+    def test_of_two_nars_for_a_path_at_once_one_is_accepted(self) -> None:
+        """The second narinfo waits until the first one is written, and is a conflict then."""
+        one, second = upload(), upload("second")
+        second = evolve(second, narinfo=evolve(second.narinfo, store_path=one.narinfo.store_path))
+        self.put_nar(one)
+        self.put_nar(second)
+        put, others = self.sidecars.put, []
+
+        async def put_beside(digest: str, text: bytes) -> None:
+            if not others:
+                body = second.narinfo.render()
+                others.append(self.start(self.uploads.put_narinfo(one.digest, body, CLIENT)))
+            await put(digest, text)
+
+        self.patch(self.sidecars, "put", put_beside)
+        self.assertEqual(UploadOutcome.STORED, self.put_narinfo(one))
+        self.failureResultOf(others[0], Conflict)
+        self.assertEqual(one.narinfo.nar_hash, self.shown(one).nar_hash)
+        self.assertIn(str(one.narinfo.nar_hash).encode(), self.sidecars.texts[one.digest])
+
+    def test_a_path_that_another_client_uploads_is_waited_for_a_while(self) -> None:
+        """After that time the upload fails, and leaves nothing."""
+        one = upload()
+        self.put_nar(one)
+        lease = self.get(self.leases.take(f"upload:narinfo:{one.digest}"))
+        sending = self.start(self.uploads.put_narinfo(one.digest, one.narinfo.render(), CLIENT))
+        self.assertNoResult(sending)
+        self.clock.advance(30)
+        self.failureResultOf(sending, Unavailable)
+        self.assertNotIn(one.digest, self.sidecars.texts)
+        self.get(lease.release())
+        self.put_narinfo(one)
+
     def test_a_path_of_an_upstream_keeps_its_nar(self) -> None:
         """A stored path is not stored a second time in another compression."""
         kept = by(upload("hello", "zstd"), UPSTREAM_KEY)
