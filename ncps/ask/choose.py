@@ -237,8 +237,7 @@ class Round(Generic[T]):
         while self._waiting:
             candidate = self._waiting.popleft()
             health = candidate.health
-            # A guess must not be the probe of a half-open breaker: clients would wait for it.
-            if not health.may_ask or (self._is_guess and not health.is_healthy):
+            if not health.may_ask or (self._is_guess and not health.may_guess):
                 why = health.last_error or "a probe is under way"
                 error = Unavailable(f"away ({why})", retry_after=health.retry_after_s)
                 self.failures.append((candidate, error))

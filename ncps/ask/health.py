@@ -132,7 +132,7 @@ class Health:
         self._is_suspect = False
         self._latency_s: float | None = None
         self._deviation_s = 0.0
-        self.answered_at = float("-inf")
+        self.answered_at = self._guesses_from = float("-inf")
         self.last_error = ""
 
     @property
@@ -164,6 +164,14 @@ class Health:
     def may_ask(self) -> bool:
         """Whether a request may be sent now."""
         return self._answers.may_ask
+
+    @property
+    def may_guess(self) -> bool:
+        """Whether a request may be sent now that no client waits for.
+
+        Such a request must not be the probe of a half-open breaker: clients would wait for it.
+        """
+        return self.is_healthy and self._clock.seconds() >= self._guesses_from
 
     @property
     def may_fetch(self) -> bool:
@@ -246,6 +254,12 @@ class Health:
         self.last_error = reason
         self._say.failed(self._clock.seconds() if began is None else began, is_probe=is_probe)
         self._answers.failed(retry_after_s)
+        self.guess_failed(retry_after_s)
+
+    def guess_failed(self, retry_after_s: float | None) -> None:
+        """Send no guesses for the pause that the upstream asked for, if it asked for one."""
+        pause_s = min(retry_after_s or 0.0, MAX_RETRY_AFTER_S)
+        self._guesses_from = max(self._guesses_from, self._clock.seconds() + pause_s)
 
     def refused(self, reason: str, *, is_probe: bool = False) -> None:
         """Note that the upstream requires other credentials than ours."""
@@ -352,6 +366,7 @@ class Candidate:
         except Unavailable as error:
             if is_unwanted():  # it says nothing about a client's question
                 health.gave_up()
+                health.guess_failed(error.retry_after)
                 raise
             health.failed(str(error), error.retry_after, began=began, is_probe=is_probe)
             if error.is_refusal:

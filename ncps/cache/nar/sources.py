@@ -296,7 +296,7 @@ class Sources:
     async def _source(self, candidate: Candidate) -> UpstreamSource | None:
         """Return an upstream as a source; if it is none now, note a failure and return None."""
         name, health = candidate.upstream.name, candidate.health
-        if not health.may_fetch or (is_unwanted() and not health.is_healthy):
+        if not health.may_fetch or (is_unwanted() and not health.may_guess):
             self.failures[name] = Unavailable(
                 f"away ({health.last_error})", retry_after=health.retry_after_s
             )

@@ -137,6 +137,23 @@ class BoundTests(AheadCase):
         self.assertEqual(0, self.core.ahead.pending)
         self.assertEqual(Outcome.MISS, self.ask(leaves[9]))
 
+    def test_upstream_that_wants_a_pause_gets_no_guesses(self) -> None:
+        """Clients still ask it; after the pause, guesses do so, too."""
+        self.begin(at_once=1, policy=NARINFO)
+        root, leaves = self.many(10)
+        others = [sample(f"other{n}", size=5_000) for n in range(2)]
+        self.origin.add(others[0], referring(others[1], others[:1]))
+        for leaf in leaves:
+            self.origin.narinfos[leaf.digest] = Unavailable("status 429", retry_after=30.0)
+        self.ask(root)
+        self.assertEqual(1 + 1, len(self.origin.asked("narinfo")))
+        self.origin.add(*leaves)
+        self.assertEqual(Outcome.MISS, self.ask(leaves[9]))
+        self.assertEqual(2 + 1, len(self.origin.asked("narinfo")))
+        self.clock.advance(31)
+        self.assertEqual(Outcome.MISS, self.ask(others[1]))
+        self.assertEqual(3 + 2, len(self.origin.asked("narinfo")))
+
     def test_store_that_is_nearly_full_takes_no_nar(self) -> None:
         self.begin(most_stored=12_000)
         root, _ = self.many(5)
