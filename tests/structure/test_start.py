@@ -106,8 +106,14 @@ def loaded_by(code: str) -> set[str]:
 
 class StartTests(SynchronousTestCase):
     def test_arguments_and_settings_need_no_server(self) -> None:
-        """Help, version and `ncps settings` import no Twisted."""
-        for arguments in (["--version"], ["serve", "--help"], ["settings"]):
+        """Help, version, completion and `ncps settings` import no Twisted."""
+        for arguments in (
+            ["--version"],
+            ["serve", "--help"],
+            ["settings"],
+            ["completion", "bash"],
+            ["completion", "fish"],
+        ):
             loaded = loaded_by(f"from ncps.cli import run; run({arguments!r})")
             self.assertIn("ncps.settings.table", loaded)
             self.assertEqual([], sorted(loaded & {*OF_A_SERVER, *OF_A_CONFIGURATION}), arguments)

@@ -67,6 +67,23 @@ class PolicyTests(AheadCase):
         self.assertIn(b"Sig: here.example.org:", text)
         self.assertEqual(paths[2].nar, lzma.decompress(self.download(paths[2].key)))
 
+    def test_paths_that_refer_to_each_other_and_to_themselves(self) -> None:
+        """Each is asked for once, in a circle as well; absent ones stop nothing."""
+        first, second, third = (sample(f"circle{n}", size=2_000) for n in range(3))
+        gone = [sample(f"gone{n}", size=2_000) for n in range(20)]
+        circle = [first, second, third]
+        made = [
+            referring(one, [one, *gone, *others])
+            for one, others in ((first, [second]), (second, [third]), (third, circle))
+        ]
+        self.origin.add(*made)
+        self.ask(made[0])
+        asked = self.narinfos_asked()
+        self.assertEqual([1] * 3, [asked.count(one.digest) for one in circle])
+        self.assertEqual([2] * 20, [asked.count(one.digest) for one in gone])  # two upstreams
+        self.assertEqual([True] * 3, self.stored(circle))
+        self.assertEqual(0, self.core.ahead.pending)
+
     def test_a_narinfo_that_no_key_vouches_for_is_not_taken(self) -> None:
         first, second = chain(2)
         self.origin.add(first)

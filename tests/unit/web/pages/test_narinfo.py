@@ -82,6 +82,7 @@ class NarInfoTests(SynchronousTestCase):
         """HEAD starts no prefetch, nor does a client that uploads."""
         self.serve()
         self.server.get(PATH, b"HEAD")
+        self.server.get(f"/upload{PATH}")
         self.assertEqual(self.cache.led_on, [])
         self.server.get(PATH)
         self.assertEqual(self.cache.led_on, [DIGEST])
