@@ -23,6 +23,8 @@ FROM nar_files n WHERE n.recompressed_at IS NULL AND n.compression IN ({marks})
 
 _REUSED: Final = "n.last_used_at >= n.stored_at + ?"
 
+_USED_SINCE: Final = "n.last_used_at >= ?"
+
 _REPLACED: Final = f"""
 SELECT {NAR_COLUMNS} FROM nar_files n
 WHERE n.recompressed_at < ? AND n.stored_at IS NOT NULL AND COALESCE(n.last_used_at, 0) < ?
@@ -66,10 +68,14 @@ class SqlTwins(Twins):
 def _open(wanted: TwinCandidates) -> tuple[str, tuple[object, ...]]:
     """Return the end of a statement that finds NARs to make twins from, and its parameters."""
     condition = _OPEN.format(marks=", ".join("?" * len(wanted.compressions)))
-    parameters = (*wanted.compressions, wanted.min_size)
-    if wanted.reused_s is None:
-        return condition, parameters
-    return f"{condition} AND {_REUSED}", (*parameters, round(1000 * wanted.reused_s))
+    parameters: tuple[object, ...] = (*wanted.compressions, wanted.min_size)
+    if wanted.reused_s is not None:
+        condition = f"{condition} AND {_REUSED}"
+        parameters = (*parameters, round(1000 * wanted.reused_s))
+    if wanted.used_since is not None:
+        condition = f"{condition} AND {_USED_SINCE}"
+        parameters = (*parameters, milliseconds(wanted.used_since))
+    return condition, parameters
 
 
 def wanting(txn: Any, limit: int, wanted: TwinCandidates) -> list[NarRecord]:

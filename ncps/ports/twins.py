@@ -26,11 +26,13 @@ class TwinCandidates:
     :param min_size: bytes of the smallest file.
     :param reused_s: only NARs whose last use is at least so many seconds after they were stored;
         None: all NARs.
+    :param used_since: only NARs that a client asked for at that time or later; None: all NARs.
     """
 
     compressions: tuple[str, ...]
     min_size: int
     reused_s: float | None = None
+    used_since: datetime | None = None
 
 
 class Twins(Protocol):

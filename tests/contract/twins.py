@@ -93,6 +93,16 @@ class TwinsContract(Contract):
             self.assertEqual([each.key for each in found], expected)
             self.assertEqual(await self.twins.waiting(wanted), len(expected))
 
+    async def test_last_use(self) -> None:
+        """The list can be limited to NARs that a client asked for since a time."""
+        await self.hold(1, last_used_at=None)
+        nar = await self.hold(2, last_used_at=later(60.0))
+        for since, expected in ((later(60.0), [nar.key]), (later(60.001), [])):
+            wanted = TwinCandidates(compressions=("xz",), min_size=1, used_since=since)
+            found = await self.twins.wanting(9, wanted)
+            self.assertEqual([each.key for each in found], expected)
+            self.assertEqual(await self.twins.waiting(wanted), len(expected))
+
     async def test_limit(self) -> None:
         """No more NARs are returned than requested."""
         for number in range(4):

@@ -37,6 +37,8 @@ class MemoryTwins(Failing, Twins):
             if nar.nar_hash is not None and nar.uploaded_at is None and nar.upstream
             if not nar.made_from and nar.encoding == nar.compression
             if least is None or _use(nar) >= least
+            if wanted.used_since is None
+            or (nar.last_used_at is not None and nar.last_used_at >= wanted.used_since)
         ]
 
     async def wanting(self, limit: int, wanted: TwinCandidates) -> Sequence[NarRecord]:

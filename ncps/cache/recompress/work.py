@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages, utc_now
@@ -26,6 +27,8 @@ COMPRESSIONS: Final = ("xz", "bzip2", "none")
 REUSED_S: Final = 60.0
 """Seconds after the storing of a NAR from which a request counts as another use. The clients that
 waited for the same download ask before that."""
+RECENT_S: Final = 7 * 24 * 3600.0
+"""Seconds for which such a request makes a NAR worth a twin; an old store has many older ones."""
 LOOK_S: Final = 5.0
 """Seconds between two checks whether the machine is idle."""
 BATCH: Final = 20
@@ -48,7 +51,8 @@ REPLACED_S: Final = 300.0
 class Recompressing:
     """Makes twins while the machine is idle.
 
-    :param wanted: the NARs of which it makes twins.
+    :param wanted: the NARs of which it makes twins; with `reused_s`, only those that a client
+        asked for within `RECENT_S`.
     """
 
     _log = Logger()
@@ -69,6 +73,7 @@ class Recompressing:
         self._verifier = verifier
         self._idleness = idleness
         self._wanted = wanted
+        self._ages = Ages(world.clock)
         self._rests_until = 0.0
         self._passed = RecentSet(world.clock, ttl_s=PASSED_S, max_entries=PASSED)
 
@@ -82,18 +87,24 @@ class Recompressing:
         Raises StorageFull or Unavailable if an attempt fails for that reason; a rest follows.
         """
         while self.may_run():
-            waiting = await self._twins.waiting(self._wanted)
+            wanted = self._candidates()
+            waiting = await self._twins.waiting(wanted)
             self._metrics.recompress_waiting.set(waiting)
-            batch = await self._next() if waiting else []
+            batch = await self._next(wanted) if waiting else []
             if not batch:
                 self._rests_until = self._clock.seconds() + CALM_S
                 return
             if not await self._try(batch):
                 return
 
-    async def _next(self) -> list[NarRecord]:
+    def _candidates(self) -> TwinCandidates:
+        if self._wanted.reused_s is None:
+            return self._wanted
+        return evolve(self._wanted, used_since=self._ages.before(RECENT_S))
+
+    async def _next(self, wanted: TwinCandidates) -> list[NarRecord]:
         """Return the next NARs, without those that have failed lately."""
-        batch = await self._twins.wanting(BATCH + len(self._passed), self._wanted)
+        batch = await self._twins.wanting(BATCH + len(self._passed), wanted)
         return [nar for nar in batch if nar.key not in self._passed]
 
     async def _try(self, batch: Sequence[NarRecord]) -> bool:

@@ -30,9 +30,9 @@ class RecompressSettings:
     nars: str = setting(
         choice(("reused", "all")),
         "reused",
-        "Stored NARs that ncps converts: reused converts those that a client asked for again a "
-        "minute or more after they were stored, because other clients will probably ask for them, "
-        "too; all converts every NAR.",
+        "Stored NARs that ncps converts: reused converts those that a client asked for again "
+        "within the last week, a minute or more after they were stored, because other clients will "
+        "probably ask for them, too; all converts every NAR.",
     )
     level: int = setting(
         integer(at_least=1, at_most=19),

@@ -10,7 +10,7 @@ from ncps.cache.answers import Outcome
 from ncps.cache.narinfo.record import parse_making
 from ncps.cache.recompress.convert import ROOMY, Converter
 from ncps.cache.recompress.remake import TwinRemaker
-from ncps.cache.recompress.work import CALM_S, PASSED_S, REST_S, REUSED_S
+from ncps.cache.recompress.work import CALM_S, PASSED_S, RECENT_S, REST_S, REUSED_S
 from ncps.codec import zstd
 from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import VARIANTS
@@ -102,6 +102,22 @@ class MakingTests(TwinCase):
         self.run_work()
         self.assertEqual([], self.transcoder.orders)
         self.clock.advance(REUSED_S)
+        self.download(self.one.key)
+        self.get(self.uses.flush())
+        self.run_work()
+        self.assertEqual({"made": 1}, self.outcomes)
+
+    def test_old_use(self) -> None:
+        """A NAR that was asked for again long ago gets no twin until a client asks once more.
+
+        So an old store is not recompressed as a whole when recompression is switched on.
+        """
+        self.rule(reused_s=REUSED_S)
+        self.clock.advance(REUSED_S)
+        self.download(self.one.key)
+        self.get(self.uses.flush())
+        self.run_work(after_s=RECENT_S + 1)
+        self.assertEqual([], self.transcoder.orders)
         self.download(self.one.key)
         self.get(self.uses.flush())
         self.run_work()
