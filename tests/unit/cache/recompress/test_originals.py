@@ -5,7 +5,7 @@ from __future__ import annotations
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.record import parse_making
 from ncps.cache.upkeep.rebuild import Rebuild
-from ncps.errors import Malformed
+from ncps.errors import Malformed, Unavailable
 from tests.fakes.metrics import counted
 from tests.unit.cache.recompress.rig import BRIEF_S, KEEP_S, TwinCase
 
@@ -28,6 +28,20 @@ class OriginalTests(TwinCase):
         self.assertEqual(self.twin_key(self.one).url, self.told(self.one).url)
         self.assertEqual(self.one.file, self.download(self.one.key))
         self.assertEqual({"published": 2}, self.ended)
+
+    def test_old_url_without_the_upstream(self) -> None:
+        """A client with the old narinfo is told to try later; clients that ask now get the twin."""
+        self.run_work()
+        self.clock.advance(3 * KEEP_S)
+        self.check()
+        self.assertNotIn(self.one.key, self.store.objects)
+        self.origin.is_away = True
+        opening = self.open(self.one.key)
+        self.clock.pump([1.0] * 60)
+        self.failureResultOf(opening, Unavailable)
+        told = self.told(self.one)
+        self.assertEqual(self.twin_key(self.one).url, told.url)
+        self.assertEqual(told.file_size, len(self.download(self.twin_key(self.one))))
 
     def test_it_goes_when_room_is_needed(self) -> None:
         """If the disk has little room, the original goes as soon as its grace is over."""
