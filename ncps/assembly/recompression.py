@@ -60,13 +60,13 @@ def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[T
         core.state.board,
         TwinRules(level=settings.level, max_growth=settings.max_growth),
     )
+    brief_s = min(settings.keep_s, base.settings.cache.lru.grace_s)
     originals = Originals(
         world,
         core.narinfos,
-        core.nars.is_arriving,
-        keep_s=settings.keep_s,
-        brief_s=base.settings.cache.lru.grace_s,
-        is_tight=lambda: not converter.has_room(0),
+        core.state.uses,
+        is_arriving=core.nars.is_arriving,
+        stays_s=lambda: settings.keep_s if converter.has_room(0) else brief_s,
     )
     look_s = min(REPLACED_S, max(1.0, settings.keep_s / 4))
     check = alone(world.leases, REPLACED_LEASE, originals.check)

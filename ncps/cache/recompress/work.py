@@ -13,6 +13,7 @@ from ncps.aio.recent import RecentSet
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.state import LastUse
 from ncps.cache.recompress.idle import Idleness
 from ncps.cache.recompress.make import TwinMaker
 from ncps.cache.world import World
@@ -163,9 +164,7 @@ class Originals:
     The rows stay, so that ncps answers their URLs from the upstream (P5).
 
     :param is_arriving: returns whether this process downloads a NAR.
-    :param keep_s: seconds for which an original stays after its last use.
-    :param brief_s: the same while `is_tight` is true.
-    :param is_tight: returns whether downloads may soon need the room on the disk.
+    :param stays_s: returns the seconds for which an original stays now after its last use.
     """
 
     _log = Logger()
@@ -174,11 +173,10 @@ class Originals:
         self,
         world: World,
         narinfos: NarInfos,
-        is_arriving: Callable[[NarKey], bool],
+        uses: LastUse,
         *,
-        keep_s: float,
-        brief_s: float,
-        is_tight: Callable[[], bool],
+        is_arriving: Callable[[NarKey], bool],
+        stays_s: Callable[[], float],
     ) -> None:
         self._twins = world.twins
         self._catalog = world.inventory
@@ -186,19 +184,15 @@ class Originals:
         self._objects = Objects(world)
         self._ages = Ages(world.clock)
         self._narinfos = narinfos
+        self._uses = uses
         self._is_arriving = is_arriving
-        self._keep_s = keep_s
-        self._brief_s = min(keep_s, brief_s)
-        self._is_tight = is_tight
+        self._stays_s = stays_s
 
     async def check(self) -> None:
         """Remove the originals that are due. Raises Unavailable if that cannot be done now."""
-        while batch := await self._twins.replaced(self._ages.before(self._time()), BATCH):
+        while batch := await self._twins.replaced(self._ages.before(self._stays_s()), BATCH):
             if not await self._remove(batch):
                 return
-
-    def _time(self) -> float:
-        return self._brief_s if self._is_tight() else self._keep_s
 
     async def _remove(self, batch: Sequence[IdleNar]) -> int:
         """Remove those of some originals that are not in use; return their number."""
@@ -208,6 +202,7 @@ class Originals:
                 for idle in batch
                 if not self._is_arriving(idle.nar.key) and await held.take(idle.nar)
             ]
+            await self._uses.flush()  # `evict` leaves those that clients have just asked for
             evicted = await self._catalog.evict(victims)
             for each in evicted:
                 self._narinfos.changed(each.nar.key)

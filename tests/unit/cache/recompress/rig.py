@@ -40,10 +40,9 @@ class TwinCase(CoreCase):
         self.originals = Originals(
             self.world,
             self.narinfos,
-            self.nars.is_arriving,
-            keep_s=KEEP_S,
-            brief_s=BRIEF_S,
-            is_tight=lambda: self.is_tight,
+            self.uses,
+            is_arriving=self.nars.is_arriving,
+            stays_s=lambda: BRIEF_S if self.is_tight else KEEP_S,
         )
 
     def rule(self, *, level: int = 3, max_growth: int = 150, reused_s: float | None = None) -> None:

@@ -29,6 +29,14 @@ class OriginalTests(TwinCase):
         self.assertEqual(self.one.file, self.download(self.one.key))
         self.assertEqual({"published": 2}, self.ended)
 
+    def test_a_client_has_just_come(self) -> None:
+        """A use that is not in the catalog yet counts as well."""
+        self.run_work()
+        self.clock.advance(3 * KEEP_S)
+        self.download(self.one.key)
+        self.check()
+        self.assertIn(self.one.key, self.store.objects)
+
     def test_old_url_without_the_upstream(self) -> None:
         """A client with the old narinfo is told to try later; clients that ask now get the twin."""
         self.run_work()
