@@ -57,7 +57,7 @@ class FindingTests(Stage):
         for field in ("FileHash", "FileSize", "NarHash", "NarSize"):
             self.assertEqual(true[field], told[field])
 
-    def test_false_file_hash_harms_nobody(self) -> None:
+    def test_false_file_hash_affects_no_client(self) -> None:
         """A right NAR with a false FileHash is served and stored, and its narinfo is corrected."""
         path = self.cache.add(200_000)
         liar = self.lying(path, FileHash="sha256:" + "0" * 52)
@@ -66,7 +66,7 @@ class FindingTests(Stage):
         self.assert_corrected(daemon, path)
         self.wait_for_log(daemon, "its narinfo is wrong, the NAR is right", "FileHash")
 
-    def test_false_file_size_harms_nobody(self) -> None:
+    def test_false_file_size_affects_no_client(self) -> None:
         """The same with a FileSize that is too large or too small."""
         for compression, size in (("xz", "7"), ("zstd", "7000000"), ("bzip2", "70")):
             path = self.cache.add(200_000, compression=compression)
@@ -74,7 +74,7 @@ class FindingTests(Stage):
             self.assert_served(daemon, path)
             self.assert_corrected(daemon, path)
 
-    def test_false_url_harms_nobody(self) -> None:
+    def test_false_url_affects_no_client(self) -> None:
         """A URL without a file does no harm if another upstream has the file."""
         path = self.cache.add(200_000)
         liar = self.lying(path, URL=f"nar/{'1' * 52}.nar.xz")
@@ -83,7 +83,7 @@ class FindingTests(Stage):
         self.assert_served(daemon, path)
         self.assert_corrected(daemon, path)
 
-    def test_false_nar_of_one_upstream_harms_nobody(self) -> None:
+    def test_false_nar_of_one_upstream_affects_no_client(self) -> None:
         """A narinfo and a file that agree on wrong bytes do no harm if ncps notices it soon."""
         path = self.cache.add(5000, compression="zstd")
         evil = compress(pack_nar(b"evil" * 1000), "zstd")
@@ -95,7 +95,7 @@ class FindingTests(Stage):
         self.assert_served(daemon, path)
         self.assert_corrected(daemon, path)
 
-    def test_lone_upstream_in_doubt_is_asked_again(self) -> None:
+    def test_only_upstream_in_doubt_is_asked_again(self) -> None:
         """ncps asks an upstream with a false narinfo again if there is no other one."""
         path = self.cache.add(5000)
         origin = self.lying(path, URL=f"nar/{'1' * 52}.nar.xz", FileHash="sha256:" + "0" * 52)
@@ -104,7 +104,7 @@ class FindingTests(Stage):
         self.cache.mount_path(origin, path)
         self.assert_served(daemon, path)
 
-    def test_piece_of_a_nar_whose_size_was_a_lie_is_no_answer(self) -> None:
+    def test_piece_of_a_nar_whose_size_was_wrong_is_no_answer(self) -> None:
         """No client gets a short piece because of the false size of an upstream."""
         path = self.cache.add(5000, compression="zstd", dialect=Dialect.BARE)
         liar = self.origin()
@@ -117,7 +117,7 @@ class FindingTests(Stage):
         again = self.ask(daemon, target, Range="bytes=857-")
         self.assertEqual((206, path.file[857:]), (again.status, again.body))
 
-    def test_head_does_not_repeat_a_size_that_nobody_vouches_for(self) -> None:
+    def test_head_does_not_repeat_an_unsigned_size(self) -> None:
         """Without a FileSize, HEAD has no length before ncps has the bytes, and then theirs."""
         path = self.cache.add(5000, compression="zstd", dialect=Dialect.BARE)
         liar = self.origin()
@@ -157,7 +157,7 @@ class FindingTests(Stage):
             again = self.ask(daemon, target, Range="bytes=100-")
             self.assertEqual((206, path.file[100:]), (again.status, again.body))
 
-    def test_liar_that_answers_first_keeps_nobody_from_a_path(self) -> None:
+    def test_wrong_upstream_that_answers_first_hides_no_path(self) -> None:
         """ncps remembers a file that was wrong on arrival, and does not use its narinfo again."""
         path = self.cache.add(200_000, compression="zstd", dialect=Dialect.BARE)
         other = self.cache.add(9000, compression="zstd")

@@ -141,7 +141,7 @@ class Closing(KeeperStage):
                 self.becomes(replica, 200, f"/{each.digest}.narinfo")
                 self.assert_served(replica, each)
 
-    def test_a_removal_while_nobody_can_be_told(self) -> None:
+    def test_a_removal_while_notices_are_lost(self) -> None:
         """While Redis is away, a removal that needs a lease fails, one for ever succeeds.
 
         The other replica learns of it when Redis is back.

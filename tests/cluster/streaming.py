@@ -233,7 +233,7 @@ class Streaming(Killing):
             lambda: self.narinfo(second, path).status == 200, "the word to spread", daemon=second
         )
 
-    def test_lease_outlives_nobody(self) -> None:
+    def test_lease_ends_with_its_holder(self) -> None:
         """A replica that is asked to stop releases its leases immediately."""
         path = self.cache.add(SIZE, compression="none")
         origin = self.mounted(Only(Stall(MIDDLE), 1))

@@ -33,7 +33,7 @@ class PeerTests(ClusterStage):
             self.assertEqual(1, origin.gets(path.nar_target))
             origin.hold()
 
-    def test_stranger_at_an_address(self) -> None:
+    def test_another_server_at_an_address(self) -> None:
         """A foreign server gets no secret, redirects no replica, and only costs time."""
         path = self.cache.add(SIZE, compression="none")
         origin, stranger, elsewhere = self.mounted(Stall(MIDDLE)), self.origin(), self.origin()

@@ -50,14 +50,14 @@ class StoredContract(RecordContract):
         assert found is not None
         self.assertEqual(found, (entry(2), stored(2, verified_at=later(1))))
 
-    async def test_storing_anew_replaces_the_record(self) -> None:
+    async def test_storing_again_replaces_the_record(self) -> None:
         """The record of the current bytes counts."""
         await self.catalog.mark_stored(stored(1, verified_at=later(1)))
         newer = stored(1, stored_at=later(60), stored_size=77, encoding="zstd")
         await self.catalog.mark_stored(newer)
         self.assertEqual(await self.nar_record(1), newer)
 
-    async def test_storing_anew_keeps_the_last_use(self) -> None:
+    async def test_storing_again_keeps_the_last_use(self) -> None:
         """A NAR that is stored again keeps its last use."""
         await self.catalog.mark_stored(stored(1))
         await self.catalog.touch({}, {key_of(1): later(5)})
@@ -218,7 +218,7 @@ class StoredContract(RecordContract):
         self.assertEqual(found[1].last_used_at, later(8))
         self.assertEqual((await self.catalog.totals()).narinfos, 1)
 
-    async def test_fetching_anew_keeps_the_last_use(self) -> None:
+    async def test_fetching_again_keeps_the_last_use(self) -> None:
         """A narinfo that was added again keeps its last use."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.touch({digest_of(1): later(9)}, {key_of(1): later(8)})

@@ -39,7 +39,7 @@ class DocumentsContract(Contract):
         for data in (TEXT, b"", bytes(range(256))):
             self.assertEqual(data, await self.documents.fetch(self.publish("keys", data)))
 
-    async def test_each_fetch_asks_anew(self) -> None:
+    async def test_each_fetch_asks_again(self) -> None:
         """Nothing is cached: the caller decides how long a document is valid."""
         url = self.publish("keys", TEXT)
         self.assertEqual(TEXT, await self.documents.fetch(url))

@@ -48,7 +48,7 @@ class ExtraStoreContract(Contract):
                 self.assertEqual(len(data), body.size)
                 self.assertEqual(data, await content(body))
 
-    async def test_uploaded_extras_lie_apart(self) -> None:
+    async def test_uploaded_extras_are_kept_apart(self) -> None:
         """An uploaded extra and a fetched one of the same name are two objects."""
         for key, uploaded in zip(KEYS, UPLOADED, strict=True):
             await self.store.put(key, b"fetched")

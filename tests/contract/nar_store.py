@@ -114,7 +114,7 @@ class NarStoreContract(BodyContract):
         await self.publish(key_of(1), b"some bytes")
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
-    async def test_a_tag_tells_an_object_from_another(self) -> None:
+    async def test_a_tag_distinguishes_objects(self) -> None:
         """With its own tag an object is opened; with the tag of its predecessor it is not."""
         first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
         self.assertEqual(await self.store.stat(key_of(1)), first)

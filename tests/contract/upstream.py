@@ -121,7 +121,7 @@ class UpstreamContract(UpstreamCase):
         self.there.spoil(self.sample)
         self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
 
-    def test_server_error_is_could_not_tell(self) -> None:
+    def test_server_error_is_unavailable(self) -> None:
         """A failing upstream has not said that a path does not exist."""
         self.there.fail()
         self.refused(self.upstream.narinfo(self.sample.digest), Unavailable)

@@ -99,7 +99,7 @@ class ContentAddressed(Building):
     def repeated_realisations(self, server: FileServer) -> list[str]:
         return [target for target in server.repeated() if "realisations/" in target]
 
-    def test_what_nobody_signed_is_built(self) -> None:
+    def test_unsigned_paths_are_built(self) -> None:
         """ncps does not serve a realisation without a trusted signature."""
         server, path, _ = self.exported(self.builder())
         daemon = self.daemon(server, public_key=NOBODY)

@@ -153,7 +153,7 @@ class Unsigned(Bench):
         daemon.start()
         self.arrive(daemon, paths)
 
-    def test_lies_about_unsigned_paths_are_refused(self) -> None:
+    def test_false_facts_about_unsigned_paths_are_refused(self) -> None:
         """Another NAR with otherwise true facts, and another NarHash, are refused."""
         paths = self.make_paths()[:2]
         server = self.export(paths)

@@ -164,7 +164,7 @@ class UploadsBesideTrouble(Bench):
             origin.serve("/nix-cache-info", INFO, Cut(5))
             self.uploads_go_on(origin.url)
 
-    def test_upstream_that_dies_in_the_middle_of_an_upload(self) -> None:
+    def test_upstream_that_ends_in_the_middle_of_an_upload(self) -> None:
         """The upload continues, and needs no second attempt."""
         for place in ("/upload", ""):
             origin = Origin()

@@ -121,7 +121,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         self.assertEqual(await self.leases.holder("a"), self.address)
         await lease.release()
 
-    async def test_who_waits_for_a_killed_process_is_next(self) -> None:
+    async def test_waiter_for_a_killed_process_is_next(self) -> None:
         """A process that waits for a killed holder gets the lease."""
         process, _ = self.victim()
         leave, done = self.holder("x")
@@ -133,7 +133,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         leave.callback(None)
         await done
 
-    async def test_a_start_sweeps_what_the_dead_left(self) -> None:
+    async def test_a_start_sweeps_files_of_ended_processes(self) -> None:
         """Files without a holder are removed; held files and files of others stay."""
         process, _ = self.victim()
         process.kill()

@@ -41,7 +41,7 @@ class DatabaseTests(SqliteTestCase):
             await self.database.write(failing)
         self.assertIsNone(await self.database.read(nars.find, key_of(1)))
 
-    async def test_a_cancelled_write_is_done_all_the_same(self) -> None:
+    async def test_a_cancelled_write_is_done_nevertheless(self) -> None:
         """Cancelling the caller does not stop the transaction; the next one follows it."""
         write = start(self.database.write(nars.mark_stored, stored(1)))
         write.cancel()

@@ -41,7 +41,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         readers = Calls(self.workers, clock=reactor, is_local=True)
         self.store = BlobNarStore(DirectoryBlobs(self.tree, self.workers, readers))
 
-    async def test_stores_and_deletes_in_one_shard_race_well(self) -> None:
+    async def test_stores_and_deletes_in_one_shard_race_safely(self) -> None:
         """A hundred objects that come and go in shared directories do not disturb each other."""
 
         async def come_and_go(number: int) -> None:

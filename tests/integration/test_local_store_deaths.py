@@ -184,7 +184,7 @@ class DeathTests(LocalTestCase):
         for number in range(31):
             self.assertEqual(await catalog.nar(key_of(number)), stored(number))
 
-    async def test_a_second_daemon_is_told_who_is_first(self) -> None:
+    async def test_a_second_daemon_names_the_first(self) -> None:
         """Store and database are refused while another process uses them, and free afterwards."""
         holder = spawn(HOLD, str(self.root))
         self.assertEqual(holder.stdout.readline(), "ready\n")

@@ -135,7 +135,7 @@ class MigrateTests(SynchronousTestCase):
             ):
                 self.assertIn(part, message)
 
-    def test_a_strangers_database_is_refused(self) -> None:
+    def test_a_database_of_another_program_is_refused(self) -> None:
         """A database with other tables is not changed, not even its journal mode."""
         self.execute("CREATE TABLE bookmarks (id INTEGER)")
         self.assertIn("another program", self.refusal())

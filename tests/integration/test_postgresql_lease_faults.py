@@ -77,7 +77,7 @@ class LossTests(PostgresCase):
         self.assertGreater(again.fence, leases[0].fence)
         await again.release()
 
-    async def test_what_a_cut_session_held_goes_to_who_waits(self) -> None:
+    async def test_leases_of_a_cut_session_go_to_waiters(self) -> None:
         """Another process gets the lease within one poll."""
         url = self.database()
         here = await self.running(url)

@@ -95,7 +95,7 @@ class LeanReactorTests(SynchronousTestCase):
         self.assertEqual([ConnectionLost], self.lost)
         self.flushLoggedErrors(MemoryError)
 
-    def test_timers_go_by_a_clock_that_nobody_sets(self) -> None:
+    def test_timers_follow_a_monotonic_clock(self) -> None:
         """Seconds count from the start of the machine; the time of day is separate."""
         since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
         late = self.reactor.callLater(600, list)

@@ -26,7 +26,7 @@ class RefusedWritesTests(RedisCase):
         ("min-replicas-to-write", "1", "0", "NOREPLICAS"),
     )
 
-    async def test_is_told_by_who_asks_and_without_anybody(self) -> None:
+    async def test_an_outage_is_reported_by_waiters_and_without_waiters(self) -> None:
         """Readiness and log have the reason, from the next attempt on, or soon without one."""
         self.patch(client, "CHECK_S", 0.2)
         server = self.server()

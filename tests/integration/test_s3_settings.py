@@ -136,7 +136,7 @@ class EncryptedTests(NarStoreContract, S3TestCase):
         super().setUp()
         self.store = self.nar_store(options={"StorageClass": "STANDARD"})
 
-    async def test_the_server_says_how_they_lie(self) -> None:
+    async def test_the_server_reports_how_they_are_stored(self) -> None:
         """Small objects and those in parts are stored so, and read unchanged."""
         for number, size in ((1, 1000), (2, PART + 1000)):
             data = os.urandom(size)

@@ -38,7 +38,7 @@ class CallTests:
             await self.database.write(failing)
         self.assertIsNone(await self.database.read(nars.find, key_of(1)))
 
-    async def test_a_cancelled_write_is_done_all_the_same(self: Any) -> None:
+    async def test_a_cancelled_write_is_done_nevertheless(self: Any) -> None:
         """Cancelling the caller does not stop the transaction."""
         begun, go = threading.Event(), threading.Event()
 
@@ -167,7 +167,7 @@ class CallTests:
             await database.point(nars.find, key_of(1))
         self.assertLessEqual(len(database._pool.connections), 3)
 
-    async def test_what_was_idle_for_long_is_made_anew(self: Any) -> None:
+    async def test_what_was_idle_for_long_is_made_again(self: Any) -> None:
         """A connection that a firewall may have dropped is not used again."""
         ask = "SELECT pg_backend_pid()" if self.dialect.name == "postgresql" else None
         statement = ask or "SELECT CONNECTION_ID()"

@@ -155,7 +155,7 @@ class FaultTests:
         self.patch(server, "STALE_S", 0.0)
         await gatherResults([start(self.catalog.nar(key_of(1))) for _ in range(20)])
 
-    async def test_a_server_that_hangs_holds_up_nobody_for_long(self: Any) -> None:
+    async def test_a_server_that_hangs_delays_requests_only_briefly(self: Any) -> None:
         """Calls end at their deadline, and no connection is lost for ever."""
         database = self.opened(deadline_s=30.0)
         catalog = SqlCatalog(database)

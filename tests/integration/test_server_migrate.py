@@ -92,7 +92,7 @@ class ServerMigrations:
         for part in ("Go program", "cannot take it over yet", "cache-database-url", self.name):
             self.case.assertIn(part, message)
 
-    def test_a_strangers_database_is_refused(self) -> None:
+    def test_a_database_of_another_program_is_refused(self) -> None:
         """A database with other tables is not changed."""
         self.execute("CREATE TABLE bookmarks (id INTEGER)")
         self.case.assertIn("another program", self.refusal())

@@ -152,7 +152,7 @@ class CommandTests(Commands):
         server = shared.postgresql()
         self.check(server, f"postgres+unix://{{user}}@:{server.port}{server.directory}/{{name}}")
 
-    def test_where_postgresql_is_and_who_we_are(self) -> None:
+    def test_address_and_user_of_postgresql(self) -> None:
         """libpq's own parameters and variables work, and hosts of which one is away."""
         server = shared.postgresql()
         url = server.new_database()

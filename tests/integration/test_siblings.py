@@ -56,7 +56,7 @@ class DatagramNoticesTests(NoticesContract, SocketsTestCase):
         await there.receives(sent[-1])
         self.assertEqual(there.received, sent)
 
-    async def test_a_successor_takes_the_place_of_the_dead(self) -> None:
+    async def test_a_successor_replaces_a_killed_process(self) -> None:
         """A new worker replaces the socket of a killed one; notices lost meanwhile do no harm."""
         dead = self.directory / "3"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as corpse:
@@ -97,7 +97,7 @@ class AskTests(SocketsTestCase):
         self.assertEqual(b"x" * 100_000, await self.asked(path))
         await self.assert_raises(Unavailable, self.asked(path, "/missing"))
 
-    async def test_nobody_there_is_told_at_once(self) -> None:
+    async def test_no_sibling_there_is_reported_immediately(self) -> None:
         """A missing socket, or one without a listener, is an immediate error."""
         dead = self.directory / "dead"
         with socket.socket(socket.AF_UNIX) as corpse:

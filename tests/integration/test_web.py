@@ -356,7 +356,7 @@ class WebTests(TestCase):
         self.assertEqual({access.client for access in self.logged}, {"127.0.0.1", "unix"})
         await port.stopListening()
 
-    async def test_hot_answers_nobody_reads_are_bounded(self) -> None:
+    async def test_unread_hot_answers_are_bounded(self) -> None:
         """ncps stops reading from a client that sends requests and reads no answers."""
         request = await self.heat()
         before = set(self.site.channels)

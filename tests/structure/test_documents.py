@@ -64,7 +64,7 @@ def _statuses(text: str | None) -> set[str]:
 
 
 class DocumentTests(SynchronousTestCase):
-    def test_nobody_is_told_to_install_another_project(self) -> None:
+    def test_no_page_asks_to_install_another_project(self) -> None:
         """No page tells its reader to install `ncps` from PyPI, where it is another project."""
         pages = [*ROOT.glob("*.md"), ROOT / "tox.ini"]
         for folder, ending in (("docs", "*"), ("ncps", "*.py"), ("tests", "*.py"), (".ci", "*")):

@@ -119,7 +119,7 @@ class BadBytesTests(UploadStage):
             self.refuse(status, words, self.answer(line))
         self.assert_nothing_is_left(daemon)
 
-    def test_narinfos_that_lie(self) -> None:
+    def test_narinfos_with_false_facts(self) -> None:
         """The answer names each contradiction; the log has no text of the narinfo."""
         daemon, one, other = self.served_by, upload("one"), upload("other")
         self.put_nar(daemon, one)

@@ -111,7 +111,7 @@ class UnreadableTests(FaultyDiskStage):
         self.assert_served(daemon, path)
         self.wait_until_stored(daemon, path)
 
-    def test_unreadable_nar_that_nobody_has_any_more(self) -> None:
+    def test_unreadable_nar_that_no_upstream_has_any_more(self) -> None:
         """Without an upstream it is an error, never a short answer or a 404."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
@@ -132,7 +132,7 @@ class UnreadableTests(FaultyDiskStage):
 class SlowTests(FaultyDiskStage):
     """A slow disk, or a network file system with a fault."""
 
-    def test_who_waits_for_a_slow_disk_waits_alone(self) -> None:
+    def test_only_requests_for_a_slow_disk_wait(self) -> None:
         """A stored or new file that takes seconds delays only its own clients."""
         slow, other, new, third = (self.cache.add(SIZE) for _ in range(4))
         daemon, faults = self.faulty_daemon(self.mounted())

@@ -168,7 +168,7 @@ class KeyTests(IdentityStage):
         )
         self.ncps.stop()
 
-    def test_killed_and_started_anew(self) -> None:
+    def test_killed_and_started_again(self) -> None:
         """The entry of a killed daemon does not count as another replica."""
         other = self.key_file(SecretKey.generate("given"))
         self.ncps.start()

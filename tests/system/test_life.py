@@ -59,7 +59,7 @@ class StopTests(LifeStage):
                 self.assertEqual("info", line["level"], line)
         self.assertIn(False, seen)
 
-    def test_told_to_end_twice(self) -> None:
+    def test_two_signals_to_end(self) -> None:
         """A second signal cuts running answers, without a traceback, for each way to start."""
         path = self.cache.add(SIZE)
         for command in (["-m", "ncps", "serve"], list(TWISTD), ["-m", "twisted", "ncps"]):
@@ -172,7 +172,7 @@ class StopTests(LifeStage):
 class LogTests(LifeStage):
     """The log goes to its destination."""
 
-    def test_a_pipe_that_nobody_reads(self) -> None:
+    def test_a_pipe_without_a_reader(self) -> None:
         """A full pipe delays neither answers nor the end, and no line is lost."""
         daemon = self.make_daemon(self.origin())
         read_fd, write_fd = os.pipe()

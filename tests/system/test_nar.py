@@ -326,7 +326,7 @@ class BrokenTests(NarStage):
 class MissingTests(NarStage):
     """No upstream has the NAR of a narinfo."""
 
-    def test_missing_nar_is_404_and_the_narinfo_is_fetched_anew(self) -> None:
+    def test_missing_nar_is_404_and_the_narinfo_is_fetched_again(self) -> None:
         """The NAR is 404, and its narinfo is not a hit any more."""
         origin = self.mounted()
         origin.withdraw(self.path.nar_target)

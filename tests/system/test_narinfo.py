@@ -113,7 +113,7 @@ class OtherUpstreamTests(NarInfoStage):
         bad.serve(self.target, self.path.narinfo(), HugeHeaders(count=1000, size=1000))
         self.assertEqual(200, self.narinfo(self.daemon(bad, good), self.path).status)
 
-    def test_slow_upstream_delays_nobody(self) -> None:
+    def test_slow_upstream_delays_no_other(self) -> None:
         """A silent upstream delays the others' answers only a little (P3)."""
         bad, good = self.mounted(), self.mounted()
         bad.serve(self.target, self.path.narinfo(), Silence())
@@ -178,7 +178,7 @@ class NoOtherUpstreamTests(NarInfoStage):
         self.assertEqual(["negative", "negative", "miss"], outcomes)
         self.assertEqual([2, 1, 1], [origin.gets(target) for target in targets])
 
-    def test_what_could_not_be_told_is_never_remembered(self) -> None:
+    def test_an_unsure_answer_is_never_remembered(self) -> None:
         """ncps asks an upstream that failed again without delay, for any time of remembering."""
         for fault, status in ((Status(500), 503), (Status(429), 503), (Html(), 404)):
             origin = self.mounted()
@@ -192,7 +192,7 @@ class NoOtherUpstreamTests(NarInfoStage):
         answer = self.narinfo(daemon, self.path)
         return answer.status, answer.outcome
 
-    def test_what_nobody_vouches_for_is_404_and_not_remembered(self) -> None:
+    def test_a_narinfo_without_a_voucher_is_404_and_not_remembered(self) -> None:
         """A narinfo signed by an unknown key counts as none."""
         bad = forged(self.path, key=TestKey.of("evil.test-1"))
         daemon, bad_origin = self.assert_told(404, bad.narinfo(), reason="signed by evil.test-1")

@@ -199,7 +199,7 @@ class BodyFaultTests(OriginCase):
         body = line.read(int(headers["Content-Length"]))
         self.assertEqual(BODY, zstandard.ZstdDecompressor().decompress(body))
 
-    def test_encoding_may_heed_what_was_asked(self) -> None:
+    def test_encoding_may_follow_the_request(self) -> None:
         """With `asked_only` only a client that accepts the coding gets it."""
         _, _, headers = self.get(Encoded("zstd", asked_only=True))
         self.assertNotIn("Content-Encoding", headers)

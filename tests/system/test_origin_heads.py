@@ -84,7 +84,7 @@ class HeadFaultTests(OriginCase):
         self.assertEqual(200, status)
         self.assertGreater(time.monotonic() - began, 0.15)
 
-    def test_hangup_ends_without_a_word(self) -> None:
+    def test_hangup_ends_without_an_answer(self) -> None:
         """A hang-up closes or resets the connection without an answer."""
         self.assertRaises(EOFError, self.get, Hangup())
         self.assertRaises(ConnectionResetError, self.get, Hangup(reset=True))

@@ -174,7 +174,7 @@ class BoundTests(Closures):
         self.assertLessEqual(size, 10 * 1024 + 2000)  # a part of the minute has passed
         self.assertGreater(size, 5000)
 
-    def test_a_walk_that_nobody_follows_ends(self) -> None:
+    def test_a_walk_that_no_client_follows_ends(self) -> None:
         paths = self.closure(levels=2, width=20)
         origin = self.origin()
         self.cache.mount(origin)
@@ -204,7 +204,7 @@ class BoundTests(Closures):
         self.assert_served(daemon, other)
         origin.release()
 
-    def test_failures_of_guesses_are_nobodys_trouble(self) -> None:
+    def test_failures_of_guesses_affect_no_client(self) -> None:
         """No line in the log, no open breaker, and a client gets the path."""
         paths = self.closure(levels=2, width=6)
         origin = self.origin()
@@ -238,7 +238,7 @@ class EndTests(Closures):
 
 
 class FullTests(Sized, Closures):
-    def test_what_nobody_has_asked_for_goes_first(self) -> None:
+    def test_unrequested_nars_go_first(self) -> None:
         """A full store first removes NARs that no client has asked for."""
         guessed = [self.cache.add(SIZE) for _ in range(4)]
         root = self.cache.add(1000, references=guessed)

@@ -78,7 +78,7 @@ class UploadTests(Stage):
         daemon.start()
         self.check(daemon)
 
-    def test_without_leave_nobody_uploads(self) -> None:
+    def test_without_permission_no_client_uploads(self) -> None:
         """Uploads get 405, as for every method that is switched off."""
         daemon = self.daemon(self.origin())
         text = Realisation(KEYS[0], PATH).render()

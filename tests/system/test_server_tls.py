@@ -159,7 +159,7 @@ class ClientCertificateTests(TlsStage):
         self.wait_for_metric(daemon, name % "bad_certificate", 2)
         self.assertEqual(200, self.ask(daemon, "/pubkey").status)
 
-    def test_certificates_say_who_may_read(self) -> None:
+    def test_certificates_decide_which_clients_may_read(self) -> None:
         """Names in certificates give scopes for all requests of a connection, also for short cuts.
 
         A token counts before the certificate, and the plain address has no certificates.

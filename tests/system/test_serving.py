@@ -241,7 +241,7 @@ class ArrivingTests(ServingStage):
 class PathTests(Stage):
     """Good and bad paths and methods; nothing bad reaches an upstream."""
 
-    def test_bad_hashes_are_404_and_ask_nobody(self) -> None:
+    def test_bad_hashes_are_404_without_a_question(self) -> None:
         """Malformed names are 404 (an unknown extension is 400) without a request upstream."""
         origin = self.origin()
         daemon = self.daemon(origin)

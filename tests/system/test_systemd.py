@@ -159,7 +159,7 @@ class SocketTests(WorkersStage):
                 log = self.refused("http", [tcp], *twice, "--workers", workers)
             self.assertIn("another server-addr names the same socket", log)
 
-    def test_a_socket_that_nobody_serves(self) -> None:
+    def test_a_socket_without_a_server(self) -> None:
         """A unit with two ListenStream= gives both the same name; the unused one is reported."""
         names, addresses = "x:x", ["systemd:domain=INET:index=0", "systemd:domain=UNIX:name=x"]
         for workers in ("1", "2"):

@@ -226,7 +226,7 @@ class LogTests(Stage):
         deleted = [line for line in requests(daemon) if line["method"] == "DELETE"]
         self.assertEqual([405], [line["status"] for line in deleted])
 
-    def test_a_trusted_proxy_says_who_asks(self) -> None:
+    def test_a_trusted_proxy_names_the_client(self) -> None:
         """Its header is in the log, also for answers from memory; so are open uploads."""
         path = self.cache.add()
         daemon = self.daemon(

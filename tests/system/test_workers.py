@@ -119,7 +119,7 @@ class TogetherTests(WorkersStage):
         served = {line["worker"] for line in requests(daemon) if "/nar/" in line["path"]}
         self.assertGreater(len(served), 1)
 
-    def test_another_goes_on_when_the_one_that_fetches_dies(self) -> None:
+    def test_another_continues_when_the_fetching_process_ends(self) -> None:
         """`kill -9` in the middle cuts only its own clients."""
         path = self.cache.add(SIZE)
         origin = self.mounted(Stall(SIZE // 2))

@@ -28,7 +28,7 @@ class BeatTests(SynchronousTestCase):
         self.assertEqual((True, True), (first.called, second.called))
         self.assertEqual([], self.clock.getDelayedCalls())
 
-    def test_the_next_one_begins_anew(self) -> None:
+    def test_the_next_one_begins_again(self) -> None:
         """A waiter that comes after a beat waits for another one."""
         self.wait()
         self.clock.advance(2)

@@ -176,7 +176,7 @@ class ReadingTests(SpoolCase):
         self.successResultOf(stays.done)
         self.assertEqual((b"", b"abc"), (gone.data, stays.data))
 
-    def test_reader_that_ends_others_while_woken_starves_nobody(self) -> None:
+    def test_reader_that_ends_others_while_woken_starves_no_reader(self) -> None:
         """All readers get their chunks, even if one of them closes others."""
         clients: list[Client] = []
 

@@ -14,7 +14,7 @@ from tests.unit.aio.spool_case import MIB, SpoolCase, noise
 
 
 class PieceTests(SpoolCase):
-    def test_pieces_say_where_the_same_bytes_lie(self) -> None:
+    def test_pieces_say_where_the_same_bytes_are(self) -> None:
         """A connection may copy from the file; held-back bytes are in no segment."""
         data = noise(MIB)
         self.spool.total = len(data)

@@ -241,7 +241,7 @@ class TickerTests(SynchronousTestCase):
         self.clock.pump([9, 1, 10])
         self.assertEqual(3, self.ticks)
 
-    def test_interval_is_asked_anew(self) -> None:
+    def test_interval_is_asked_again(self) -> None:
         """The interval is computed before each pause."""
         pauses = [1.0, 5.0, 60.0]
         self.start(lambda: pauses.pop(0))

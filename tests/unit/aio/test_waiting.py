@@ -56,7 +56,7 @@ class FutureTests(SynchronousTestCase):
         self.shared.succeed(7)
         self.assertEqual(7, self.successResultOf(second))
 
-    def test_waiter_cancelled_while_others_are_woken_starves_nobody(self) -> None:
+    def test_waiter_cancelled_while_others_are_woken_starves_no_waiter(self) -> None:
         """If the first waiter cancels another one while it is woken, the rest continue."""
         waiters: list[Deferred[int]] = []
 
@@ -71,7 +71,7 @@ class FutureTests(SynchronousTestCase):
         self.failureResultOf(waiters[0], CancelledError)
         self.assertEqual(7, self.successResultOf(waiters[1]))
 
-    def test_waiter_that_fails_starves_nobody(self) -> None:
+    def test_waiter_that_fails_starves_no_waiter(self) -> None:
         """An error in one waiter does not reach the others."""
 
         async def first() -> None:

@@ -341,7 +341,7 @@ class NoSayTests(UpstreamsCase):
             self.reply(name, Unavailable("late", timed_out=True))
         self.assertEqual([], self.tasks.names)
 
-    def test_one_that_was_well_a_moment_ago_is_waited_for(self) -> None:
+    def test_one_that_was_healthy_a_moment_ago_is_waited_for(self) -> None:
         """The silence of an upstream that worked a moment ago is no denial."""
         self.lose(0, 1)
         asking = self.first()

@@ -26,7 +26,7 @@ class BreakerTests(SynchronousTestCase):
             self.health.asked()
             self.health.failed("refused", retry_after_s)
 
-    def test_new_upstream_is_well(self) -> None:
+    def test_new_upstream_is_healthy(self) -> None:
         """An upstream that was never asked counts as working."""
         self.assertTrue(self.health.is_healthy)
         self.assertTrue(self.health.may_ask)
@@ -45,7 +45,7 @@ class BreakerTests(SynchronousTestCase):
         self.assertEqual(FIRST_PAUSE_S, self.health.retry_after_s)
         self.assertEqual("refused", self.health.last_error)
 
-    def test_answer_in_between_starts_the_count_anew(self) -> None:
+    def test_answer_in_between_starts_the_count_again(self) -> None:
         """Single failures do not open the breaker."""
         for _ in range(10):
             self.fail(FAILURES - 1)

@@ -43,7 +43,7 @@ class AloneTests(LateCase):
         self.scripted = self.scripted[:1]
         super().restart()
 
-    def test_lone_upstream_is_waited_for(self) -> None:
+    def test_only_upstream_is_waited_for(self) -> None:
         """An upstream that answers other requests may send its NAR late; nothing else suffers."""
         self.origin.scripts.append(HELD)
         opening = self.open(self.key)

@@ -23,7 +23,7 @@ class VerdictTests(SynchronousTestCase):
         error = self.verdict()
         self.assertEqual((NotFound, "no upstream has x.narinfo"), (type(error), str(error)))
 
-    def test_one_that_could_not_tell_makes_it_unavailable(self) -> None:
+    def test_one_unsure_answer_makes_it_unavailable(self) -> None:
         """One silent upstream may have the thing: never 404."""
         for others in ((), (NotFound("404"),), (Corrupt("html"),), (NotFound("404"), Corrupt("h"))):
             error = self.verdict(*others, Unavailable("refused"))

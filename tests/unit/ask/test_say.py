@@ -22,7 +22,7 @@ class SayTests(SynchronousTestCase):
         self.fail()
         self.clock.advance(AWAY_S)
 
-    def test_well_a_moment_ago(self) -> None:
+    def test_healthy_a_moment_ago(self) -> None:
         """Many failures at the same time cost an upstream its say only if they last."""
         self.fail(100)
         self.clock.advance(AWAY_S - 0.01)

@@ -162,7 +162,7 @@ class GuardTests(SynchronousTestCase):
         self.assertIsInstance(self.refusal(guard, NO_CREDENTIALS, Scope.WRITE), Unavailable)
         self.assertTrue(self.told(guard, NO_CREDENTIALS, Scope.READ).may(Scope.READ))
 
-    def test_source_that_cannot_tell(self) -> None:
+    def test_source_that_is_unsure(self) -> None:
         """Credentials that may be right are not refused as wrong; another source may know them."""
         self.source.asked["x"] = Unavailable("the database is away")
         other = StubCredentials()

@@ -203,7 +203,7 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual(["first", "lost: silence", "connected"], self.server.heard)
         self.stop()
 
-    def test_pauses_grow_and_begin_anew_after_a_success(self) -> None:
+    def test_pauses_grow_and_begin_again_after_a_success(self) -> None:
         """After a success the pauses begin again with the first one."""
         self.start()
         for _ in range(2):

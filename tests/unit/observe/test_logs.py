@@ -156,7 +156,7 @@ class HumanTests(SynchronousTestCase):
         line = logs.human_line(_event(log_format="{client}: gone  ", client="192.0.2.1"))
         self.assertTrue(line.endswith(" 192.0.2.1: gone"), line)
 
-    def test_nobody_forges_a_line(self) -> None:
+    def test_a_line_cannot_be_forged(self) -> None:
         """Line ends and terminal commands in values are escaped."""
         line = logs.human_line(_event(path="a\nb\x1b[2J\u2028\udc80\x9b"))
         self.assertTrue(line.endswith(r"handled a\nb\x1b[2J\u2028\udc80\x9b"), line)

@@ -126,7 +126,7 @@ class ClockTests(SynchronousTestCase):
             TicketVerdict.GOOD, TicketVerifier(SECRET, [HERE]).look(again, WANTED, NOW + 3600)
         )
 
-    def test_a_stranger_cannot_tell_the_time(self) -> None:
+    def test_a_wrong_secret_cannot_state_the_time(self) -> None:
         """Without the secret, for another ticket, or changed, the time is not believed."""
         other = Ticket.make(SECRET, ELSEWHERE, NOW, WANTED)
         for ticket, secret, text in (

@@ -129,7 +129,7 @@ class ServeTests(SynchronousTestCase):
         found = worker_environment(environ, PLAN.render())
         self.assertEqual({"HOME": "/", WORKER: PLAN.render()}, found)
 
-    def test_settings_lie_in_no_file(self) -> None:
+    def test_settings_are_in_no_file(self) -> None:
         """The settings for workers are in memory, because they contain a secret."""
         fd = crew._written(pack(load_with({"workers": "2"})))
         self.addCleanup(os.close, fd)

@@ -109,7 +109,7 @@ class StrictTests(FileCase):
             ("unknown flag --cache-hostnme: did you mean --cache-hostname?",),
         )
 
-    def test_unknown_variables_are_nobodys_business(self) -> None:
+    def test_unknown_variables_are_ignored(self) -> None:
         """Variables of other programs are no errors."""
         self.assertEqual(problems_of(CACHE_HOSTNME="a", NCPS_X="y"), ())
 

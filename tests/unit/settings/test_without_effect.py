@@ -94,7 +94,7 @@ class VariableTests(SynchronousTestCase):
         self.assertEqual(both.cache.upstream.urls, ("http://b",))
         self.assertIn("is called otherwise and not used", both.warnings[0])
 
-    def test_a_slip_of_the_pen_is_told_with_what_was_meant(self) -> None:
+    def test_a_misspelt_variable_is_reported_with_a_suggestion(self) -> None:
         """The warning has no value, which may be a secret."""
         for name, meant in (
             ("CACHE_HOSTNAM", "CACHE_HOSTNAME"),
@@ -121,7 +121,7 @@ class VariableTests(SynchronousTestCase):
         self.assertEqual(found.warnings, ())
         self.assertEqual(load_with({}, CACHE_HOSTNAM="").warnings, ())
 
-    def test_what_is_wrong_is_told_with_what_was_misspelt(self) -> None:
+    def test_errors_are_reported_with_misspelt_names(self) -> None:
         """The misspelt variable may be the reason for the error."""
         with self.assertRaises(InvalidSettings) as caught:
             load_with({}, CACHE_MAX_SIZ="1G", CACHE_LRU_SCHEDULE="@daily")

@@ -295,7 +295,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(len(pruned), 3)
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
-    async def test_a_file_from_no_year_of_ours_has_a_time_all_the_same(self) -> None:
+    async def test_a_file_from_an_impossible_year_has_a_time_nevertheless(self) -> None:
         """A file with an impossible time does not break a walk."""
         for seconds in (1e15, -1e15, float("inf")):
             self.assertEqual(UTC, directory._moment(seconds).tzinfo)

@@ -62,7 +62,7 @@ class LocalExtraStoreTests(ExtraStoreContract, LocalTestCase):
         super().setUp()
         self.store = BlobExtraStore(self.new_blobs())
 
-    async def test_strangers_are_passed_over(self) -> None:
+    async def test_foreign_files_are_passed_over(self) -> None:
         """Files of other names in the directories of extras are no extras."""
         await self.store.put(KEYS[0], b"log")
         path = self.root / keys.extra_key(KEYS[0])

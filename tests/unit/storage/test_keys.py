@@ -42,7 +42,7 @@ class KeysTests(SynchronousTestCase):
         """The key of a narinfo is read as the same digest."""
         self.assertEqual(keys.digest_of(keys.narinfo_key(digest)), digest)
 
-    def test_strangers_are_not_taken_for_objects(self) -> None:
+    def test_other_names_are_not_taken_for_objects(self) -> None:
         """Files with other names or in other places are no objects."""
         name = key_of(1).file_name
         for stranger in (
@@ -91,7 +91,7 @@ class KeysTests(SynchronousTestCase):
         for mark in marks:
             self.assertRegex(mark, r"\A1750000000250000-[0-9a-f]{16}\Z")
 
-    def test_strangers_are_not_taken_for_set_aside(self) -> None:
+    def test_other_names_are_not_taken_for_set_aside(self) -> None:
         """A name with another form does not belong to the quarantine."""
         key, mark = key_of(1), "17-0123456789abcdef"
         ours = keys.quarantine_key(key, mark)

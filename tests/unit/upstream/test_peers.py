@@ -167,7 +167,7 @@ class PeerClientsTests(SynchronousTestCase):
         opening.addErrback(lambda _: None)
         opening.cancel()
 
-    def test_clock_of_a_stranger(self) -> None:
+    def test_clock_of_an_unknown_peer(self) -> None:
         """A process without the secret gets no ticket for another time."""
         line, opening = self.open()
         self.correct(line, secret="another secret")

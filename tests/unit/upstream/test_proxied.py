@@ -299,7 +299,7 @@ class NamesTests(ReachCase):
         error = self.failureResultOf(asking, Busy).value
         self.assertIn("y.example was not looked up", str(error))
 
-    def test_whether_it_is_inside_cannot_be_told(self) -> None:
+    def test_inside_or_outside_is_unknown(self) -> None:
         """A name without an address now does not show where an upstream is."""
         asking = self.ask("http://192.168.1.1/x")
         self.wire.advance(3)

@@ -89,7 +89,7 @@ class RemoteCacheTests(RemoteCase, UpstreamContract):
                 body = self.get(self.open())
                 self.refused(self.read(body), Corrupt)
 
-    def test_type_of_a_nar_tells_nothing(self) -> None:
+    def test_content_type_of_a_nar_is_ignored(self) -> None:
         """A NAR with the type text/html is a NAR, also in pieces and from its middle."""
         self.http.headers = {"content_type": "text/html"}
         for offset in (0, 100_000):

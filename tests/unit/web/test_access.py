@@ -202,7 +202,7 @@ class ClosedTests(AccessCase):
         self.assertEqual(1, self.source.left)
         self.assertEqual(0, self.server.sample("http_server_active_requests"))
 
-    def test_source_that_cannot_tell(self) -> None:
+    def test_source_that_is_unsure(self) -> None:
         """The client may try again, and learns nothing about the database."""
         self.source.asked["x"] = Unavailable("postgresql at 10.0.0.3 is away", retry_after=3.0)
         response = self.server.get("/pubkey", authorization="Bearer x")

@@ -43,7 +43,7 @@ class TrustTests(SynchronousTestCase):
             headers.addRawHeader(name, value.encode())
         return PROXIES.client(peer, headers)
 
-    def test_whom_to_believe(self) -> None:
+    def test_which_headers_are_trusted(self) -> None:
         """Only the addresses, networks and sockets of the settings; none by default."""
         for address in ("10.1.2.3", "2001:db8::7", "unix"):
             self.assertTrue(PROXIES.trusts(address))
@@ -118,7 +118,7 @@ class ServerTests(SynchronousTestCase):
     def logged(self, server: Server) -> list[str]:
         return [access.client for access in server.logged]
 
-    def test_a_proxy_that_is_trusted_says_who_asks(self) -> None:
+    def test_a_trusted_proxy_gives_the_client(self) -> None:
         """Also for a ready answer and for a known head."""
         server = self.server(PEER.host)
         client = server.connect()
@@ -131,7 +131,7 @@ class ServerTests(SynchronousTestCase):
             self.logged(server), [f"192.0.2.{last}" for last in (7, 8, 8, 8, 9)] + [PEER.host]
         )
 
-    def test_nobody_else_is_believed(self) -> None:
+    def test_no_other_sender_is_trusted(self) -> None:
         """A client cannot choose its address in the log."""
         for server in (self.server(), self.server("10.0.0.0/8", "unix")):
             server.get(f"/{DIGEST}.narinfo", x_forwarded_for="203.0.113.77")
@@ -157,7 +157,7 @@ class ServerTests(SynchronousTestCase):
             client.leave()
         self.assertEqual(len(server.site._peers), 0)
 
-    def test_nars_that_lie_ready_are_limited_as_well(self) -> None:
+    def test_ready_nars_are_limited_as_well(self) -> None:
         """A slow client of a proxy gets no more of them than others."""
         server = self.server(PEER.host, limits=ServerSettings(max_connections_per_address=2))
         key, data = NarKey("0" * 52, "xz"), bytes(1000)

@@ -35,7 +35,7 @@ class CrowdTests(SynchronousTestCase):
     def reading(self) -> list[bool]:
         return [port.is_reading for port in self.ports]
 
-    def test_without_a_limit_nobody_waits(self) -> None:
+    def test_without_a_limit_no_connection_waits(self) -> None:
         """If all connections fit, the ports are not changed."""
         self.assertFalse(self.crowd.grew(1_000_000))
         self.assertEqual([True, True], self.reading)

@@ -170,7 +170,7 @@ class GuardTests(SynchronousTestCase):
                     scope = expected_scope(method, route.label)
                     self.assertIs(scope, verb.scope, (method, route.label))
 
-    def test_nobody_gets_past_the_guard(self) -> None:
+    def test_no_request_passes_the_guard_unchecked(self) -> None:
         """Without credentials, with wrong ones, and with each single scope."""
         for route in self.table:
             for prefix, verbs in (("", route.verbs), ("/upload", route.uploads)):

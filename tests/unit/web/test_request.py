@@ -77,7 +77,7 @@ class BodyTests(ServerTestCase):
 
 
 class AccountTests(ServerTestCase):
-    def test_request_is_noted_with_all_that_the_log_tells(self) -> None:
+    def test_request_is_noted_with_all_fields_of_the_log(self) -> None:
         """One record has path, size, time, outcome, upstream and client."""
         gate = self.cache.gate = Deferred()
         client = self.server.connect()

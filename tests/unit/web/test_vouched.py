@@ -38,7 +38,7 @@ class UserTests(SynchronousTestCase):
         self.assertRaises(Malformed, self.user, b"\xff")
         self.assertRaises(Malformed, self.user, b"x" * (LONGEST + 1))
 
-    def test_without_the_setting_nobody_is_named(self) -> None:
+    def test_without_the_setting_no_user_is_named(self) -> None:
         """Headers of clients and proxies are ignored."""
         users = ProxiedUsers(Clock())
         self.assertEqual("", users.user(Headers({NAME: [b"alice"]}), "192.0.2.1", True))

@@ -184,7 +184,7 @@ class AwayTests(IssuerCase):
             self.unsure("b")
             self.assertTrue(self.has("a"))
 
-    def test_keys_may_lie_elsewhere(self) -> None:
+    def test_keys_may_be_elsewhere(self) -> None:
         """At the address that the issuer names, if nobody can change them in transit."""
         self.documents.pages[CONFIGURATION] = discovery(GITHUB, "https://keys.example/x?y=1")
         self.documents.pages["https://keys.example/x?y=1"] = self.documents.pages.pop(KEYS)

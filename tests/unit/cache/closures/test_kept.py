@@ -42,7 +42,7 @@ class KeptTests(ClosuresCase):
         (pin,) = self.get(self.pinning.pins())
         self.assertEqual((pin.paths, pin.missing), (1, 1))
 
-    def test_the_database_of_the_object_has_the_last_word(self) -> None:
+    def test_the_database_of_the_object_decides(self) -> None:
         """A pin that was removed while the store accepted no writes stays removed."""
         self.store_all(self.libc)
         self.pin(self.libc)
@@ -58,7 +58,7 @@ class KeptTests(ClosuresCase):
         self.get(self.pinning.look_after())
         self.assertEqual(self.config.values, {})
 
-    def test_an_object_that_makes_no_sense_is_written_anew(self) -> None:
+    def test_a_malformed_object_is_written_again(self) -> None:
         """The log says so, and clients can still pin."""
         for text in (b"", b"[]", b'{"catalog": 1, "pins": [{"hash": "x"}], "blocked": []}'):
             with self.assertRaises(Malformed):

@@ -25,7 +25,7 @@ class DeleteTests(ClosuresCase):
         self.assertIn(Notice("narinfo", self.libc.digest), self.notices.published)
         self.assertIs(self.get(self.narinfos.get(self.libc.digest)).outcome, Outcome.MISS)
 
-    def test_answers_that_lie_ready_are_dropped(self) -> None:
+    def test_ready_answers_are_dropped(self) -> None:
         """The web layer gets the hash part."""
         self.store_all(self.libc)
         self.learn(self.libc)
@@ -224,7 +224,7 @@ class NeverAgainTests(ClosuresCase):
         self.successResultOf(client.done)
         self.assertEqual((self.store.objects, self.ended), ({}, {"unkept": 1}))
 
-    def test_bytes_that_lie_in_the_store_are_not_taken_over(self) -> None:
+    def test_bytes_in_the_store_are_not_adopted(self) -> None:
         """Also bytes that a crash has left."""
         self.block()
         self.store.put(self.libc.key, self.libc.file)

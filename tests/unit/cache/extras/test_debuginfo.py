@@ -72,7 +72,7 @@ class LinkTests(ExtrasCase):
         self.refused(self.extras.debug_link(BUILD_ID), Absent)
         self.assertEqual({}, self.kept.objects)
 
-    def test_link_stays_while_no_upstream_can_tell(self) -> None:
+    def test_link_stays_while_no_upstream_answers(self) -> None:
         """No link is dropped because an upstream is away."""
         self.kept.objects[FETCHED] = link_to(f"../{packed(TREE).url}")
         self.origin.is_away = self.mirror.is_away = True

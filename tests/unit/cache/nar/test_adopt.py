@@ -144,7 +144,7 @@ class AdoptionTests(CoreCase):
         self.failureResultOf(self.open(odd), NotFound)
         self.assertEqual([], self.store.bodies)
 
-    def test_store_that_cannot_tell(self) -> None:
+    def test_store_that_is_unsure(self) -> None:
         """A store that does not answer is no reason to fetch."""
         self.store.failing = Unavailable("EIO")
         self.failureResultOf(self.open(self.key), Unavailable)

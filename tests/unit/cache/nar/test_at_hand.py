@@ -102,7 +102,7 @@ class AtHandTests(CoreCase):
         self.lose_upstreams()
         self.assertIs(Outcome.AWAY, self.absent().outcome)
 
-    def test_store_that_cannot_tell(self) -> None:
+    def test_store_that_is_unsure(self) -> None:
         """If the store cannot tell, the verdict on the upstreams stands."""
         self.learn(self.sample)
         self.download(self.sample.conventional)

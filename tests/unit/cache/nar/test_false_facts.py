@@ -92,7 +92,7 @@ class FileHashTests(FalseFactsCase):
         self.origin.release()
         self.failureResultOf(client.done, Corrupt)
 
-    def test_upstream_with_the_truth_goes_on_for_the_liar(self) -> None:
+    def test_right_upstream_continues_for_the_wrong_one(self) -> None:
         """Another upstream has the same file by the hash in its URL: it sends the rest."""
         key = self.lie(file_hash=FALSE_HASH)
         self.origin.scripts.extend(

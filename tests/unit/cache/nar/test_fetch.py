@@ -268,7 +268,7 @@ class WrongBytesTests(NarsCase):
         self.successResultOf(client.done)
         self.assertEqual([0], self.asked())
 
-    def test_mixed_lies_are_disentangled(self) -> None:
+    def test_mixed_false_facts_are_separated(self) -> None:
         """If two sources sent the wrong bytes together, each is tried alone."""
         self.both()
         size = len(self.sample.file)
@@ -280,7 +280,7 @@ class WrongBytesTests(NarsCase):
         self.assertEqual(self.sample.file[-5:], client.data)
         self.assertStored()
 
-    def test_endless_lies_end(self) -> None:
+    def test_endless_wrong_answers_end(self) -> None:
         """Sources that send wrong bytes in turns are given up after some restarts."""
         self.both()
         lies = Script(lie_at=10, cut_at=100_000)

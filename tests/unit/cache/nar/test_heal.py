@@ -105,7 +105,7 @@ class HealingTests(NarsCase):
         self.patch(self.store, "quarantine", quarantine)
         self.assertEqual(self.sample.file, self.download(self.key))
 
-    def test_store_that_cannot_tell_heals_nothing(self) -> None:
+    def test_store_that_is_unsure_heals_nothing(self) -> None:
         """A store that does not answer has not lost anything."""
         self.store.failing = Unavailable("EIO")
         self.failureResultOf(self.open(self.key), Unavailable)

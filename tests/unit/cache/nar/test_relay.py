@@ -156,7 +156,7 @@ class FollowTests(RelayCase):
 
 
 class TakeOverTests(RelayCase):
-    def test_holder_dies_in_the_middle(self) -> None:
+    def test_holder_ends_in_the_middle(self) -> None:
         """The bytes here are kept: the rest comes from the upstream, by Range."""
         self.script(Script(cut_at=HALF), GONE)
         client = self.client(self.key)
@@ -182,7 +182,7 @@ class TakeOverTests(RelayCase):
         self.end()
         self.assertEqual([], self.asked())
 
-    def test_holder_dies_before_the_first_byte(self) -> None:
+    def test_holder_ends_before_the_first_byte(self) -> None:
         """Clients wait for the lease, and get the NAR."""
         self.peers.failure = Unavailable("connection refused")
         opening = self.open(self.key)
@@ -252,7 +252,7 @@ class TakeOverTests(RelayCase):
         self.assertWhole(client)
         self.assertEqual(([], {"relayed": 1}), (self.asked(), self.ended))
 
-    def test_holder_dies_before_it_publishes(self) -> None:
+    def test_holder_ends_before_it_publishes(self) -> None:
         """The process that has followed the file to its end publishes it."""
         client = self.client(self.key)
         self.assertWhole(client)

@@ -263,7 +263,7 @@ class UnknownTests(NarsCase):
         self.learn(self.sample)
         self.assertEqual(self.sample.file, self.download(self.key))
 
-    def test_could_not_tell_is_not_remembered(self) -> None:
+    def test_unsure_answer_is_not_remembered(self) -> None:
         """A failing upstream is no absence."""
         self.origin.is_away = True
         opening = self.open(self.key)

@@ -296,7 +296,7 @@ SmallFollowTests = small(
 
 SmallTakeOverTests = small(
     test_relay.TakeOverTests,
-    "test_holder_dies_in_the_middle",
+    "test_holder_ends_in_the_middle",
 )
 
 
@@ -329,7 +329,7 @@ class SmallRelayTests(test_relay.RelayCase):
         self.assertWhole(client)
         self.assertEqual({"published": 1}, self.ended)
 
-    def test_holder_dies_in_the_middle(self) -> None:
+    def test_holder_ends_in_the_middle(self) -> None:
         """The bytes here are kept: the rest comes from the upstream, by Range."""
         self.script(Script(cut_at=test_relay.HALF), test_relay.GONE)
         client = self.client(self.key)

@@ -102,7 +102,7 @@ class ElsewhereTests(CoreCase):
             self.assertIs(None, self.get(nar.location()))
             self.assertEqual(self.sample.file, self.download(self.key))
 
-    def test_store_that_cannot_tell_sends_no_client_away(self) -> None:
+    def test_store_that_is_unsure_sends_no_client_away(self) -> None:
         """If the store cannot tell, the client must come back."""
         nar = self.get(self.nars.open(self.key))
         self.store.failing = Unavailable("away")

@@ -65,7 +65,7 @@ class NamesCase(CoreCase):
 
 
 class HearsayTests(NamesCase):
-    def test_a_file_that_was_asked_for_by_its_name_takes_no_other_path_s_word(self) -> None:
+    def test_a_file_that_was_asked_for_by_its_name_ignores_facts_of_other_paths(self) -> None:
         """Q is stored, and only its name is known; a narinfo of P cannot claim it."""
         self.origin.add(self.q)
         self.assertEqual(self.q.file, self.download(self.q.conventional))

@@ -209,7 +209,7 @@ class LyingTests(ProofCase):
         self.refuse(one, f"its NAR of {size} bytes is too large")
         self.assertEqual([], self.origin.asked("nar"))
 
-    def test_lie_is_not_fetched_and_read_again_and_again(self) -> None:
+    def test_wrong_file_is_not_fetched_and_read_repeatedly(self) -> None:
         """A narinfo that was found wrong is refused for a while without another reading."""
         one, other = file_sample(), file_sample("other")
         told = other.narinfo

@@ -157,7 +157,7 @@ class RingTests(SearchesCase):
         self.assertEqual([1] * 8, [origin.times for origin in origins])
         self.assertLessEqual(sum(node.times for node in nodes), 8 * 8)
 
-    def test_come_round(self) -> None:
+    def test_question_returns(self) -> None:
         """A question of this cache itself asks no upstream; the answer says why, immediately."""
         [node, _], [origin] = self.ring(2, 0)
         with trail.following(Trail((node.name, "ncps-0001"), has_come_round=True)):

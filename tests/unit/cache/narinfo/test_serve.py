@@ -201,7 +201,7 @@ class VerdictTests(NarInfosCase):
             self.assertEqual(0, len(self.negatives))
             self.assertEqual(Outcome.HIT, self.served().outcome)
 
-    def test_question_that_has_come_round(self) -> None:
+    def test_question_that_returns(self) -> None:
         """The store answers the question; no upstream is asked, and nothing is remembered."""
         self.served()
         with trail.following(Trail(("ncps-0123", "ncps-4567"), has_come_round=True)):

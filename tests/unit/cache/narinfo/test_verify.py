@@ -144,7 +144,7 @@ class VettingTests(SynchronousTestCase):
         self.assertFalse(vetted.entry.is_verified)
         self.assertEqual((), vetted.entry.narinfo.signatures)
 
-    def test_own_signature_is_made_anew_or_not_at_all(self) -> None:
+    def test_own_signature_is_made_again_or_not_at_all(self) -> None:
         """An old signature in our name is replaced; without signing, all stay as they were."""
         old = Signature(OWN_KEY.name, b"x" * 64)
         marked = evolve(self.narinfo, signatures=(old, *self.narinfo.signatures))
@@ -249,7 +249,7 @@ class ContentAddressTests(SynchronousTestCase):
             fingerprint, signatures = narinfo.fingerprint(), proven.entry.narinfo.signatures
             self.assertTrue(verify_any([OWN_KEY.public], fingerprint, signatures))
 
-    def test_strangers_and_forgers_beside_it_do_not_matter(self) -> None:
+    def test_foreign_and_forged_ones_beside_it_do_not_matter(self) -> None:
         """A content address vouches with any signatures, and without."""
         one = tree_sample()
         for key in (SecretKey.generate("stranger-1"), SecretKey.generate(UPSTREAM_KEY.name)):

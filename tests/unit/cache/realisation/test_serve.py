@@ -122,7 +122,7 @@ class FetchTests(RealisationsCase):
         self.have(1)
         self.assertEqual(Outcome.MISS, self.served(key).outcome)
 
-    def test_could_not_tell_is_no_absence(self) -> None:
+    def test_unsure_answer_is_no_absence(self) -> None:
         """A failing upstream causes 503, and nothing is remembered; one long away is left out."""
         key = realisation_key(1)
         self.origin.realisations[key] = Unavailable("status 500")

@@ -211,7 +211,7 @@ class FaultTests(RealisationsCase):
         self.assertIn(self.upload(made), {RealisationUpload.CREATED, RealisationUpload.SAME})
         self.assertTrue(parse_copy(self.copies.texts[made.key.digest]).says_as(made))
 
-    def test_a_write_that_another_process_overtakes_begins_anew(self) -> None:
+    def test_a_write_that_another_process_overtakes_begins_again(self) -> None:
         """Its signature is not lost; if that happens too often, the client gets an error."""
         made = realisation(1)
         put, calls = self.rows.put, 0

@@ -279,7 +279,7 @@ class OthersTests(IdentityCase):
         self.identity(evolve(ACCEPTING, imported=ELSE_KEY))
         self.assertEqual(str(ELSE_KEY.public), self.replicas.key)
 
-    def test_the_dead_have_no_say(self) -> None:
+    def test_ended_ones_do_not_count(self) -> None:
         """An earlier process of this daemon does not count, either, and leaves the roll."""
         self.keep(ELSE_KEY)
         self.live(OWN_KEY)

@@ -167,7 +167,7 @@ class OrphanTests(SynchronousTestCase):
         self.successResultOf(sweep)
         self.assertEqual(set(self.store.objects), {key_of(1)})
 
-    def test_could_not_tell_removes_nothing(self) -> None:
+    def test_unsure_answer_removes_nothing(self) -> None:
         """Without the catalog, the store or the leases nothing is removed, without an error."""
         self.put(key_of(1), 2)
         for part in (self.catalog, self.store, self.leases):

@@ -48,7 +48,7 @@ class RebuildTests(CoreCase):
     def served(self, one: Sample) -> bytes:
         return self.get(self.narinfos.get(one.digest)).text
 
-    def test_lost_catalog_is_made_anew(self) -> None:
+    def test_lost_catalog_is_made_again(self) -> None:
         """After the loss of its database the cache is as before, without a question upstream."""
         self.assertEqual(RebuildTally(narinfos=3, nars=3), self.rebuild())
         for one in self.samples:

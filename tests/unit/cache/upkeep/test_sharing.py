@@ -80,7 +80,7 @@ class SharingTests(SynchronousTestCase):
         self.look(*[self.here] * CALM)
         self.assertNotEqual("", self.here.trouble)
 
-    def test_what_lies_in_the_store_may_be_anything(self) -> None:
+    def test_objects_in_the_store_may_be_anything(self) -> None:
         """Only its printable characters get into the log."""
         self.config.values[NAME] = b"\xff\n\x1b[31m" + b"x" * 100_000
         self.look(self.here)

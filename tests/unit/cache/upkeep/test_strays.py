@@ -106,7 +106,7 @@ class StrayTests(SynchronousTestCase):
         self.assertEqual({digest_of(1)}, set(self.store.texts))
         self.assertEqual([digest_of(2)], self.kept)
 
-    def test_could_not_tell_removes_nothing(self) -> None:
+    def test_unsure_answer_removes_nothing(self) -> None:
         """Without the catalog, the store or the leases nothing is removed, without an error."""
         self.put(1)
         for part in (self.catalog, self.store, self.leases):

@@ -72,7 +72,7 @@ class StoredOnlyTests(UploadCase):
         del self.store.objects[one.conventional]
         self.get(self.uploads.narinfo(one.digest))
 
-    def test_what_cannot_be_told_is_no_absence(self) -> None:
+    def test_an_unsure_answer_is_no_absence(self) -> None:
         """While the database is away, the client must try again."""
         self.catalog.failing = Unavailable("away")
         self.refused(self.uploads.narinfo(self.one.digest), Unavailable)

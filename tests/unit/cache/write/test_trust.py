@@ -47,7 +47,7 @@ class TrustTests(UploadCase):
             self.put(one)
             self.get(self.narinfos.get(one.digest))
 
-    def test_contents_that_another_process_has_stored_anew_are_compared(self) -> None:
+    def test_contents_that_another_process_has_stored_again_are_compared(self) -> None:
         """The NAR was evicted and uploaded again there, and its object is another one."""
         one = file_sample("text", method="text")
         self.put_nar(one)

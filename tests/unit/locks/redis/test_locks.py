@@ -165,7 +165,7 @@ class IdentityTests(SynchronousTestCase):
         known.enter("place a", "a:1", "y")
         known.leave("nowhere")
 
-    def test_servers_that_tell_nothing(self) -> None:
+    def test_servers_that_report_nothing(self) -> None:
         """Servers without an identity count as different ones."""
         known = Identities()
         known.enter("place a", "a:1", "")

@@ -121,7 +121,7 @@ class DecisionTests(SynchronousTestCase):
         (problem,) = problems_of(_BUCKET | {"cache-storage-s3-session-token": "x"})
         self.assertIn("access-key-id", problem)
 
-    def test_a_secret_may_lie_in_a_file(self) -> None:
+    def test_a_secret_may_be_in_a_file(self) -> None:
         """A file may hold the secret, as for all secrets."""
         path = Path(self.mktemp())
         path.parent.mkdir(parents=True, exist_ok=True)

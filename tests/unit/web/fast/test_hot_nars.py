@@ -43,7 +43,7 @@ class HotNarsTests(SynchronousTestCase):
         self.assertLess(len(hot), 10)
         self.assertIsNotNone(hot.find(b"GET /nar/%052d.nar.xz" % 999))
 
-    def test_dropped_when_told(self) -> None:
+    def test_dropped_after_a_notice(self) -> None:
         """One NAR, or all NARs."""
         hot = HotNars(20_000)
         for number in range(3):

@@ -17,7 +17,7 @@ class InfoTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = Server()
 
-    def test_index_says_who_this_is(self) -> None:
+    def test_index_names_the_cache(self) -> None:
         """`/` is JSON with the host name, the key and the version."""
         response = self.server.get("/")
         self.assertEqual(response.headers["content-type"], "application/json")

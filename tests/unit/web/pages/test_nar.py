@@ -126,7 +126,7 @@ class NarTests(SynchronousTestCase):
         self.cache.add_nar(KEY, b"abc", size=3)
         self.assertEqual(self.server.get(PATH).headers["server-timing"], "total;dur=0.0")
 
-    def test_nar_that_lies_elsewhere_is_a_redirect(self) -> None:
+    def test_nar_that_is_elsewhere_is_a_redirect(self) -> None:
         """GET is redirected, also with a range; HEAD is answered here."""
         nar = self.cache.add_nar(KEY, b"abcdef", size=6)
         nar.elsewhere = "https://s3.example/nix/x?X-Amz-Signature=1"

@@ -170,7 +170,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(405, self.server.get(PATH, b"PUT").status)
         self.assertEqual(404, self.server.get("/cluster/nar/x").status)
 
-    def test_who_leaves_stops_its_reader(self) -> None:
+    def test_client_that_leaves_stops_its_reader(self) -> None:
         """A peer that has gone holds nothing."""
         gate: Deferred[None] = Deferred()
         nar = self.arrive(b"0123", gate, b"4567", size=8)
@@ -267,7 +267,7 @@ class SiblingTests(SynchronousTestCase):
         """A NAR that is not arriving at the sibling is 404."""
         self.assertEqual(404, self.get(f"/cluster/nar/{'1' * 52}.nar").status)
 
-    def test_nobody_else_is_asked(self) -> None:
+    def test_no_other_process_is_asked(self) -> None:
         """Only addresses of siblings are asked, and only with a valid ticket."""
         for address in ("unix:/run/1", "unix:/etc/passwd", "http://10.0.0.7"):
             self.assertEqual(404, self.get(worker=address).status)

@@ -111,7 +111,7 @@ class ReadTests(RealisationPagesCase):
                 self.assertEqual(TEXT, self.server.get(f"/upload{path}").body, path)
             self.assertEqual([(key, False), (key, True)], self.cache.asked[-2:])
 
-    def test_other_paths_ask_nobody(self) -> None:
+    def test_other_paths_ask_no_upstream(self) -> None:
         """Names that lead elsewhere, other hashes, more escapes than there should be."""
         for path in (
             "/realisations/",

@@ -147,7 +147,7 @@ class ClosedTests(UploadPagesCase):
     def setUp(self) -> None:
         self.server = Server()
 
-    def test_nobody_uploads_without_leave(self) -> None:
+    def test_no_client_uploads_without_permission(self) -> None:
         """405 comes before the body; outside /upload there is no PUT."""
         for path in (NAR, NARINFO, NAR.removeprefix("/upload"), NARINFO.removeprefix("/upload")):
             client = self.server.connect()
@@ -161,7 +161,7 @@ class ClosedTests(UploadPagesCase):
 class AtRootTests(ServerTestCase):
     """Uploads at the root, where reads ask upstreams."""
 
-    def test_what_no_upstream_can_tell(self) -> None:
+    def test_facts_that_no_upstream_knows(self) -> None:
         """HEAD is 404, so that the client uploads; GET is 503."""
         for takes_uploads, method, status in (
             (True, b"HEAD", 404),
