@@ -81,7 +81,7 @@ _TABLE: Mapping[type[NcpsError], _Reply] = {
     SlowClient: _Reply(408, "too slow"),
     TooLarge: _Reply(413, "too large"),
     UnknownEncoding: _Reply(415, "unknown encoding"),
-    Conflict: _Reply(409, "other content already has this name"),
+    Conflict: _Reply(409, "conflict"),
     StorageFull: _Reply(507, "no room left"),
     Unsatisfiable: _Reply(416, "range outside of the file"),
 }

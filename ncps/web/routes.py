@@ -178,6 +178,8 @@ class Routes:
         if verb.is_upload and request.body is None and not _has_length(request):
             request.is_endless = True
             tell(request, 411, "send the length of the body in Content-Length, or send chunks")
+        elif verb.is_upload and request.requestHeaders.hasHeader(b"content-range"):
+            tell(request, 400, "send the whole object, without Content-Range")  # RFC 9110, 14.5
         elif route.asks_upstreams:
             self._follow(request, lambda: verb.act(request, match))
         else:

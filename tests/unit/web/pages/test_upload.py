@@ -85,6 +85,20 @@ class UploadTests(UploadPagesCase):
         self.assertEqual((415, "close"), (response.status, response.headers["connection"]))
         client.leave()
 
+    def test_a_part_is_refused_before_the_body(self) -> None:
+        """No object is stored as whole whose first bytes came alone (RFC 9110, 14.5)."""
+        part = {"content_length": "9", "content_range": "bytes 0-8/99", "expect": "100-continue"}
+        for path in (NARINFO, NAR):
+            client = self.server.connect()
+            client.ask(path, b"PUT", **part)
+            response = client.response()
+            self.assertEqual((400, "close"), (response.status, response.headers["connection"]))
+            self.assertIn(b"without Content-Range", response.body)
+            client.leave()
+        self.assertEqual(({}, {}), (self.server.uploads.nars, self.server.uploads.narinfos))
+        self.assertEqual(201, self.put(NAR, b"bytes", range="bytes=0-1").status)
+        self.assertEqual((b"bytes", 5), self.server.uploads.nars[KEY])
+
     def test_a_body_of_unknown_length_is_refused(self) -> None:
         """Without a length it is 411, and bytes after the head are ignored.
 
