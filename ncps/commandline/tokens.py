@@ -13,6 +13,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
+from ipaddress import IPv6Address
 from typing import Any, Final
 
 from ncps.aio.waiting import within
@@ -34,7 +35,7 @@ DEADLINE_S: Final = 30.0
 NEVER: Final = "never"
 _LONGEST: Final = timedelta(days=3650)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,63}", re.ASCII)
-_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}|\[[0-9a-fA-F:.]+\]", re.ASCII)
+_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
 _DAYS: Final = re.compile(r"(\d{1,5})d", re.ASCII)
 _LARGEST: Final = 4096
 
@@ -105,7 +106,7 @@ def _check_words(options: Namespace) -> None:
     options.scope = frozenset(names)
     options.expires = _lifetime(options.expires)
     if options.netrc is not None:
-        _check_host(options.netrc, "--netrc")
+        options.netrc = _machine(options.netrc, "--netrc")
     if options.path is not None:
         try:
             compiled(options.path)
@@ -127,9 +128,18 @@ def _lifetime(text: str) -> timedelta | None:
     return found
 
 
-def _check_host(host: str, flag: str) -> None:
-    if _HOST.fullmatch(host) is None:
-        raise WrongWords(f"{flag}: should be the host name in the URL of the cache, without a port")
+def _machine(host: str, flag: str) -> str:
+    """Return a host as curl compares it with lines of netrc: IPv6 addresses have no brackets."""
+    if _HOST.fullmatch(host) is not None:
+        return host
+    try:
+        if "%" in host:
+            raise ValueError("a zone may hold any characters")
+        return IPv6Address(host.removeprefix("[").removesuffix("]")).compressed
+    except ValueError:
+        raise WrongWords(
+            f"{flag}: should be the host name in the URL of the cache, without a port"
+        ) from None
 
 
 async def _create(tokens: Tokens, options: Namespace) -> None:
@@ -219,7 +229,7 @@ async def _revoke(tokens: Tokens, options: Namespace) -> None:
 def _netrc(options: Namespace) -> int:
     if not options.host:
         raise WrongWords("--host is missing: the host name in the URL of the cache")
-    _check_host(options.host, "--host")
+    options.host = _machine(options.host, "--host")
     if options.name.startswith(PREFIX):
         raise Refused(
             "other users can read a token in the command line: write - in its place, and give it "
