@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 
 from ncps.auth.principal import ANONYMOUS, Principal, Scope
 from ncps.cache.answers import Outcome
@@ -164,7 +165,8 @@ class PutNarInfoTests(UploadCase):
         second = evolve(second, narinfo=evolve(second.narinfo, store_path=one.narinfo.store_path))
         self.put_nar(one)
         self.put_nar(second)
-        put, others = self.sidecars.put, []
+        put = self.sidecars.put
+        others: list[Deferred[UploadOutcome]] = []
 
         async def put_beside(digest: str, text: bytes) -> None:
             if not others:

@@ -87,10 +87,10 @@ class UploadTests(UploadPagesCase):
 
     def test_a_part_is_refused_before_the_body(self) -> None:
         """No object is stored as whole whose first bytes came alone (RFC 9110, 14.5)."""
-        part = {"content_length": "9", "content_range": "bytes 0-8/99", "expect": "100-continue"}
+        part = "bytes 0-8/99"
         for path in (NARINFO, NAR):
             client = self.server.connect()
-            client.ask(path, b"PUT", **part)
+            client.ask(path, b"PUT", content_length="9", content_range=part, expect="100-continue")
             response = client.response()
             self.assertEqual((400, "close"), (response.status, response.headers["connection"]))
             self.assertIn(b"without Content-Range", response.body)
