@@ -10,7 +10,7 @@ MUST_BE_ZERO = {
     "lies": "wrong or truncated answers that looked complete",
     "wrong narinfos": "narinfos that say something untrue",
     "false absences": "404 for what an upstream has",
-    "false presences": "200 for what nobody has",
+    "false presences": "200 for paths that no upstream has",
     "failed though healthy": "requests that failed although a healthy upstream had the object",
     "hung": "answers in which nothing came for a minute",
     "internal errors": "answers with status 500, and answers that are not HTTP",
@@ -23,7 +23,7 @@ MUST_BE_ZERO = {
     "leaked descriptors": "descriptors after idling, above baseline and database",
     "leaked threads": "threads after idling, above what the pools may hold",
     "leaked spools": "unfinished files after idling",
-    "tracebacks": "errors in the log that nobody expected",
+    "tracebacks": "unexpected errors in the log",
     "bad exits": "ends after SIGTERM with another exit code than 0, and starts that failed",
 }
 """Broken promises, and the meaning of each."""

@@ -57,7 +57,7 @@ class Agreeing(ClusterStage):
         self.assertEqual(1, origin.gets(path.nar_target))
         self.assertEqual(0, self.metric(second, "ncps_relayed_bytes_total"))
 
-    def test_what_one_finds_lost_all_forget(self) -> None:
+    def test_all_forget_a_nar_that_one_finds_lost(self) -> None:
         """When a NAR is gone, no replica answers its narinfo from memory any more."""
         paths = [self.cache.add(100_000) for _ in range(3)]
         origin = self.mounted()

@@ -85,7 +85,7 @@ class KeeperStage(ClusterStage):
 class Closing(KeeperStage):
     """Tests for every database."""
 
-    def test_what_one_has_pinned_no_other_evicts(self) -> None:
+    def test_a_pinned_path_is_evicted_by_no_other_replica(self) -> None:
         """All replicas list the pin; twelve NARs pass through a store for seven, and it stays."""
         first, second = self.pair("--cache-max-size", "1M", "--cache-lru-grace", "0s")
         self.warm([first, second], self.libc, self.app)
@@ -104,7 +104,7 @@ class Closing(KeeperStage):
         first.start()
         self.assertEqual(b"[]\n", self.ask(first, "/pins").body)
 
-    def test_what_one_removes_no_other_serves(self) -> None:
+    def test_a_removed_path_is_served_by_no_other_replica(self) -> None:
         """By `ncps rm` and by DELETE: the other replicas drop their answers in memory."""
         first, second = self.pair()
         closure = [self.app, self.libc]
@@ -123,7 +123,7 @@ class Closing(KeeperStage):
         for path in (*closure, half):
             self.assertNotIn(targets[path.digest].rpartition("/")[2], self.stored())
 
-    def test_what_one_blocks_no_other_fetches(self) -> None:
+    def test_a_blocked_path_is_fetched_by_no_other_replica(self) -> None:
         """It is 404 at all, though the upstream has it; after an unblock all serve it."""
         first, second = self.pair()
         path, cold = self.others[:2]

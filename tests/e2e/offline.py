@@ -56,7 +56,7 @@ class Offline(Building):
             *("--option", "trusted-public-keys", daemon.public_key()),
         )
 
-    def test_what_is_stored_is_installed_and_the_rest_is_built(self) -> None:
+    def test_stored_paths_are_installed_and_the_rest_is_built(self) -> None:
         """A derivation that no upstream has builds, alone and with a stored path.
 
         One that needs a path that is not stored fails by a message that names it, also at a client

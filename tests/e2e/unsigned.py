@@ -175,7 +175,7 @@ class Unsigned(Bench):
             with self.assertRaises(NixError):
                 self.client().install(daemon.url, [daemon.public_key()], path)
 
-    def test_what_no_signature_covers_spoils_no_signed_path(self) -> None:
+    def test_unsigned_fields_spoil_no_signed_path(self) -> None:
         """Lines that make a client refuse a path are not passed on."""
         name = shared_closure().public_key.partition(":")[0]
         directory = self.fresh_directory("signed")

@@ -59,7 +59,7 @@ class DurabilityTests(SqliteTestCase):
             lambda fd: self.synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())),
         )
 
-    async def test_what_is_evicted_is_on_the_disk_before_its_bytes_go(self) -> None:
+    async def test_an_eviction_is_on_the_disk_before_the_bytes_go(self) -> None:
         """A loss of power restores no row of removed bytes; other writes need no sync for that."""
         await self.catalog.mark_stored(stored(1))
         idle = await self.catalog.idle(later(60), 10)

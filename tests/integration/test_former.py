@@ -70,7 +70,7 @@ class FormerTests(SynchronousTestCase):
         self.assertNotIn("rebuild", message)
         self.assertEqual(before, self.everything())
 
-    def test_where_the_settings_say(self) -> None:
+    def test_places_of_the_settings(self) -> None:
         """The settings of the Go program name the database."""
         self.refused(self.make("ncps/db/db.sqlite"), "ncps/db/db.sqlite")
 

@@ -88,7 +88,7 @@ class MigrateTests(SynchronousTestCase):
         self.path.write_bytes(b"")
         self.assertEqual(migrate.up(self.dialect), self.ours)
 
-    def test_what_was_applied_is_written_down(self) -> None:
+    def test_applied_migrations_are_recorded(self) -> None:
         """The table of migrations has version, name, checksum and time."""
         migrate.up(self.dialect)
         rows = self.execute("SELECT * FROM schema_migrations ORDER BY version")
@@ -140,7 +140,7 @@ class MigrateTests(SynchronousTestCase):
         self.execute("CREATE TABLE bookmarks (id INTEGER)")
         self.assertIn("another program", self.refusal())
 
-    def test_what_is_no_database_is_refused(self) -> None:
+    def test_a_file_that_is_not_a_database_is_refused(self) -> None:
         """A text file or a directory under the name is an error and unchanged."""
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(b"not a database, " * 1000)

@@ -244,7 +244,7 @@ class AwayTests(RedisCase):
         await subscriber.receives(Notice("nar", "x"))
         self.assertEqual(subscriber.received, [Notice("gap"), Notice("nar", "x")])
 
-    async def test_what_others_say_on_the_channel(self) -> None:
+    async def test_messages_of_others_on_the_channel(self) -> None:
         """Garbage, huge sizes and unknown kinds are ignored."""
         server = self.server()
         here, there = await self.running(server), await self.running(server)

@@ -62,7 +62,7 @@ class SentinelTests(RedisCase):
         self.assertGreater(fence, lease.fence)
         await lease.release()
 
-    async def test_what_the_sentinels_do_not_know(self) -> None:
+    async def test_masters_unknown_to_the_sentinels(self) -> None:
         """An unknown name is reported; a wrong password for them is a start-up error."""
         sentinel = self.sentinel(self.server(f"requirepass {SECRET}"))
         replica = await self.running(self.place(sentinel.port, name="theirs"))

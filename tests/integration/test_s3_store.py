@@ -218,7 +218,7 @@ class TransferTests(S3TestCase):
             with await self.workers.run(urlopen, request) as answer:
                 self.assertEqual(answer.read(), expected)
 
-    async def test_what_the_go_program_stored_is_read(self) -> None:
+    async def test_objects_of_the_go_program_are_read(self) -> None:
         """Its layout is the same in a bucket as in a directory; its key stays in use."""
         name = key_of(1).name
         for key, data in (

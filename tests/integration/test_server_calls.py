@@ -167,7 +167,7 @@ class CallTests:
             await database.point(nars.find, key_of(1))
         self.assertLessEqual(len(database._pool.connections), 3)
 
-    async def test_what_was_idle_for_long_is_made_again(self: Any) -> None:
+    async def test_long_idle_connections_are_made_again(self: Any) -> None:
         """A connection that a firewall may have dropped is not used again."""
         ask = "SELECT pg_backend_pid()" if self.dialect.name == "postgresql" else None
         statement = ask or "SELECT CONNECTION_ID()"
@@ -273,7 +273,7 @@ class RaceTests:
     strict: tuple[tuple[str, ...], ...]
     """Begins transactions of which the server refuses those that are not serializable."""
 
-    async def test_what_cannot_be_serialized_is_tried_again(self: Any) -> None:
+    async def test_a_transaction_that_cannot_be_serialized_is_tried_again(self: Any) -> None:
         """If two read the same and then write it, the later one is repeated."""
         for begin in self.strict:
             self.patch(self.dialect, "begin_write", begin)

@@ -21,7 +21,7 @@ print(os.posix_spawn(sleep[0], sleep, os.environ, setsid=True))
 
 
 class SummaryTests(SynchronousTestCase):
-    def test_what_is_no_success_is_a_failure(self) -> None:
+    def test_all_but_success_is_a_failure(self) -> None:
         """A suite has failed without a summary, and with a bad exit code after a good summary."""
         self.assertEqual(Outcome(failed=1), read_summary(["Ran 3 tests"], 0))
         self.assertEqual(Outcome(failed=1), read_summary([], -9))

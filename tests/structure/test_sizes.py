@@ -78,7 +78,7 @@ class SizeTests(SynchronousTestCase):
 class RuleTests(SynchronousTestCase):
     """The rules count as their docstrings say."""
 
-    def test_what_is_counted(self) -> None:
+    def test_rules_of_counting(self) -> None:
         """Lines from `class` to the last one; positional and keyword parameters without `self`."""
         (node,) = classes(
             Module("m", "class A:\n    def __init__(self, a, *, b=1): pass\n    x = 1")

@@ -48,7 +48,7 @@ class ApiTests(Stage):
         self.assertEqual((200, True), (answer.status, answer.whole), answer.body)
         return [json.loads(line) for line in answer.body.splitlines()]
 
-    def test_what_a_builder_asks(self) -> None:
+    def test_questions_of_a_builder(self) -> None:
         """The state of paths, with and without upstreams; and a closure, fetched and stored."""
         root, middle, leaf = self.closure_of_three()
         origin = self.mounted()

@@ -74,7 +74,7 @@ class ClockTests(Stage):
             self.assertEqual((404, "negative"), (answer.status, answer.outcome))
         self.assertEqual(1, self.upstream.gets(ABSENT))
 
-    def test_what_is_written_down_bears_the_time_of_day(self) -> None:
+    def test_written_times_are_the_time_of_day(self) -> None:
         """Times of use, and the Date of answers, use the time of day."""
         path = self.added()
         self.clock.set(clock=HOUR)

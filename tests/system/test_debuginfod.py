@@ -92,7 +92,7 @@ class FetchedTests(DebugStage):
         shutil.rmtree(self.environment(daemon)["DEBUGINFOD_CACHE_PATH"])  # it remembers absences
         self.check_found(daemon)
 
-    def test_what_is_not_there(self) -> None:
+    def test_absent_objects(self) -> None:
         """Other build IDs, programs and sources are 404 and no errors of the server."""
         path = self.cache.add(nar=archive(TREE))
         daemon = self.daemon(self.mounted())

@@ -99,7 +99,7 @@ class SizeTests(Sized):
         self.assertEqual(len(self.files(daemon)), 1)
         self.assertEqual("hit", self.assert_served(daemon, small).outcome)
 
-    def test_what_is_in_use_stays(self) -> None:
+    def test_nars_in_use_stay(self) -> None:
         """Within the grace period a store may be too large, and the log says so."""
         paths = [self.cache.add(SIZE) for _ in range(20)]
         daemon = self.daemon(self.mounted(), options=["--cache-max-size", "2M"])

@@ -80,7 +80,7 @@ class QuarantineTests(Sized):
         self.assertEqual(([], []), (daemon.stored_nars(), self.set_aside(daemon)))
         self.wait_for_log(daemon, "deleted instead of set aside", "cache-quarantine-max-size")
 
-    def test_what_is_too_old_goes_at_the_start(self) -> None:
+    def test_too_old_files_go_at_the_start(self) -> None:
         """A start deletes files that are too old."""
         daemon = self.lied_to(())
         wait_until(lambda: len(self.set_aside(daemon)) == LIES, "all aside", daemon=daemon)

@@ -201,7 +201,7 @@ class TroubleTests(BucketStage):
         self.assertEqual(2, done.returncode)
         self.assertIn("cannot tell whether there are chunks: S3 bucket not-there", done.stderr)
 
-    def test_what_is_wrong_with_the_bucket_is_told(self) -> None:
+    def test_faults_of_the_bucket_are_reported(self) -> None:
         """For each mistake one line names it and the setting to correct."""
         self.server.new_user("STRANGER", "stranger")
         daemon = self.bucket_daemon(self.origin())

@@ -193,7 +193,7 @@ class CrashTests(Stage):
         self.assert_served(daemon, path)
         self.wait_for_log(daemon, "set aside")
 
-    def test_what_is_no_file_makes_way(self) -> None:
+    def test_a_thing_that_is_not_a_file_is_replaced(self) -> None:
         """A pipe in place of a stored NAR, and a directory in place of a new one, are replaced."""
         stored, new = self.cache.add(SIZE), self.cache.add(SIZE)
         origin = self.mounted()

@@ -43,7 +43,7 @@ class UploadTests(Stage):
         self.served_by.start()
         return self.served_by
 
-    def test_what_was_answered_survives_a_kill(self) -> None:
+    def test_answered_uploads_survive_a_kill(self) -> None:
         """The daemon is killed after each answer: accepted uploads are there."""
         for compression in ("none", "xz"):
             one = upload(compression, compression, 3_000_000)

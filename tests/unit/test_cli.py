@@ -285,7 +285,7 @@ class HelpTests(CommandCase):
 
 
 class SettingsTests(CommandCase):
-    def test_what_holds_is_printed_for_programs(self) -> None:
+    def test_values_are_printed_for_programs(self) -> None:
         """`ncps settings --json` has each setting by its key, without credentials."""
         code, out, _ = self.run_command(
             "settings",
@@ -315,7 +315,7 @@ class SettingsTests(CommandCase):
         active = {row.key for row in TABLE if row.status is Status.ACTIVE and row.key}
         self.assertEqual(active, set(values))
 
-    def test_what_holds_is_printed_with_its_origin(self) -> None:
+    def test_values_are_printed_with_their_origins(self) -> None:
         """`ncps settings` shows values and sources, without credentials."""
         for command in ("settings", "check-config"):
             code, out, err = self.run_command(

@@ -34,7 +34,7 @@ class RangeTests(SynchronousTestCase):
             assert wanted is not None
             self.assertEqual(wanted.length, stop - start)
 
-    def test_what_need_not_be_obeyed_is_ignored(self) -> None:
+    def test_unusual_ranges_are_ignored(self) -> None:
         """Several ranges, other units and bad syntax give the whole object."""
         for header in (
             None,

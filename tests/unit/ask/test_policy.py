@@ -99,7 +99,7 @@ class LeftOutTests(SynchronousTestCase):
         """A cache without upstreams can tell: only its stored things exist."""
         self.assertIs(NotFound, type(self.verdict("")))
 
-    def test_what_is_told_is_plain_and_bounded(self) -> None:
+    def test_answer_texts_are_plain_and_bounded(self) -> None:
         """An upstream's text cannot add a line to an answer, nor make it long."""
         error = self.verdict("", Unavailable("a\r\nX: y\x1b" + "z" * 5000))
         self.assertRegex(error.told, r"\A[ -~]+\Z")

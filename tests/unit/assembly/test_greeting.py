@@ -29,7 +29,7 @@ class GreetingTests(SynchronousTestCase):
         ]
         return greeting(settings, "box:key=", entrances)
 
-    def test_what_a_newcomer_needs(self) -> None:
+    def test_facts_for_a_newcomer(self) -> None:
         """The places of data, the upstreams, the largest size, and two lines for Nix."""
         text = self.text(LOCAL)
         for part in (

@@ -75,7 +75,7 @@ class ZoneTests(SynchronousTestCase):
             self.assertIn(word, str(caught.exception))
             self.assertIn("cache-lru-schedule-timezone", str(caught.exception))
 
-    def test_whose_zone_counts(self) -> None:
+    def test_order_of_time_zones(self) -> None:
         """The zone in the schedule itself, then the setting, then the machine's."""
         for text, timezone, expected in (
             ("TZ=Asia/Tokyo @daily", "Europe/Berlin", 9),

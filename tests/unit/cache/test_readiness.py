@@ -70,7 +70,7 @@ class LooksTests(SynchronousTestCase):
         found = self.ask()
         self.assertEqual([seen.state for seen in found.values()], ["no answer for 0.5 s"] * 2)
 
-    def test_what_was_wrong_stays_wrong(self) -> None:
+    def test_a_failed_part_stays_failed(self) -> None:
         """A failed part stays failed until a look finds it working."""
         self.store.error = Unavailable("not mounted")
         self.ask()

@@ -113,7 +113,7 @@ class RecompressTests(RecompressCase):
 
 
 class BadInputTests(RecompressCase):
-    def test_what_is_no_nar(self) -> None:
+    def test_invalid_nars(self) -> None:
         """Garbage, cut and damaged files, and other things than files give one line each."""
         xz = (NIX / "src.nar.xz").read_bytes()
         packer = encoder("gzip")

@@ -15,7 +15,7 @@ class _Terminal(StringIO):
 
 
 class ColourTests(SynchronousTestCase):
-    def test_where_colours_are_wanted(self) -> None:
+    def test_colours_on_terminals(self) -> None:
         """A terminal gets colours unless the user forbids them; the user can demand them."""
         for terminal, environ, paint in (
             (True, {}, painted),

@@ -37,7 +37,7 @@ class LineQueueTests(SynchronousTestCase):
         self.assertEqual(b"two\nthree\\udc80\n", self.step())
         self.assertEqual(0, self.queue.dropped)
 
-    def test_what_has_no_room_is_dropped_and_told(self) -> None:
+    def test_a_line_without_room_is_dropped_and_reported(self) -> None:
         """One line, in the place of the missing lines, gives their number."""
         for text in ("a" * 19 + "\n", "b" * 19 + "\n", "c" * 9 + "\nd\ne\n"):
             self.queue.write(text)
@@ -64,7 +64,7 @@ class LineQueueTests(SynchronousTestCase):
         self.queue.write("x\n")
         self.assertEqual(98, self.queue.dropped)
 
-    def test_what_cannot_be_written_is_missing(self) -> None:
+    def test_a_line_that_cannot_be_written_is_missing(self) -> None:
         """A full disk, or a reader that has gone, only loses lines."""
         os.close(self.write_fd)
         self.write_fd = -1

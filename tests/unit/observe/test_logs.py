@@ -110,7 +110,7 @@ class JSONTests(SynchronousTestCase):
         self.assertIn("test_logs.py", found["traceback"])
         self.assertIn("it broke", _json(log_failure=_failure(), log_format=None)["message"])
 
-    def test_what_old_observers_add_is_left_out(self) -> None:
+    def test_fields_of_old_observers_are_left_out(self) -> None:
         """Fields of Twisted's old log repeat others, so they are removed."""
         found = _json(isError=0, system="-", format="%s", message=("a",))
         self.assertEqual(set(found), {"time", "level", "message", "logger", "path"})
@@ -259,7 +259,7 @@ class ObserverTests(SynchronousTestCase):
 
 
 class StartTests(SynchronousTestCase):
-    def test_what_was_logged_before_is_not_lost(self) -> None:
+    def test_earlier_lines_are_not_lost(self) -> None:
         """Earlier events are written when logging starts."""
         publisher = LogPublisher()
         beginner = LogBeginner(

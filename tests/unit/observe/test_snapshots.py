@@ -31,7 +31,7 @@ class SnapshotTests(SynchronousTestCase):
         for data in (b"", b"{", b"1", b"[1]", b'[["a", "b", "c", [["d", [["e"]], 1]]]]', b"\xff"):
             self.assertRaises(Malformed, Snapshot.read, data)
 
-    def test_what_outlives_a_process(self) -> None:
+    def test_figures_that_outlive_a_process(self) -> None:
         """Counters and histograms do; gauges do not."""
         kinds = {f.kind for f in Snapshot.of(Metrics().registry).growing().families.values()}
         self.assertEqual({"counter", "histogram"}, kinds)

@@ -83,7 +83,7 @@ class TicketTests(SynchronousTestCase):
         later = evolve(self.ticket, time=self.ticket.time + GOOD_FOR_S)
         self.assertIs(TicketVerdict.STRANGER, self.look(later, now=NOW + GOOD_FOR_S))
 
-    def test_what_is_no_ticket(self) -> None:
+    def test_invalid_tickets(self) -> None:
         """Any other header, and none, is a stranger's."""
         header = self.ticket.header()
         for text in (

@@ -51,7 +51,7 @@ class TrailTests(SynchronousTestCase):
         self.assertEqual(MAX_NAMES, len(trail.read_via(header, OWN).names))
         self.assertRaises(Malformed, trail.read_via, f"{header}, 1.1 {A}", OWN)
 
-    def test_what_we_ask_bears_the_whole_trail(self) -> None:
+    def test_our_questions_have_the_whole_trail(self) -> None:
         """Each cache adds its name to those of the others."""
         self.assertEqual(f"1.1 {OWN}", trail.via(OWN))
         with trail.following(Trail((A, B))):

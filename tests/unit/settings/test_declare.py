@@ -64,7 +64,7 @@ class DeclareTests(SynchronousTestCase):
         del values["in_side.most"]
         self.assertRaises(KeyError, build, Outer, values)
 
-    def test_what_is_shared_is_divided(self) -> None:
+    def test_shared_limits_are_divided(self) -> None:
         """Shared limits of inner branches, too, rounded up; other values are not."""
         self.assertEqual(Outer(in_side=Inner(most=3)), divide(Outer(), 3))
 

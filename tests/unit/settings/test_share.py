@@ -8,7 +8,7 @@ from tests.unit.settings.around import load_with
 
 
 class ShareTests(SynchronousTestCase):
-    def test_what_protects_the_whole_is_divided(self) -> None:
+    def test_limits_of_the_whole_are_divided(self) -> None:
         """Results are rounded up, so that no limit becomes 0."""
         settings = load_with(
             {
@@ -28,7 +28,7 @@ class ShareTests(SynchronousTestCase):
         self.assertEqual(11, settings.cache.upstream.max_connections)
         self.assertEqual(7, settings.cache.database.pool.max_open_conns)
 
-    def test_what_bounds_one_thing_stays(self) -> None:
+    def test_limits_of_single_things_stay(self) -> None:
         """Limits of single requests and files are the same in every worker."""
         whole = load_with({"workers": "4"})
         part = whole.share()

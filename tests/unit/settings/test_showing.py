@@ -14,7 +14,7 @@ SECRET = st.text("ghijkmnopqrstuvwxyz0123456789", min_size=8, max_size=40)
 
 
 class QuoteTests(SynchronousTestCase):
-    def test_what_may_be_a_secret_is_left_out(self) -> None:
+    def test_possible_secrets_are_left_out(self) -> None:
         """Users and passwords, parameters, fragments, and long words with digits."""
         for text, shown in (
             ("https://me:p@ss@host/path", "https://***@host/path"),

@@ -218,7 +218,7 @@ class SecretTests(FileCase):
         self.assertIn("'https://a?***' has an unknown parameter 'token'", told)
         self.assertIn("'a/***' should be a bare host name", told)
 
-    def test_what_is_no_secret_is_shown_as_it_is(self) -> None:
+    def test_public_values_are_shown_unchanged(self) -> None:
         """A schedule begins with an @, so no user is before it."""
         (problem,) = problems_of({"cache-max-size": "1G", "cache-lru-schedule": "@every 5"})
         self.assertIn("'@every 5' should be", problem)

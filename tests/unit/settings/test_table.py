@@ -86,7 +86,7 @@ class ReportTests(SynchronousTestCase):
             runpy.run_module("ncps.settings.__main__")
         self.assertEqual(out.getvalue(), markdown())
 
-    def test_what_holds_can_be_seen_without_secrets(self) -> None:
+    def test_values_are_shown_without_secrets(self) -> None:
         """Each value is shown with its origin, without credentials."""
         settings: Settings = load_with(
             {"cache-upstream-url": "http://me:hunter2@a?priority=3"}, LOG_LEVEL="warn"

@@ -25,7 +25,7 @@ class WithoutEffectTests(FileCase):
         )
         self.assertEqual(found.warnings, ())
 
-    def test_what_cannot_hurt_earns_one_warning(self) -> None:
+    def test_a_harmless_setting_causes_one_warning(self) -> None:
         """Other values of such settings cause one warning each."""
         found = load_with(
             {"analytics-reporting-enabled": "true", "cache-cdc-background-workers": "3"},

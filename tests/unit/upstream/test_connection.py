@@ -97,7 +97,7 @@ class HeadTests(ClientCase):
             self.successResultOf(self.read(self.successResultOf(asking)))
         self.assertEqual(1, self.wire.attempts)
 
-    def test_what_follows_an_answer_is_not_the_next_one(self) -> None:
+    def test_bytes_after_an_answer_are_not_the_next_one(self) -> None:
         """Bytes after a complete answer, in one piece beyond the limit, answer no later request."""
         asking = self.ask(method="HEAD")
         line = self.wire.accept()

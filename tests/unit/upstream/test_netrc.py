@@ -103,7 +103,7 @@ class ReadTests(SynchronousTestCase):
             netrc.read(Path(self.mktemp()) / "absent", is_expected=True)
         self.assertIsNone(netrc.read(Path(self.mktemp())).credentials("a"))
 
-    def test_what_is_wrong_names_the_file(self) -> None:
+    def test_errors_name_the_file(self) -> None:
         """The warning names the broken file."""
         path = Path(self.mktemp())
         for data, reason in (

@@ -98,7 +98,7 @@ class PeerClientsTests(SynchronousTestCase):
         line.answer(x_ncps_file="sha256:abc")
         self.assertEqual("sha256:abc", self.successResultOf(finding))
 
-    def test_what_a_peer_may_say(self) -> None:
+    def test_possible_answers_of_a_peer(self) -> None:
         """404 is an absence there; each other status means that the peer could not tell."""
         for status, kind in (
             ("404 Not Found", NotFound),

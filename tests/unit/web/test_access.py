@@ -104,7 +104,7 @@ class AccessCase(SynchronousTestCase):
 class ClosedTests(AccessCase):
     """Reads need a token."""
 
-    def test_what_stays_open(self) -> None:
+    def test_routes_that_stay_open(self) -> None:
         """Probes are for load balancers, which have no tokens; all else is closed."""
         for path in ("/healthz", "/readyz"):
             self.assertEqual(200, self.server.get(path).status)

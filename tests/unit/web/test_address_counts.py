@@ -47,7 +47,7 @@ class PeersTests(SynchronousTestCase):
         self.assertEqual(self.both(UNIXAddress(None), UNIXAddress(None)), 0)
         self.assertEqual(self.peers.count(plain_address(None)), 0)
 
-    def test_what_has_closed_leaves_nothing(self) -> None:
+    def test_a_closed_connection_leaves_nothing(self) -> None:
         """Memory does not grow with the number of former addresses."""
         addresses = [f"192.0.2.{n}" for n in range(200)]
         for address in addresses:

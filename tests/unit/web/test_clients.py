@@ -65,7 +65,7 @@ class TrustTests(SynchronousTestCase):
         ):
             self.assertEqual(self.client(*values), client, values)
 
-    def test_what_is_no_address_ends_it(self) -> None:
+    def test_an_invalid_address_ends_it(self) -> None:
         """The last known proxy is then the client."""
         for values, client in (
             ([], PROXY),

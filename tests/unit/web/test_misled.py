@@ -22,7 +22,7 @@ class MisledTests(SynchronousTestCase):
         self.clock = Clock()
         self.misled = Misled(self.clock, max_entries=3)
 
-    def test_where_a_client_may_take_up_the_file(self) -> None:
+    def test_offsets_at_which_a_client_may_resume(self) -> None:
         """From its acknowledged bytes, minus some slack, to the sent ones."""
         self.misled.add("a", "nar", FAR, 1000)
         low = FAR - 1000 - SLACK

@@ -60,7 +60,7 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual(self.answer(errors.Corrupt("m")).headers["retry-after"], "5")
         self.assertNotIn("retry-after", self.answer(errors.NotFound("m")).headers)
 
-    def test_what_upstreams_said_is_told(self) -> None:
+    def test_answers_of_upstreams_are_in_the_text(self) -> None:
         """The answer names the upstreams that failed, on one line."""
         failures = {"cache.example.org": errors.Unavailable("status 401")}
         for left_out, status, text in (

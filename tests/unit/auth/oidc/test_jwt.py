@@ -51,7 +51,7 @@ class ReadTests(SynchronousTestCase):
         for text in ("", "ncps_abc", "a.b.c", "ey.b", "eyJ", "eyJ.a.b.c.d"):
             self.assertFalse(looks_like_token(text), text)
 
-    def test_what_has_two_meanings_has_none(self) -> None:
+    def test_a_token_with_two_meanings_is_none(self) -> None:
         """Two parsers would see two tokens."""
         for head, claims in (
             ('{"alg": "RS256", "alg": "none"}', "{}"),

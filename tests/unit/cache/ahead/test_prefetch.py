@@ -61,7 +61,7 @@ class PolicyTests(AheadCase):
         paths = self.begin(ALL)
         self.assertEqual([True] * 4, self.stored(paths))
 
-    def test_what_is_fetched_ahead_is_verified_and_signed_as_all_else(self) -> None:
+    def test_prefetched_narinfos_are_verified_and_signed_as_all_others(self) -> None:
         paths = self.begin("small")
         text = self.get(self.cache.narinfo(paths[2].digest)).text
         self.assertIn(b"Sig: here.example.org:", text)

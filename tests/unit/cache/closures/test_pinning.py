@@ -90,7 +90,7 @@ class PinTests(ClosuresCase):
         self.assertEqual((pin.paths, pin.missing), (3, 0))
         self.assertEqual(self.here(), ["app", "lib", "libc"])
 
-    def test_what_cannot_be_fetched_stays_missing_and_is_tried_again(self) -> None:
+    def test_a_path_that_cannot_be_fetched_stays_missing_and_is_tried_again(self) -> None:
         """An upstream that fails does no harm; upkeep asks again after a minute."""
         self.origin.scripts.extend([Script(error=Unavailable("away"))] * 2)
         self.mirror.narinfos[self.libc.digest] = Unavailable("away")

@@ -79,7 +79,7 @@ class LinkTests(ExtrasCase):
         self.refused(self.extras.debug_link(BUILD_ID), Unavailable)
         self.assertIn(FETCHED, self.kept.objects)
 
-    def test_what_is_no_link_is_absent(self) -> None:
+    def test_an_invalid_link_is_absent(self) -> None:
         """Garbage, or an archive without a hash in its name, is treated as absent."""
         half = link_to(f"../{packed(TREE).url}", "\\ud800")  # of a character in UTF-16
         for text in (b"garbage", b"{}", link_to("../nar/some-uuid"), link_to(""), half):
@@ -125,7 +125,7 @@ class UploadedLinkTests(ExtrasCase):
         self.store_nar(one)
         self.refused(self.extras.add_debug_link(BUILD_ID, link_to(f"../{other.url}")), Conflict)
 
-    def test_what_is_no_link_is_refused(self) -> None:
+    def test_an_invalid_link_is_refused(self) -> None:
         """Garbage, other archives and other names are malformed."""
         for text in (b"", b"{}", link_to("../nar/some-uuid"), link_to("../nar/x", "../../x")):
             self.refused(self.extras.add_debug_link(BUILD_ID, text), Malformed)
@@ -279,7 +279,7 @@ class SymbolsTests(ExtrasCase):
         self.patch(xz, "MEMORY_LIMIT", 1024 * 1024)
         self.refused(self.extras.symbols(BUILD_ID), NotFound)
 
-    def test_what_is_no_nar_is_corrupt(self) -> None:
+    def test_an_invalid_nar_is_corrupt(self) -> None:
         """A file without a NAR inside has no symbols."""
         one = sample("garbage")
         self.origin.add(one)

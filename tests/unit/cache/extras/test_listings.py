@@ -116,7 +116,7 @@ class MadeListingTests(ListingCase):
         self.refused(self.extras.listing(one.digest), Corrupt)
         self.assertEqual({}, self.kept.objects)
 
-    def test_what_is_no_nar_has_no_listing(self) -> None:
+    def test_an_invalid_nar_has_no_listing(self) -> None:
         """Bytes without a NAR are an error, not an empty listing."""
         one = sample("garbage")
         self.store_nar(one)

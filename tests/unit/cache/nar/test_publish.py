@@ -128,7 +128,7 @@ class FenceTests(NarsCase):
         self.download(self.key)
         self.get(self.catalog.mark_stored(self.record(), 10**18))
 
-    def test_what_was_fetched_is_taken_over_at_once(self) -> None:
+    def test_fetched_nars_are_adopted_immediately(self) -> None:
         """If no later holder has stored it, its bytes get their row immediately."""
         self.get(self.catalog.mark_missing(self.key))
         self.store.objects.clear()

@@ -169,7 +169,7 @@ class PutTests(QuarantineCase):
             ({}, set(), {"room": 1}), (self.store.objects, self.left(), self.discarded)
         )
 
-    def test_what_can_neither_be_moved_nor_deleted_is_an_error(self) -> None:
+    def test_a_file_that_cannot_be_moved_or_deleted_is_an_error(self) -> None:
         """On a read-only disk the file stays, and nothing is counted."""
 
         async def read_only(_: NarKey) -> bool:
@@ -345,7 +345,7 @@ class LookTests(QuarantineCase):
         self.assertEqual(8, len(self.left()))
         self.assertEqual(2, len(lines))
 
-    def test_what_cannot_be_discarded_keeps_no_other(self) -> None:
+    def test_a_file_that_cannot_be_discarded_keeps_no_other(self) -> None:
         """The file is counted as there, and each look tries it again."""
         stuck = [self.there(number, ago_s=HOUR + number) for number in (7, 8)]
         self.store.undiscardable = {each.mark for each in stuck}

@@ -58,7 +58,7 @@ class ExcessTests(SynchronousTestCase):
         found = [aside(1, 6, ago_s=10), aside(2, 6, ago_s=20), aside(3, 1, ago_s=30)]
         self.assertEqual(going(*found, size=10), [("3", "size"), ("2", "size")])
 
-    def test_what_is_too_old_goes(self) -> None:
+    def test_too_old_files_go(self) -> None:
         """A file is discarded when it is as old as the bound."""
         found = [aside(1, ago_s=HOUR - 1), aside(2, ago_s=HOUR), aside(3, ago_s=9 * HOUR)]
         self.assertEqual(going(*found), [("3", "age"), ("2", "age")])
@@ -80,7 +80,7 @@ class ExcessTests(SynchronousTestCase):
         st.integers(0, 10),
         st.integers(0, 100),
     )
-    def test_what_stays_is_within_the_bounds(
+    def test_kept_files_are_within_the_bounds(
         self, found: list[tuple[int, int]], count: int, size: int
     ) -> None:
         """No discarded file is younger than a kept one, except a file that is too large alone."""

@@ -342,7 +342,7 @@ class SmallRelayTests(test_relay.RelayCase):
         self.assertEqual([test_relay.HALF], self.asked())
         self.assertEqual(self.sample.file, self.store.objects[self.key])
 
-    def test_what_arrives_here_is_given_to_another_process_when_it_is_right(self) -> None:
+    def test_right_bytes_that_arrive_here_go_to_another_process(self) -> None:
         """It gets no byte that may be wrong, and needs no fetch of its own."""
         self.end()
         self.origin.scripts.append(Script(stall_at=test_relay.HALF))

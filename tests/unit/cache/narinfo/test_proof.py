@@ -199,7 +199,7 @@ class LyingTests(ProofCase):
         self.refuse(one, "its CA says")
         self.assertEqual([], self.origin.asked("nar"))
 
-    def test_what_cannot_be_read_is_refused_at_once(self) -> None:
+    def test_a_file_that_cannot_be_read_is_refused_immediately(self) -> None:
         """NARs that are too large to read, and unknown compressions."""
         one = file_sample()
         self.origin.add(evolve(one, narinfo=evolve(one.narinfo, compression="lzip")))

@@ -65,7 +65,7 @@ class FetchTests(RealisationsCase):
         self.assertEqual([Outcome.MISS] + 4 * [Outcome.COALESCED], [a.outcome for a in answers])
         self.assertEqual(1, len(self.origin.asked("realisation")))
 
-    def test_what_no_key_vouches_for_is_absent(self) -> None:
+    def test_a_narinfo_without_a_trusted_key_is_absent(self) -> None:
         """No signature, a stranger's, one of another path, one of another output."""
         one, other = realisation(1), realisation(3)
         wrong = evolve(one, out_path=path_of(9))
@@ -155,7 +155,7 @@ class FetchTests(RealisationsCase):
 
 
 class RecordTests(RealisationsCase):
-    def test_what_cannot_be_recorded_is_served(self) -> None:
+    def test_a_narinfo_that_cannot_be_recorded_is_served(self) -> None:
         """On a full database the client gets its answer; if the database is away, it is unknown."""
         self.have(1)
         for error in (StorageFull("full"), Unavailable("locked")):

@@ -52,7 +52,7 @@ class UploadTests(RealisationsCase):
         self.notices.tell(Notice("realisation", key.path))
         self.assertNotIn(key, self.negatives)
 
-    def test_what_another_process_took_is_served_at_once(self) -> None:
+    def test_a_nar_of_another_process_is_served_immediately(self) -> None:
         """Also before its notice arrives: a kept realisation counts before a remembered absence."""
         key = realisation_key(1)
         self.absent(key)
@@ -327,7 +327,7 @@ class RoomTests(RealisationsCase):
         self.refused(self.realisations.accept(one.key, large.render(), WRITER), StorageFull)
         self.assertEqual(RealisationUpload.SAME, self.upload(one))
 
-    def test_what_others_have_taken_counts(self) -> None:
+    def test_room_taken_by_others_counts(self) -> None:
         """The rows are counted again at intervals."""
         self.patch(room, "MOST", 2)
         self.upload(unsigned(1))

@@ -77,7 +77,7 @@ class EvictionTests(EvictionCase):
         self.assertEqual(self.left(), list(range(8)))
         self.assertEqual(self.runs, 1)
 
-    def test_what_was_removed_is_fetched_again_from_its_origin(self) -> None:
+    def test_a_removed_nar_is_fetched_again_from_its_origin(self) -> None:
         """An evicted NAR is served at its old URL, from the upstream it came from."""
         hello = sample("hello", 900)
         self.origin.add(hello)
@@ -210,7 +210,7 @@ class StayingTests(EvictionCase):
         self.check()
         self.assertIn(10, self.left())
 
-    def test_what_is_arriving_stays(self) -> None:
+    def test_arriving_nars_stay(self) -> None:
         """A NAR that this process fetches is passed over."""
         for number in range(11):
             self.keep(number)
@@ -218,7 +218,7 @@ class StayingTests(EvictionCase):
         self.check()
         self.assertEqual(self.left(), [0, 1, 2, 3, 4, 5, 6, 9])
 
-    def test_what_another_process_has_leased_stays(self) -> None:
+    def test_nars_leased_by_another_process_stay(self) -> None:
         """A NAR that another process fetches or adopts is passed over."""
         for number in range(11):
             self.keep(number)

@@ -65,7 +65,7 @@ class EvictionUnderLoadTests(CoreCase):
     def size(self) -> int:
         return self.get(self.catalog.stored_bytes())
 
-    def test_what_arrives_during_a_run_is_counted_in_that_run(self) -> None:
+    def test_arrivals_during_a_run_count_in_that_run(self) -> None:
         """A run also removes as much as arrives during it, until the mark is reached."""
         self.fill(12)
         self.busy.arriving = 15

@@ -267,7 +267,7 @@ class OthersTests(IdentityCase):
         self.assertIn("http://b", self.refusal())
         self.assertEqual(ELSE_KEY.public, self.identity(ACCEPTING).key.public)
 
-    def test_what_would_be_a_new_key(self) -> None:
+    def test_changes_that_would_be_a_new_key(self) -> None:
         """A store without a key gets no other one while a replica has one."""
         self.live(OWN_KEY)
         self.assertIn("a new key", self.refusal())

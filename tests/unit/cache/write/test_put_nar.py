@@ -159,7 +159,7 @@ class PutNarTests(UploadCase):
         self.put(one)
         self.assertIn(one.digest, self.sidecars.texts)
 
-    def test_what_an_upstream_sent_counts_as_here(self) -> None:
+    def test_bytes_of_an_upstream_count_as_here(self) -> None:
         """An upload of a file that came from an upstream, under another name, is no news."""
         one = sample()
         self.origin.add(one)

@@ -47,7 +47,7 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual("a\\udcff", record.body)
         self.assertEqual("\\udcff", dict(record.attributes or {})["url.path"])
 
-    def test_what_the_exporter_says_is_not_sent(self) -> None:
+    def test_lines_of_the_exporter_are_not_sent(self) -> None:
         """Otherwise it would send lines about a collector that is away."""
         for name in ("ncps.observe.otel", "opentelemetry.exporter", "grpc._channel"):
             self.assertEqual([], self.tap(log_namespace=name))

@@ -79,7 +79,7 @@ class ServerTests(SynchronousTestCase):
             )
             self.assertFalse(url.is_file)
 
-    def test_what_is_left_out_is_usual(self) -> None:
+    def test_omitted_parts_have_usual_values(self) -> None:
         """Defaults are MySQL's port and this machine; libpq has its own defaults."""
         for text, host, port in (
             ("postgres:///d", "", 0),
@@ -159,7 +159,7 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(url.places, places)
             self.assertEqual(parse_database_url(shown(url)), url)
 
-    def test_what_would_undo_our_own_is_noted(self) -> None:
+    def test_parameters_that_override_ours_are_noted(self) -> None:
         """A note also names a connect timeout that a setting overrides."""
         url = parse_database_url(
             "postgresql://u@h/d?statement_timeout=1&timezone=Europe/Berlin&connect_timeout=10"

@@ -25,7 +25,7 @@ class HoursTests(SynchronousTestCase):
         for text in ("", "0-24", "7-7"):
             self.assertEqual(list(range(24)), self.within(text), text)
 
-    def test_what_is_no_span(self) -> None:
+    def test_invalid_spans(self) -> None:
         """Other texts are refused."""
         for text in ("22", "22-25", "a-b", "-1-2", "22 - 6", "1-2-3"):
             self.assertRaises(ValueError, HOURS.parse, text)

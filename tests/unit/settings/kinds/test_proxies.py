@@ -58,7 +58,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual("none", str(parse_proxy("none")))
         self.assertIsNone(parse_proxy(""))
 
-    def test_what_is_no_proxy(self) -> None:
+    def test_invalid_proxies(self) -> None:
         """The error at the start says what is right, and repeats no password."""
         for text in (
             *("ftp://proxy:1", "http://", "http://proxy:0", "http://proxy:x", "http://a b"),

@@ -10,7 +10,7 @@ from tests.unit.settings.around import load_with, problems_of
 
 
 class ScheduleTests(SynchronousTestCase):
-    def test_what_the_go_program_reads(self) -> None:
+    def test_schedules_of_the_go_program(self) -> None:
         """Cron, its words, intervals, and a time zone in front are valid."""
         for text, cron, every_s, zone in (
             ("0 2 * * *", "0 2 * * *", 0.0, ""),
@@ -27,7 +27,7 @@ class ScheduleTests(SynchronousTestCase):
             self.assertTrue(expected)
         self.assertFalse(parse_schedule(""))
 
-    def test_what_is_no_schedule(self) -> None:
+    def test_invalid_schedules(self) -> None:
         """All other texts are refused, with a hint at what is right."""
         for text in (
             "0 2 * *",
@@ -43,7 +43,7 @@ class ScheduleTests(SynchronousTestCase):
             with self.assertRaises(ValueError, msg=text):
                 parse_schedule(text)
 
-    def test_what_is_no_cron(self) -> None:
+    def test_invalid_cron_fields(self) -> None:
         """Wrong fields, a wrong number of fields, and dates that never come are errors."""
         for text in ("", "* * * *", "0 0 2 * * *", "61 * * * *", "x * * * *", "0 0 30 2 *"):
             with self.assertRaises(Malformed):

@@ -55,7 +55,7 @@ class DurationTests(SynchronousTestCase):
         self.assertLess(abs(values.parse_duration(text) - total), 1e-6 + total * 1e-12)
 
     @given(st.integers(0, 10**15))
-    def test_what_is_shown_can_be_read(self, nanoseconds: int) -> None:
+    def test_shown_values_can_be_read(self, nanoseconds: int) -> None:
         """A shown duration can be copied into a configuration."""
         seconds = nanoseconds / 10**9
         self.assertEqual(values.parse_duration(values.show_duration(seconds)), seconds)
@@ -99,7 +99,7 @@ class SizeTests(SynchronousTestCase):
                 values.parse_size(text)
 
     @given(st.integers(0, 10**14))
-    def test_what_is_shown_can_be_read(self, size: int) -> None:
+    def test_shown_values_can_be_read(self, size: int) -> None:
         """A shown size can be copied into a configuration."""
         self.assertEqual(values.parse_size(values.show_size(size)), size)
 

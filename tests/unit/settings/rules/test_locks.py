@@ -24,7 +24,7 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(str(found), shown)
             self.assertEqual(parse_redis_address(shown), found)
 
-    def test_what_is_no_address(self) -> None:
+    def test_invalid_addresses(self) -> None:
         """The error at the start says what is right."""
         for text in ("a:0", "a:65536", "a:b", "::1", "a b", "a:1:2", "unix:/x"):
             (problem,) = problems_of({"cache-redis-addrs": text})
@@ -97,7 +97,7 @@ class LockSettingsTests(SynchronousTestCase):
         self.assertEqual(found.cache.redis.password, "hunter2")
         self.assertNotIn("hunter2", repr(found))
 
-    def test_what_does_not_fit(self) -> None:
+    def test_settings_that_do_not_fit(self) -> None:
         """Each mistake is one error at the start that names its setting."""
         redis = {"cache-redis-addrs": "redis", "cache-lock-backend": "redis"}
         for flags, expected in (

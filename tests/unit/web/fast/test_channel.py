@@ -310,7 +310,7 @@ class ShortCutTests(ShortCutCase):
         self.server.clock.advance(0.25)
         self.assertEqual(used, [DIGESTS[0]])
 
-    def test_what_asks_for_more_takes_the_usual_way(self) -> None:
+    def test_requests_for_more_take_the_usual_way(self) -> None:
         """The pages handle ranges, conditions and proxies."""
         for line in (b"Range: bytes=0-", b"If-Match: *", b"Via: 1.1 p"):
             rest = REST[:-2] + line + b"\r\n\r\n"
@@ -326,7 +326,7 @@ class ShortCutTests(ShortCutCase):
         self.way.is_away = True
         self.assertFalse(self.is_taken(head(DIGESTS[0])))
 
-    def test_what_is_of_one_connection_alone_is_not_repeated(self) -> None:
+    def test_answers_of_one_connection_alone_are_not_repeated(self) -> None:
         """A client that closes its connection closes no other one."""
         self.server.cache.forget(DIGESTS[0])
         other = self.server.connect()

@@ -197,7 +197,7 @@ class KnownHeadsTests(SynchronousTestCase):
             known.learn(head, Headers())
             self.assertIsNone(known.find(head.rest))
 
-    def test_what_is_not_one_whole_head_is_not_looked_at(self) -> None:
+    def test_all_but_one_whole_head_is_ignored(self) -> None:
         """Pieces of heads, other verbs and odd targets go through the usual code."""
         upload = b"PUT / HTTP/1.1\r\nContent-Length: %s\r\n\r\n"
         for data in (

@@ -154,7 +154,7 @@ class PeerTests(SynchronousTestCase):
         head = ticket(method="HEAD", time=NOW - 3600).header()
         self.assertIn("x-ncps-clock", self.server.get(PATH, b"HEAD", Authorization=head).headers)
 
-    def test_what_is_not_arriving_is_404(self) -> None:
+    def test_a_nar_that_is_not_arriving_is_404(self) -> None:
         """Nothing is fetched for a peer; stored NARs are in the store."""
         self.cache.add_nar(KEY, b"0123", size=4)
         self.assertEqual(404, self.server.get(PATH, b"GET", **headers()).status)
@@ -249,7 +249,7 @@ class SiblingTests(SynchronousTestCase):
         given = headers(path, method, **parts)
         return self.server.get(path, method.encode(), **given)
 
-    def test_what_is_meant_for_a_sibling_is_passed_on(self) -> None:
+    def test_a_request_for_a_sibling_is_passed_on(self) -> None:
         """Its bytes come through this worker, from the offset on."""
         answer = self.get(offset="3")
         self.assertEqual((200, b"3456789", True), (answer.status, answer.body, answer.whole))
