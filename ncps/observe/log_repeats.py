@@ -44,6 +44,11 @@ class _Repeated:
     since: float
     count: int = 0
 
+    def time_at(self, now: float) -> float:
+        """Return the `log_time` of this moment of the monotonic clock."""
+        written: float = self.event["log_time"]
+        return written + now - self.since
+
 
 @implementer(ILogObserver)
 class Repeats:
@@ -105,7 +110,8 @@ class Repeats:
                 del self._seen[key]
                 over.append(oldest)
                 if oldest.count and not all_:  # it may be repeated further
-                    self._seen[key] = _Repeated(oldest.event, oldest.text, now)
+                    again = {**oldest.event, "log_time": oldest.time_at(now)}
+                    self._seen[key] = _Repeated(again, oldest.text, now)
         for repeated in over:
             self._tell(repeated)
 
@@ -120,13 +126,14 @@ class Repeats:
     def _tell(self, repeated: _Repeated) -> None:
         if not repeated.count:
             return
-        seconds = max(1, round(self._now() - repeated.since))
+        now = self._now()
+        seconds = max(1, round(now - repeated.since))
         often = "once more" if repeated.count == 1 else f"{repeated.count} more times"
         Context().run(  # outside the trace of the work that runs now
             self._inner,
             {
                 **repeated.event,
-                "log_time": repeated.event["log_time"] + self._now() - repeated.since,
+                "log_time": repeated.time_at(now),
                 "log_format": "{log_text} ({log_often} in {repeated_s} s)",
                 "log_text": repeated.text,
                 "log_often": often,

@@ -179,6 +179,15 @@ class Stage(SynchronousTestCase):
             daemon=daemon,
         )
 
+    def spools(self, daemon: Daemon) -> list[Path]:
+        """Return the files of running transfers, except small ones, which are in memory."""
+        return [path for path in (daemon.directory / "tmp").rglob("spool-*") if path.is_file()]
+
+    def unfinished(self, daemon: Daemon) -> list[Path]:
+        """Return unfinished files: spools, and small files that are being written."""
+        temps = (daemon.storage / "store" / "tmp").rglob("temp-*")
+        return [*self.spools(daemon), *(path for path in temps if path.is_file())]
+
     def wait_until_stored(self, daemon: Daemon, *paths: StorePath) -> None:
         """Wait until the NARs of these paths are hits."""
         for path in paths:

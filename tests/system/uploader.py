@@ -81,14 +81,5 @@ class UploadStage(Stage):
         self.assertEqual([], daemon.stored_nars())
         self.assertEqual([], self.narinfos(daemon))
 
-    def spools(self, daemon: Daemon) -> list[Path]:
-        """Return the files of running uploads, except small ones, which are in memory."""
-        return [path for path in (daemon.directory / "tmp").rglob("spool-*") if path.is_file()]
-
-    def unfinished(self, daemon: Daemon) -> list[Path]:
-        """Return unfinished files: spools, and small uploads that are being written."""
-        temps = (daemon.storage / "store" / "tmp").rglob("temp-*")
-        return [*self.spools(daemon), *(path for path in temps if path.is_file())]
-
     def narinfos(self, daemon: Daemon) -> list[Path]:
         return [path for path in daemon.storage.rglob("*.narinfo") if path.is_file()]

@@ -79,6 +79,7 @@ class RepeatsTests(SynchronousTestCase):
         self.assertEqual(self.texts(), [])
         self.clock.advance(WINDOW_S)
         self.repeats.tell()
+        self.assertEqual([event["log_time"] for event in self.events], [1120.0])
         self.assertEqual(self.texts(), ["upstream up failed: away (once more in 60 s)"])
         self.clock.advance(WINDOW_S)
         self.repeats.tell()
