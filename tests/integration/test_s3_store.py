@@ -41,6 +41,7 @@ from tests.contract.narinfo_store import NarInfoStoreContract
 from tests.contract.realisations import RealisationStoreContract
 from tests.contract.running import start
 from tests.contract.samples import digest_of, key_of, spooled
+from tests.integration.own_process import connections_to, memory_used
 from tests.integration.processes import together
 from tests.integration.servers import shared
 from tests.integration.servers.radosgw import RadosGW
@@ -307,6 +308,7 @@ from ncps.aio.bulkhead import Bulkhead
 from ncps.storage import keys
 from tests.contract.running import start
 from tests.contract.samples import digest_of, key_of, spooled
+from tests.integration.own_process import connections_to, memory_used
 from tests.integration.processes import together
 from tests.fakes.threads import InlineThreads
 from twisted.internet.task import Clock
@@ -386,19 +388,3 @@ async def answered(store: BlobNarStore) -> Body:
     while True:
         with contextlib.suppress(Unavailable):
             return await store.open(key_of(1))
-
-
-def memory_used() -> int:
-    """Return the memory of this process in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def connections_to(port: int) -> int:
-    """Return the connections of this process to a port of 127.0.0.1."""
-    ours = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            ours.add(entry.readlink().name)
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    wanted = f"0100007F:{port:04X}"
-    return sum(line[2] == wanted and f"socket:[{line[9]}]" in ours for line in lines)
