@@ -212,7 +212,8 @@ class Prefetch:
             if not await self._room.is_in_store():
                 return
             name = nar.key.file_name
-            with _step(self._world, name), trail.following(trail.NO_TRAIL), guessing(size) as guess:
+            most = max(size, self._rules.small_size)  # to end a small file would cost more
+            with _step(self._world, name), trail.following(trail.NO_TRAIL), guessing(most) as guess:
                 may_begin = partial(self._room.is_beside_clients, size)
                 download = await self._nars.fetch_ahead(nar, may_begin)
                 if download is None:

@@ -8,7 +8,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from ncps.cache.ahead.prefetch import JOBS_PER_TURN
-from ncps.cache.ahead.rules import NARINFO
+from ncps.cache.ahead.rules import ALL, NARINFO
 from ncps.cache.ahead.walk import IDLE_S
 from ncps.cache.answers import Outcome
 from ncps.errors import Unavailable
@@ -62,7 +62,7 @@ class BoundTests(AheadCase):
         for total in (None, 0):  # with a Content-Length, and without one
             with self.subTest(total=total):
                 self.setUp()
-                self.begin()
+                self.begin(policy=ALL, small_size=0)
                 self.origin.otherwise = Script(total=total, chunk=1_000)
                 leaf = self.told(compression="xz", file_size=2_000, file_hash=None)
                 self.assertIn(leaf.url, self.nars_asked())
@@ -72,12 +72,23 @@ class BoundTests(AheadCase):
 
     def test_file_that_is_larger_than_its_nar(self) -> None:
         """Without FileSize, NarSize is the limit."""
-        self.begin()
+        self.begin(policy=ALL, small_size=0)
         self.origin.otherwise = Script(chunk=1_000)
         leaf = self.told(compression="xz", file_size=None, file_hash=None, nar_size=2_000)
         self.assertIn(leaf.url, self.nars_asked())
         self.assertLess(self.origin.sent, 1_500 + 3_000)
         self.assertEqual(0, self.core.ahead.pending)
+
+    def test_small_file_that_is_larger_than_its_narinfo_says(self) -> None:
+        """It is fetched whole, and not a second time for a client."""
+        self.begin()
+        leaf = sample("large", size=40_000)
+        false = leaf.altered(file_size=2_000)
+        root = referring(sample("root", size=1_000), [false])
+        self.origin.add(root, false)
+        self.ask(root)
+        self.assertEqual(leaf.file, self.download(leaf.key))
+        self.assertEqual(1, self.nars_asked().count(leaf.url))
 
     def test_client_gets_a_file_that_is_larger_than_its_narinfo_says(self) -> None:
         """It may join the guess at any time."""
