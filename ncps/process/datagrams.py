@@ -39,12 +39,12 @@ class _Receiver(DatagramProtocol):
     """The receiver of datagrams; they arrive in the order in which they were sent."""
 
     def __init__(self, subscriber: Callable[[bytes], object]) -> None:
-        self._subscribers = subscriber
+        self._subscriber = subscriber
 
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
         """See `DatagramProtocol`."""
         del addr
-        self._subscribers(datagram)
+        self._subscriber(datagram)
 
 
 @define(eq=False)

@@ -79,13 +79,18 @@ class BoundTests(AheadCase):
         self.assertLess(self.origin.sent, 1_500 + 3_000)
         self.assertEqual(0, self.core.ahead.pending)
 
-    def test_small_file_that_is_larger_than_its_narinfo_says(self) -> None:
-        """It is fetched whole, and not a second time for a client."""
-        self.begin()
+    def understated(self) -> tuple[Sample, Sample]:
+        """Return a root and its leaf, whose narinfo says a FileSize that is too small."""
         leaf = sample("large", size=40_000)
         false = leaf.altered(file_size=2_000)
         root = referring(sample("root", size=1_000), [false])
         self.origin.add(root, false)
+        return root, leaf
+
+    def test_small_file_that_is_larger_than_its_narinfo_says(self) -> None:
+        """It is fetched whole, and not a second time for a client."""
+        self.begin()
+        root, leaf = self.understated()
         self.ask(root)
         self.assertEqual(leaf.file, self.download(leaf.key))
         self.assertEqual(1, self.nars_asked().count(leaf.url))
@@ -93,10 +98,7 @@ class BoundTests(AheadCase):
     def test_client_gets_a_file_that_is_larger_than_its_narinfo_says(self) -> None:
         """It may join the guess at any time."""
         self.begin()
-        leaf = sample("large", size=40_000)
-        false = leaf.altered(file_size=2_000)
-        root = referring(sample("root", size=1_000), [false])
-        self.origin.add(root, false)
+        root, leaf = self.understated()
         self.ask(root, leads_on=False)
         self.origin.otherwise = Script(hold=True)
         self.lead_on(root)
