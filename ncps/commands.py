@@ -123,8 +123,8 @@ async def _rebuild(reactor: Any, settings: Settings) -> tuple[RebuildTally, Name
         identity = await identity_of(parts, settings, None)
         verifier = narinfo_verifier(settings, identity)
         core = core_of(alone, base, verifier)
-        kept = closures(alone, base, core)
-        await kept.kept.restore()  # first, so that no row is made for a blocked path
+        verbs = closures(alone, base, core)
+        await verbs.backup.restore()  # first, so that no row is made for a blocked path
         making = Rebuild(
             alone,
             adoption=core.adoption,
@@ -137,7 +137,7 @@ async def _rebuild(reactor: Any, settings: Settings) -> tuple[RebuildTally, Name
             ),
         )
         tally = await making.run()
-        await kept.pinning.look_after()
+        await verbs.pinning.look_after()
         copies = await restore(alone, core.realisations)
         return tally, await making.nameless(), copies
     finally:

@@ -82,7 +82,7 @@ packages.buildPythonApplication {
   pythonImportsCheck = [
     "ncps.assembly.bucket"
     "ncps.assembly.database_servers"
-    "ncps.assembly.leases_of_servers"
+    "ncps.assembly.lease_backends"
     "ncps.assembly.service"
     "ncps.process.crew"
     "psycopg"

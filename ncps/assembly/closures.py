@@ -10,7 +10,7 @@ from ncps.aio.tasks import Ticker
 from ncps.assembly.leases import alone
 from ncps.assembly.parts import Foundation
 from ncps.assembly.upkeep import bounds
-from ncps.cache.closures.kept import KeptPins
+from ncps.cache.closures.pin_backup import PinBackup
 from ncps.cache.closures.pinning import Pinning
 from ncps.cache.closures.removing import Removing
 from ncps.cache.closures.room import PinnedRoom
@@ -25,11 +25,11 @@ LOOK_S = 60.0
 class Closures:
     """Pins and removals of a process.
 
-    :ivar kept: the copy of pins and blocked paths in the store.
+    :ivar backup: the copy of pins and blocked paths in the store.
     :ivar room: the part of the store that pinned NARs use.
     """
 
-    kept: KeptPins
+    backup: PinBackup
     pinning: Pinning
     removing: Removing
     room: PinnedRoom
@@ -44,10 +44,10 @@ class Closures:
 def closures(world: World, base: Foundation, core: Core) -> Closures:
     """Make pins and removals; nothing runs yet."""
     limits = bounds(base.settings)
-    kept = KeptPins(world, base.parts.stores.config)
+    backup = PinBackup(world, base.parts.stores.config)
     return Closures(
-        kept=kept,
-        pinning=Pinning(world, core.narinfos, core.nars, core.running, kept),
-        removing=Removing(world, core.state.board, core.running, kept),
+        backup=backup,
+        pinning=Pinning(world, core.narinfos, core.nars, core.running, backup),
+        removing=Removing(world, core.state.board, core.running, backup),
         room=PinnedRoom(world, high=limits.high, low=limits.low),
     )

@@ -79,10 +79,10 @@ def working_cache(
     base.metrics.downloads_in_flight.set_function(lambda: core.nars.arriving)
     skew = Skew(parts.catalog)
     sharing = Sharing(parts.stores.config, _catalog_name(settings))
-    kept = closures(world, base, core)
+    verbs = closures(world, base, core)
     mending = Mending(parts.stores, parts.workers, base.role)
     troubles: dict[str, Callable[[], str]] = {
-        **_troubles_of_store(parts, uploads, kept),
+        **_troubles_of_store(parts, uploads, verbs),
         "clock": lambda: skew.trouble,
         "sharing": lambda: sharing.trouble,
         "replicas": lambda: agreement.trouble,
@@ -104,14 +104,14 @@ def working_cache(
         extras=extras,
         bulk=BulkQuestions(world, core, cache.narinfo),
         core=core,
-        closures=kept,
+        closures=verbs,
         vetting=vetting,
         agreement=agreement,
         sharing=sharing,
         skew=skew,
         inspection=_inspection(base, core),
         mending=mending,
-        upkeep=(*kept.tickers(world), *_jobs(world, base, core, sharing, uploads)),
+        upkeep=(*verbs.tickers(world), *_jobs(world, base, core, sharing, uploads)),
     )
 
 
@@ -124,14 +124,14 @@ def _jobs(
 
 
 def _troubles_of_store(
-    parts: Adapters, uploads: CacheUploads, kept: Closures
+    parts: Adapters, uploads: CacheUploads, verbs: Closures
 ) -> dict[str, Callable[[], str]]:
     """Return the warnings of `/readyz` about a store that is slow or accepts nothing new."""
     return {
         "speed": parts.stores.trouble,
         "room": lambda: parts.stores.room.trouble,
         "uploads": lambda: uploads.quota.trouble,
-        "pins": lambda: kept.room.trouble,
+        "pins": lambda: verbs.room.trouble,
     }
 
 

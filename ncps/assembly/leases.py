@@ -56,7 +56,7 @@ def locking(base: Foundation) -> Locking:
     address = address_of(base.settings, role)
     backend = base.settings.cache.lock.backend
     if backend != "local":
-        from ncps.assembly.leases_of_servers import (  # noqa: PLC0415 - one machine needs none
+        from ncps.assembly.lease_backends import (  # noqa: PLC0415 - one machine needs none
             by_server,
         )
 

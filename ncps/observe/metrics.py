@@ -23,6 +23,7 @@ from ncps.observe.store_metrics import StoreMetrics
 from ncps.observe.tls_metrics import TlsMetrics
 from ncps.observe.upload_metrics import UploadMetrics
 from ncps.settings.declare import settings_of
+from ncps.settings.schema.locks import BACKENDS
 from ncps.settings.schema.tree import Settings
 
 ROUTES = ("/", "/nix-cache-info", "/pubkey", *EXTRA_ROUTES, "/{hash}.narinfo", "/nar/{file}")
@@ -44,7 +45,7 @@ METHODS = (*READS, "PUT", "DELETE", "POST")
 OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls every method that is not a known one
 
 ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
-LOCK_MODES = ("local", "files", "redis", "postgresql")
+LOCK_MODES = ("files", *BACKENDS)  # files: the local locks of several workers
 SHORT_WAYS = ("request", "nar", "check", "file", "transaction")
 DOWNLOAD_OUTCOMES = ("published", "relayed", "unkept", "failed", "cancelled")
 

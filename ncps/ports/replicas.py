@@ -21,7 +21,7 @@ class Replica:
     :param cluster: the UUID in the store.
     :param public_key: the key that it signs with, as in `trusted-public-keys`.
     :param trusted: fingerprint of the upstream keys that it trusts.
-    :param locks: backend of locks: local, redis or postgresql.
+    :param locks: backend of its locks (cache-lock-backend).
     :param redis: addresses of Redis, or of its Sentinels with the name of the service.
     :param prefix: number of the Redis database and the prefix of its keys.
     :param secret: fingerprint of the cluster's secret.

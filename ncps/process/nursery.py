@@ -109,7 +109,7 @@ def adapters_of(settings: Settings) -> list[str]:
         found.append("ncps.assembly.database_servers")
         found.append("pymysql" if cache.database_url.dialect == "mysql" else "psycopg")
     if cache.lock.backend != "local":
-        found.append("ncps.assembly.leases_of_servers")
+        found.append("ncps.assembly.lease_backends")
     if settings.auth.oidc.issuers:
         found.append("ncps.assembly.oidc")
     return found

@@ -39,7 +39,7 @@ LOADED = (
     "ncps.assembly.service",
     "ncps.assembly.bucket",
     "ncps.assembly.database_servers",
-    "ncps.assembly.leases_of_servers",
+    "ncps.assembly.lease_backends",
     "psycopg",
     "pymysql",
     "automat",

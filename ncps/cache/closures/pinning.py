@@ -24,8 +24,8 @@ from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
 from ncps.aio.waiting import within
-from ncps.cache.closures.kept import KeptPins
 from ncps.cache.closures.permit import Permit, anything
+from ncps.cache.closures.pin_backup import PinBackup
 from ncps.cache.closures.walk import walk
 from ncps.cache.nar.download import RunningDownloads
 from ncps.cache.nar.serve import Nars
@@ -112,7 +112,7 @@ class Pinning(PinVerbs):
         narinfos: NarInfos,
         nars: Nars,
         running: RunningDownloads,
-        kept: KeptPins,
+        backup: PinBackup,
     ) -> None:
         self._world = world
         self._clock = world.clock
@@ -122,7 +122,7 @@ class Pinning(PinVerbs):
         self._narinfos = narinfos
         self._nars = nars
         self._running = running
-        self._kept = kept
+        self._backup = backup
         self._fetching: set[str] = set()
 
     # The verbs of clients
@@ -153,7 +153,7 @@ class Pinning(PinVerbs):
             paths=sight.pin.paths,
             missing=sight.pin.missing,
         )
-        await self._kept.save()
+        await self._backup.save()
         self._fetch_missing(sight.pin)
         return sight
 
@@ -162,7 +162,7 @@ class Pinning(PinVerbs):
         is_gone = await self._pins.remove(digest)
         if is_gone:
             self._log.info("unpinned {hash}", hash=digest)
-            await self._kept.save()
+            await self._backup.save()
         return is_gone
 
     async def pins(self) -> list[Pin]:
@@ -195,7 +195,7 @@ class Pinning(PinVerbs):
             except NotFound:  # unpinned since then
                 continue
             self._fetch_missing(sight.pin)
-        await self._kept.save()
+        await self._backup.save()
 
     async def _look(self, digest: str) -> tuple[PinSight, list[str]]:
         """Walk a closure and hold all its paths; return its sight, and all missing paths.

@@ -20,8 +20,8 @@ from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
 from ncps.cache.answers import Absent, Outcome
-from ncps.cache.closures.kept import KeptPins
 from ncps.cache.closures.permit import Permit, anything
+from ncps.cache.closures.pin_backup import PinBackup
 from ncps.cache.closures.pinning import refuse_pinned
 from ncps.cache.closures.selection import Going, Selection
 from ncps.cache.nar.download import RunningDownloads
@@ -119,7 +119,7 @@ class Removing(RemovalVerbs):
     _log = Logger()
 
     def __init__(
-        self, world: World, board: Invalidation, running: RunningDownloads, kept: KeptPins
+        self, world: World, board: Invalidation, running: RunningDownloads, backup: PinBackup
     ) -> None:
         self._world = world
         self._catalog = world.catalog
@@ -129,7 +129,7 @@ class Removing(RemovalVerbs):
         self._objects = Objects(world)
         self._board = board
         self._running = running
-        self._kept = kept
+        self._backup = backup
 
     async def delete_narinfo(
         self, digest: str, *, force: bool = False, permit: Permit = anything
@@ -194,7 +194,7 @@ class Removing(RemovalVerbs):
             digests = [*chosen.paths, *(unknown if wish.never_again else ())]
             for at in range(0, len(digests), BATCH):
                 size += await self._remove_some(digests[at : at + BATCH], wish, chosen, busy)
-            await self._kept.save()
+            await self._backup.save()
         left = set(busy)
         gone = (base for digest, (base, *_) in chosen.paths.items() if digest not in left)
         more = unknown if wish.never_again else []
@@ -256,7 +256,7 @@ class Removing(RemovalVerbs):
         is_gone = await self._removals.unblock(digest)
         if is_gone:
             self._log.info("unblocked {hash}", hash=digest)
-            await self._kept.save()
+            await self._backup.save()
         return is_gone
 
     async def _are_ours(self, held: Holding, key: NarKey) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
 
 from ncps.settings.declare import branch, setting
 from ncps.settings.kinds.redis import REDIS_ADDRESS, RedisEndpoint
 from ncps.settings.kinds.values import BOOLEAN, OPTIONAL_PATH, TEXT, choice, duration, integer
+
+BACKENDS: Final = ("local", "redis", "postgresql")
+"""All values of cache-lock-backend; `ncps_lock_acquisitions_total` has them as labels."""
 
 
 @frozen(kw_only=True)
@@ -51,7 +55,7 @@ class LockSettings:
     """The place of the locks, and their times."""
 
     backend: str = setting(
-        choice(("local", "redis", "postgresql")),
+        choice(BACKENDS),
         "local",
         "Place of the locks, which let one process at a time fetch an object. local: for one "
         "machine, its workers included. redis, or postgresql (the database of "

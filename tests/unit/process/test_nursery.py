@@ -36,7 +36,7 @@ class AdaptersTests(SynchronousTestCase):
             import_module(name)
 
 
-ALSO = {"ncps.assembly.database_servers", "ncps.assembly.leases_of_servers"}
+ALSO = {"ncps.assembly.database_servers", "ncps.assembly.lease_backends"}
 
 
 class NoNurseryTests(SynchronousTestCase):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncps.cache.closures.kept import KeptPins
+from ncps.cache.closures.pin_backup import PinBackup
 from ncps.cache.closures.pinning import Pinning, PinSight, PinWish
 from ncps.cache.closures.removing import RemovalReport, RemovalWish, Removing
 from tests.fakes.closures import MemoryPins, MemoryRemovals
@@ -39,9 +39,9 @@ class ClosuresCase(CoreCase):
         assert isinstance(self.world.pins, MemoryPins)
         assert isinstance(self.world.removals, MemoryRemovals)
         self.pins, self.removals = self.world.pins, self.world.removals
-        self.kept = KeptPins(self.world, self.config)
-        self.pinning = Pinning(self.world, self.narinfos, self.nars, self.core.running, self.kept)
-        self.removing = Removing(self.world, self.board, self.core.running, self.kept)
+        self.backup = PinBackup(self.world, self.config)
+        self.pinning = Pinning(self.world, self.narinfos, self.nars, self.core.running, self.backup)
+        self.removing = Removing(self.world, self.board, self.core.running, self.backup)
 
     def store_all(self, *samples: Sample) -> None:
         """Let narinfos be recorded and NARs stored."""

@@ -1,4 +1,4 @@
-"""Kept: copies pins and blocked paths into one object in the store, in case the database is lost.
+"""Pin backup: a copy of pins and blocked paths in the store, in case the database is lost.
 
 The database decides. The object names its catalog. If that is another catalog, this one takes over
 the object's pins and blocked paths before the object is written again.
@@ -110,7 +110,7 @@ def _block(data: Any) -> Block:
     )
 
 
-class KeptPins:
+class PinBackup:
     """Keeps the object equal to the database."""
 
     _log = Logger()

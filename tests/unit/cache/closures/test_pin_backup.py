@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ncps.cache.closures.kept import NAME, Copy
+from ncps.cache.closures.pin_backup import NAME, Copy
 from ncps.cache.closures.pinning import PinWish
 from ncps.errors import Malformed, StorageFull
 from tests.fakes.catalog import MemoryCatalog
 from tests.unit.cache.closures.rig import ClosuresCase
 
 
-class KeptTests(ClosuresCase):
+class PinBackupTests(ClosuresCase):
     def lose_the_database(self) -> None:
         self.catalog = MemoryCatalog()
         self.catalog.made_at = datetime(2021, 1, 1, tzinfo=UTC)
@@ -24,7 +24,7 @@ class KeptTests(ClosuresCase):
         self.remove(self.tool, never_again=True)
         (pin,), (block,) = self.get(self.pinning.pins()), self.get(self.removing.blocked())
         self.lose_the_database()
-        self.get(self.kept.restore())
+        self.get(self.backup.restore())
         (again,) = self.get(self.pinning.pins())
         self.assertEqual(
             (again.digest, again.label, again.expires_at, again.is_fetching),

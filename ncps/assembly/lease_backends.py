@@ -5,8 +5,9 @@ It is apart from `leases`, so that a daemon on one machine imports neither clien
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Final
 
 from ncps.aio.backoff import EXACT, JITTER, Backoff
 from ncps.assembly.databases import dialect
@@ -32,15 +33,12 @@ def by_server(base: Foundation, address: str) -> tuple[SharedLeases, Notices]:
 
     :param address: the address at which other processes of this cache reach this one.
     """
-    reactor, settings = base.reactor, base.settings
-    if settings.cache.lock.backend == "redis":
-        backend, notices = _of_redis(base, settings, address)
-    else:
-        backend, notices = _of_postgresql(reactor, settings, address)
+    backend, notices = _MAKERS[base.settings.cache.lock.backend](base, address)
     return _shared(base, backend, address), notices
 
 
-def _of_redis(base: Foundation, settings: Settings, address: str) -> tuple[LeaseBackend, Notices]:
+def _of_redis(base: Foundation, address: str) -> tuple[LeaseBackend, Notices]:
+    settings = base.settings
     nodes = redis_nodes(
         base.reactor,
         redis_addresses(settings.cache.redis),
@@ -64,15 +62,23 @@ def _is_up(node: RedisNode) -> bool:
     return not node.trouble
 
 
-def _of_postgresql(reactor: Any, settings: Settings, address: str) -> tuple[LeaseBackend, Notices]:
+def _of_postgresql(base: Foundation, address: str) -> tuple[LeaseBackend, Notices]:
+    settings = base.settings
     backend = PostgresBackend(
-        reactor,
+        base.reactor,
         dialect(settings),
         ttl_s=settings.cache.lock.download_lock_ttl_s,
         address=address,
         subject=_without(settings),
     )
     return backend, backend.notices
+
+
+_MAKERS: Final[Mapping[str, Callable[[Foundation, str], tuple[LeaseBackend, Notices]]]] = {
+    "redis": _of_redis,
+    "postgresql": _of_postgresql,
+}
+"""How to make each backend that reaches more than one machine, and its notices."""
 
 
 def _shared(base: Foundation, backend: LeaseBackend, address: str) -> SharedLeases:
