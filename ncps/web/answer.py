@@ -29,6 +29,20 @@ class AnswerableRequest(Request):
     gone = False
     """Whether the connection is closed, so that nothing can be written or finished."""
 
+    _of_body: tuple[bytes, ...] = ()
+
+    def describe_body(self, name: bytes, value: bytes) -> None:
+        """Set a header of the body; `drop_body` removes it if another answer takes its place."""
+        self._of_body += (name,)
+        self.setHeader(name, value)
+
+    def drop_body(self) -> None:
+        """Remove all headers of the body, and the status; the client has got nothing yet."""
+        self.setResponseCode(200)
+        for name in self._of_body:
+            self.responseHeaders.removeHeader(name)
+        self._of_body = ()
+
     def abort(self) -> None:
         """Cut the connection, so that an incomplete response does not look complete."""
         channel = self.__dict__.get("channel")  # until the response is finished
@@ -88,10 +102,9 @@ def tell_methods(request: AnswerableRequest, allowed: bytes = ALLOW) -> None:
 
 
 def _compose(request: AnswerableRequest, status: int, retry_after: float | None) -> None:
-    """Set the status, and drop the headers that a resource has set for another answer."""
+    """Set the status, and drop the headers of another answer; those of a file stay with 416."""
     if status != 416:
-        for name in (b"ETag", b"Accept-Ranges", b"Content-Range"):
-            request.responseHeaders.removeHeader(name)
+        request.drop_body()
     request.setResponseCode(status)
     request.setHeader(b"Cache-Control", b"no-store")
     if retry_after is not None:

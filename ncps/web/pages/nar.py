@@ -89,9 +89,7 @@ class NarPages:
     async def _answer(self, request: NcpsRequest, key: NarKey) -> None:
         request.digest = key.file_name
         etag = b'"%b"' % key.file_name.encode("ascii")
-        request.setHeader(b"ETag", etag)
-        request.setHeader(b"Accept-Ranges", b"bytes")
-        request.setHeader(b"Cache-Control", CACHE_CONTROL)
+        _describe_file(request, etag)
         if if_none_match(request.getHeader(b"if-none-match"), etag):
             await self._describe(request, key, 304)
         elif request.method == b"HEAD":
@@ -123,7 +121,7 @@ class NarPages:
             sending = partial(self._send_whole, request, nar, etag)
             if await self._attempt(request, nar, sending, is_last=is_last):
                 return
-            _begin_anew(request)
+            _begin_anew(request, etag)
 
     async def _send_whole(self, request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
         explain(request, nar.outcome, nar.upstream)
@@ -172,11 +170,17 @@ class NarPages:
             raise
 
 
-def _begin_anew(request: NcpsRequest) -> None:
+def _describe_file(request: NcpsRequest, etag: bytes) -> None:
+    """Set the headers that each answer about a NAR has."""
+    request.describe_body(b"ETag", etag)
+    request.describe_body(b"Accept-Ranges", b"bytes")
+    request.describe_body(b"Cache-Control", CACHE_CONTROL)
+
+
+def _begin_anew(request: NcpsRequest, etag: bytes) -> None:
     """Remove the status and the headers of a body, which no client has got yet."""
-    request.setResponseCode(200)
-    for header in (b"content-length", b"content-range"):
-        request.responseHeaders.removeHeader(header)
+    request.drop_body()
+    _describe_file(request, etag)
 
 
 def _note_misled(request: NcpsRequest, key: NarKey) -> None:
@@ -191,7 +195,7 @@ def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
     if spec is None or not if_range_matches(request.getHeader(b"if-range"), etag):
         return None
     if _is_misled(request, file):
-        request.setHeader(b"Accept-Ranges", b"none")
+        request.describe_body(b"Accept-Ranges", b"none")
         _log.info(
             "{client} has wrong bytes of {file}: it gets the whole file instead of the rest",
             client=request.client,
@@ -217,7 +221,7 @@ async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) ->
         except Resized:
             if request.startedWriting:
                 raise
-            _begin_anew(request)
+            _begin_anew(request, etag)
     return await _send(request, nar, etag)
 
 
@@ -227,8 +231,7 @@ def _send_elsewhere(request: NcpsRequest, location: str) -> None:
     The client repeats a range and its condition there. HEAD is always answered here, since the
     address is signed for GET.
     """
-    for name in (b"ETag", b"Accept-Ranges"):
-        request.responseHeaders.removeHeader(name)
+    request.drop_body()
     request.setResponseCode(307)
     request.setHeader(b"Location", location.encode("ascii"))
     request.setHeader(b"Cache-Control", b"no-store")
@@ -247,10 +250,10 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
         request.first_byte = wanted.start
         start, stop, length = wanted.start, wanted.stop, wanted.length
         request.setResponseCode(206)
-        request.setHeader(b"Content-Range", content_range(wanted, size))
-    request.setHeader(b"Content-Type", CONTENT_TYPE)
+        request.describe_body(b"Content-Range", content_range(wanted, size))
+    request.describe_body(b"Content-Type", CONTENT_TYPE)
     if length is not None:
-        request.setHeader(b"Content-Length", b"%d" % length)
+        request.describe_body(b"Content-Length", b"%d" % length)
     body = await nar.body(start, stop)
     try:
         if size is not None and nar.size != size:

@@ -47,7 +47,7 @@ class RealisationPages:
             permitted(request.principal, Scope.READ, found.path)
         explain(request, found.outcome, found.upstream)
         self._served(result_of(found.outcome)).inc()
-        request.setHeader(b"ETag", found.tag)
+        request.describe_body(b"ETag", found.tag)
         request.setHeader(b"Cache-Control", CACHE_CONTROL)
         if if_none_match(request.getHeader(b"if-none-match"), found.tag):
             request.setResponseCode(304)

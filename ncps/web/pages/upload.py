@@ -65,7 +65,7 @@ class UploadPages:
         found = await self._find(request, digest)
         check_path(request, found.text)
         explain(request, found.outcome, found.upstream)
-        request.setHeader(b"ETag", found.tag)
+        request.describe_body(b"ETag", found.tag)
         request.setHeader(b"Cache-Control", b"no-store")
         if if_none_match(request.getHeader(b"if-none-match"), found.tag):
             request.setResponseCode(304)
