@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +15,7 @@ from ncps.observe.tracing.spans import NO_SPAN, Span, within
 from ncps.web import traced
 from ncps.web.answer import RETRY_AFTER, fail, make_private, tell
 from ncps.web.fast.ledger import Access
+from ncps.web.fast.transport import send_written
 from ncps.web.incoming import IncomingBody, Pace
 from ncps.web.sending import FileRequest
 from ncps.web.state import SERVER, SiteState
@@ -106,13 +108,15 @@ class NcpsRequest(FileRequest):
             self.body.ended()
 
     def write(self, data: bytes) -> None:
-        """See `twisted.web.http.Request`."""
-        if not self.startedWriting:
-            if self._lacks_body:
-                self.setHeader(b"Connection", b"close")
-            if self.is_private:
-                make_private(self.responseHeaders)
-        super().write(data)
+        """See `twisted.web.http.Request`; the head and the first bytes are sent immediately."""
+        if self.startedWriting or self.gone:
+            super().write(data)
+            return
+        if self._lacks_body:
+            self.setHeader(b"Connection", b"close")
+        if self.is_private:
+            make_private(self.responseHeaders)
+        send_written(self.channel.transport, partial(super().write, data))
 
     def finish(self) -> None:
         """See `twisted.web.http.Request`; an unread body ends the connection."""

@@ -5,23 +5,32 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.nix.narurl import NarKey
 from ncps.web.fast.transport import TcpTransport, send_written
+from tests.unit.web.wire import PEER, Server
 
 
-class SentAtOnceTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        ours, self.client = socket.socketpair()
+class _Connected(SynchronousTestCase):
+    def connect(self, protocol: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.client = socket.create_connection(listening.getsockname())
+            ours, _ = listening.accept()
         for end in (ours, self.client):
             end.setblocking(False)
             self.addCleanup(end.close)
         self.reactor: Any = MemoryReactor()
-        protocol: Any = Protocol()
         nobody: Any = None
         self.transport = TcpTransport(ours, protocol, ("127.0.0.1", 1), nobody, 0, self.reactor)
+
+
+class SentAtOnceTests(_Connected):
+    def setUp(self) -> None:
+        self.connect(Protocol())
 
     def write(self, data: bytes) -> None:
         send_written(self.transport, lambda: self.transport.write(data))
@@ -47,3 +56,45 @@ class SentAtOnceTests(SynchronousTestCase):
         """Then the reactor watches it."""
         self.write(bytes(8 << 20))
         self.assertEqual([self.transport], self.reactor.getWriters())
+
+
+KEY = NarKey("0" * 52, "xz")
+REQUEST = f"GET /{KEY.url} HTTP/1.1\r\nHost: cache.example\r\n\r\n".encode()
+LARGE = bytes(8 << 20)
+
+
+class LateAnswerTests(_Connected):
+    """An answer that waits for something before its head, such as an upstream."""
+
+    def setUp(self) -> None:
+        self.server = Server()
+        protocol: Any = self.server.site.buildProtocol(PEER)
+        self.connect(protocol)
+        protocol.makeConnection(self.transport)
+        self.server.cache.gate = Deferred()
+
+    def ask(self, *pieces: bytes) -> None:
+        self.server.cache.add_nar(KEY, *pieces, size=sum(map(len, pieces)))
+        self.transport.protocol.dataReceived(REQUEST)
+        self.assertRaises(BlockingIOError, self.client.recv, 100)
+        gate = self.server.cache.gate
+        assert gate is not None
+        gate.callback(None)
+
+    def test_head_and_body_leave_at_once(self) -> None:
+        """The reactor does not have to watch the socket."""
+        self.ask(b"the whole NAR")
+        self.assertTrue(self.client.recv(10_000).endswith(b"\r\n\r\nthe whole NAR"))
+        self.assertEqual([], self.reactor.getWriters())
+
+    def test_a_slow_client_gets_all_bytes_in_order(self) -> None:
+        """The socket takes a part of the first piece; the reactor sends the rest."""
+        pieces = (LARGE, b"second", b"third")
+        self.ask(*pieces)
+        got = bytearray()
+        while not got.endswith(pieces[-1]):
+            try:
+                got += self.client.recv(1 << 20)
+            except BlockingIOError:
+                self.transport.doWrite()
+        self.assertEqual(b"".join(pieces), got.partition(b"\r\n\r\n")[2])

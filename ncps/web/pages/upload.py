@@ -16,7 +16,6 @@ from ncps.nix.narinfo import MAX_SIZE
 from ncps.nix.narurl import NarKey
 from ncps.ranges import if_none_match
 from ncps.web.answer import TEXT, send
-from ncps.web.fast.transport import send_written
 from ncps.web.pages.narinfo import CONTENT_TYPE, check_path, outcome_of
 from ncps.web.request import NcpsRequest
 from ncps.web.respond import explain, respond
@@ -86,8 +85,7 @@ def _tell(request: NcpsRequest, outcome: UploadOutcome) -> None:
         return
     request.setResponseCode(201 if outcome is UploadOutcome.STORED else 200)
     request.setHeader(b"Cache-Control", b"no-store")
-    body = f"{outcome.value}\n".encode()
-    send_written(request.channel.transport, lambda: send(request, body, TEXT))
+    send(request, f"{outcome.value}\n".encode(), TEXT)
 
 
 def _encoding_of(request: NcpsRequest) -> str:
