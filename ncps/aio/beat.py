@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from ncps.aio.waiting import Future
 
 
 class Beat:
-    """A timer that wakes all waiters `interval_s` after the first of them began to wait.
+    """A timer that wakes all waiters together, when no further one has come for a while.
 
-    :param interval_s: seconds; with 0, `wait` returns immediately.
+    :param pause_s: seconds after the last waiter; with 0, `wait` returns immediately.
+    :param longest_s: seconds that the first waiter waits, at most.
+    :param most: the sum of the weights of all waiters at which they wake immediately.
     """
 
-    def __init__(self, clock: IReactorTime, interval_s: float) -> None:
-        self.interval_s = interval_s
+    def __init__(self, clock: IReactorTime, pause_s: float, longest_s: float, most: int) -> None:
+        self.pause_s = pause_s
         self._clock = clock
-        self._next: Future[None] | None = None
+        self._longest_s = longest_s
+        self._most = most
+        self._next: Future[None] = Future()
+        self._call: IDelayedCall | None = None
+        self._latest = 0.0
+        self._weight = 0
 
-    async def wait(self) -> None:
+    async def wait(self, weight: int) -> None:
         """Wait for the next beat; cancelling affects this waiter only."""
-        if not self.interval_s:
+        if not self.pause_s:
             return
-        if self._next is None:
-            self._next = Future()
-            self._clock.callLater(self.interval_s, self._strike)
+        now = self._clock.seconds()
+        if self._call is None:
+            self._call = self._clock.callLater(self.pause_s, self._strike)
+            self._next, self._latest, self._weight = Future(), now + self._longest_s, 0
+        self._weight += weight
+        left = 0.0 if self._weight >= self._most else min(self.pause_s, self._latest - now)
+        self._call.reset(max(0.0, left))
         await self._next.wait()
 
     def _strike(self) -> None:
-        struck, self._next = self._next, None
-        assert struck is not None
-        struck.succeed(None)
+        self._call = None
+        self._next.succeed(None)

@@ -19,6 +19,7 @@ SIZE = 40_000
 ROUNDS = 8
 CROWD = 8
 NEVER_S = 3600.0
+TIMES = ("GATHER_S", "LONGEST_GATHER_S")
 LONG_S = 2.0
 OFF = (
     "--cache-download-small-size=0",
@@ -26,6 +27,11 @@ OFF = (
     "--cache-group-writes=false",
 )
 """Options that switch off the short cuts for small NARs."""
+
+
+def gathering(seconds: float) -> dict[str, float]:
+    """Return the constants with which a small NAR waits for this time after its answer."""
+    return dict.fromkeys([f"ncps.cache.nar.stored.{name}" for name in TIMES], seconds)
 
 
 class KilledTests(Stage):
@@ -40,7 +46,7 @@ class KilledTests(Stage):
         """Clients had the whole NAR; the next daemon has no bytes and no row, and fetches again."""
         origin = self.mounted()
         daemon = self.make_daemon(origin)
-        daemon.constants["ncps.cache.nar.stored.GATHER_S"] = NEVER_S
+        daemon.constants.update(gathering(NEVER_S))
         daemon.start()
         self.serve_all(daemon)
         self.serve_all(daemon)
@@ -141,7 +147,7 @@ class WayTests(Stage):
         origin = self.mounted()
         for options, is_shared in (((), True), (OFF, False), (("--cache-group-writes=0",), False)):
             daemon = self.make_daemon(origin, options=options)
-            daemon.constants["ncps.cache.nar.stored.GATHER_S"] = LONG_S
+            daemon.constants.update(gathering(LONG_S))
             daemon.start()
             self.at_once(*[partial(self.assert_served, daemon, path) for path in paths])
             self.wait_until_stored(daemon, *paths)

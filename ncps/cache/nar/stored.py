@@ -31,7 +31,13 @@ from ncps.ports import Blocked, Body, NarRecord, NarStore, Reopen, Segment, Stat
 from ncps.ports.catalog import NEVER_ASKED_FOR
 
 GATHER_S: Final = 0.02
-"""Seconds for which a small NAR waits, after its answer, for others to be stored with it."""
+"""Seconds for which a small NAR waits, after its answer, for another one to be stored with it."""
+
+LONGEST_GATHER_S: Final = 0.3
+"""Seconds for which the first of them waits, at most."""
+
+GATHER_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of all NARs that wait, at most: they are in memory."""
 
 _RECOMPRESSED = ("zstd", "xz")
 """Encodings in which the Go program of the same name keeps an uncompressed NAR."""
@@ -235,7 +241,7 @@ class Publication:
         self._downloads = world.metrics.downloads
         self._unchecked = world.metrics.short_ways("check").inc
         self._stored: Callable[[], object] = lambda: None
-        self.beat = Beat(world.clock, GATHER_S)
+        self.beat = Beat(world.clock, GATHER_S, LONGEST_GATHER_S, GATHER_BYTES)
 
     def watch(self, stored: Callable[[], object]) -> None:
         """Have `stored` called for each NAR that this process has stored."""
@@ -267,7 +273,7 @@ class Publication:
         try:
             with span("nar.publish", {"ncps.hash": key.file_name, "ncps.bytes": verdict.size}):
                 if self._admission.is_small(verdict.size):
-                    await self.beat.wait()
+                    await self.beat.wait(verdict.size)
                 stat = await spool.publish(self._store, key, verdict.sha256)
                 record = evolve(record, stored_tag=stat.tag)
                 entries = await self._catalog.mark_stored(record, fence)

@@ -12,21 +12,42 @@ from ncps.aio.beat import Beat
 class BeatTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.beat = Beat(self.clock, 2.0)
+        self.beat = Beat(self.clock, 2.0, 5.0, 100)
 
-    def wait(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self.beat.wait())
+    def wait(self, weight: int = 1) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.beat.wait(weight))
 
     def test_all_wake_together(self) -> None:
-        """The first waiter waits for the whole interval, later ones for the rest of it."""
+        """They wait until no further one has come for the length of the pause."""
         first = self.wait()
         self.clock.advance(1.5)
         second = self.wait()
-        self.clock.advance(0.4)
+        self.clock.advance(1.9)
         self.assertEqual((False, False), (first.called, second.called))
         self.clock.advance(0.1)
         self.assertEqual((True, True), (first.called, second.called))
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_others_delay_the_first_one_for_a_limited_time(self) -> None:
+        """Waiters that come again and again hold up nobody for longer."""
+        first = self.wait()
+        for _ in range(4):
+            self.clock.advance(1.0)
+            self.wait()
+        self.clock.advance(0.9)
+        self.assertFalse(first.called)
+        self.clock.advance(0.1)
+        self.assertTrue(first.called)
+
+    def test_enough_weight_ends_the_pause(self) -> None:
+        """All wake in the next turn, and the next waiter begins with no weight."""
+        first, second = self.wait(60), self.wait(40)
+        self.assertEqual((False, False), (first.called, second.called))
+        self.clock.advance(0)
+        self.assertEqual((True, True), (first.called, second.called))
+        third = self.wait(60)
+        self.clock.advance(0)
+        self.assertFalse(third.called)
 
     def test_the_next_one_begins_again(self) -> None:
         """A waiter that comes after a beat waits for another one."""
@@ -45,7 +66,7 @@ class BeatTests(SynchronousTestCase):
         self.clock.advance(2)
         self.successResultOf(staying)
 
-    def test_no_interval(self) -> None:
-        """Without an interval there is no waiting."""
-        self.beat.interval_s = 0
+    def test_no_pause(self) -> None:
+        """Without a pause there is no waiting."""
+        self.beat.pause_s = 0
         self.successResultOf(self.wait())

@@ -128,7 +128,7 @@ class CoreCase(SynchronousTestCase):
             ahead=self.ahead,
         )
         self.core = Core(self.world, state, vetting=self.vetting, rules=rules)
-        self.core.publication.beat.interval_s = 0
+        self.core.publication.beat.pause_s = 0
         self.upstreams = self.world.upstreams
         self.negatives, self.memory = state.negatives, state.memory
         self.uses, self.board = state.uses, state.board

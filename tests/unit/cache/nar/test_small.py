@@ -98,7 +98,7 @@ class SmallTests(NarsCase):
 
     def test_served_from_memory_until_it_is_stored(self) -> None:
         """A client that comes between the answer and the store gets the bytes from memory."""
-        self.core.publication.beat.interval_s = 1.0
+        self.core.publication.beat.pause_s = 1.0
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual({}, self.store.objects)
         self.assertEqual(self.sample.file[5:10], self.client(self.key, 5, 10).data)
@@ -110,16 +110,16 @@ class SmallTests(NarsCase):
 
     def test_neighbours_are_stored_together(self) -> None:
         """NARs that arrive close together are stored in the same turn."""
-        self.core.publication.beat.interval_s = 1.0
+        self.core.publication.beat.pause_s = 0.02
         self.download(self.key)
-        self.clock.advance(0.9)
+        self.clock.advance(0.01)
         self.assertEqual({}, self.store.objects)
-        self.clock.advance(0.1)
+        self.clock.advance(0.01)
         self.assertStored()
 
     def test_stopped_before_it_is_stored(self) -> None:
         """A daemon that ends before that leaves neither bytes nor a row; the next one fetches."""
-        self.core.publication.beat.interval_s = 1.0
+        self.core.publication.beat.pause_s = 1.0
         self.download(self.key)
         stopping = self.start(self.tasks.stop(0))
         self.clock.advance(0)
