@@ -7,11 +7,11 @@ the object's pins and blocked paths before the object is written again.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from attrs import frozen
+from attrs import Attribute, fields, frozen, resolve_types
 from twisted.logger import Logger
 
 from ncps.cache.world import World
@@ -19,6 +19,16 @@ from ncps.errors import Malformed, NcpsError
 from ncps.nix.hashes import Hash
 from ncps.nix.storepath import is_digest
 from ncps.ports import Block, ConfigStore, Pin
+
+_KEYS: Final = {
+    "digest": "hash",
+    "created_at": "created",
+    "expires_at": "expires",
+    "is_fetching": "fetch",
+}
+"""The keys of those fields of a pin that have other names in the object."""
+_FOUND_AGAIN: Final = frozenset({"paths", "missing", "size", "looked_at"})
+"""The facts of closures, which are not in the object, because upkeep finds them again."""
 
 NAME: Final = "pins.json"
 """Name of the object in the `ConfigStore`."""
@@ -37,17 +47,11 @@ class Copy:
     blocks: Sequence[Block] = ()
 
     def render(self) -> bytes:
-        """Return the object's bytes, without the facts of closures, which upkeep finds again."""
+        """Return the object's bytes."""
         data = {
             "catalog": self.catalog,
             "pins": [
-                {
-                    "hash": pin.digest,
-                    "label": pin.label,
-                    "created": _milliseconds(pin.created_at),
-                    "expires": _milliseconds(pin.expires_at),
-                    "fetch": pin.is_fetching,
-                }
+                {key: _plain(getattr(pin, field.name)) for key, field in _FIELDS.items()}
                 for pin in self.pins
             ],
             "blocked": [
@@ -76,8 +80,20 @@ class Copy:
             raise Malformed(f"{NAME} in the store makes no sense: {error}") from error
 
 
-def _milliseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1000)
+_FIELDS: Final[Mapping[str, Attribute[Any]]] = {
+    _KEYS.get(field.name, field.name): field
+    for field in fields(resolve_types(Pin))
+    if field.name not in _FOUND_AGAIN
+}
+"""The fields of a pin by their keys in the object: all, also those of a later version."""
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _plain(value: object) -> object:
+    return _milliseconds(value) if isinstance(value, datetime) else value
 
 
 def _moment(milliseconds: Any) -> datetime:
@@ -92,13 +108,19 @@ def _digest(data: Any) -> str:
 
 
 def _pin(data: Any) -> Pin:
-    return Pin(
-        digest=_digest(data),
-        label=str(data["label"]),
-        created_at=_moment(data["created"]),
-        expires_at=None if data["expires"] is None else _moment(data["expires"]),
-        is_fetching=bool(data["fetch"]),
-    )
+    _digest(data)
+    known = {field: data[key] for key, field in _FIELDS.items() if key in data}
+    return Pin(**{field.name: _valued(field, value) for field, value in known.items()})
+
+
+def _valued(field: Attribute[Any], value: object) -> Any:
+    """Return the value of a field. Raises Malformed if it is of another type."""
+    kinds = get_args(field.type) or (field.type,)
+    if datetime in kinds and isinstance(value, int):
+        return _moment(value)
+    if type(value) not in kinds:
+        raise Malformed(f"{field.name} of a pin is {value!r:.64}")
+    return value
 
 
 def _block(data: Any) -> Block:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+
+from attrs import evolve, fields
 
 from ncps.cache.closures.pin_backup import NAME, Copy
 from ncps.cache.closures.pinning import PinWish
 from ncps.errors import Malformed, StorageFull
+from ncps.ports import Pin
 from tests.fakes.catalog import MemoryCatalog
 from tests.unit.cache.closures.rig import ClosuresCase
 
@@ -58,11 +62,33 @@ class PinBackupTests(ClosuresCase):
         self.get(self.pinning.look_after())
         self.assertEqual(self.config.values, {})
 
+    def test_an_object_of_another_version_is_read(self) -> None:
+        """A field that is missing has its default; one that this version lacks is dropped."""
+        pin = {"hash": self.libc.digest, "created": 1000, "colour": "red"}
+        text = json.dumps({"catalog": 1, "pins": [pin], "blocked": []}).encode()
+        found = Pin(digest=self.libc.digest, created_at=datetime.fromtimestamp(1, UTC))
+        self.assertEqual([found], list(Copy.parse(text).pins))
+
+    def test_each_field_is_copied_or_found_again(self) -> None:
+        """So a pin that comes back after the loss of the database is the same pin."""
+        at = datetime(2026, 1, 2, tzinfo=UTC)
+        pin = Pin(
+            digest=self.libc.digest, label="ü", created_at=at, expires_at=at, is_fetching=True
+        )
+        seen = evolve(pin, paths=3, missing=1, size=5, looked_at=at)
+        for field in fields(Pin):
+            self.assertNotEqual(field.default, getattr(seen, field.name), field.name)
+        self.assertEqual([pin], list(Copy.parse(Copy(catalog=1, pins=[seen]).render()).pins))
+
     def test_a_malformed_object_is_written_again(self) -> None:
         """The log says so, and clients can still pin."""
         for text in (b"", b"[]", b'{"catalog": 1, "pins": [{"hash": "x"}], "blocked": []}'):
             with self.assertRaises(Malformed):
                 Copy.parse(text)
+        for wrong in ({"fetch": "yes"}, {"expires": "never"}, {"label": 5}, {"created": None}):
+            pin = {"hash": self.libc.digest, "created": 1} | wrong
+            with self.assertRaises(Malformed, msg=str(wrong)):
+                Copy.parse(json.dumps({"catalog": 1, "pins": [pin], "blocked": []}).encode())
         self.config.values[NAME] = b"{"
         self.store_all(self.libc)
         self.pin(self.libc)
