@@ -78,6 +78,11 @@ class Admission:
         self._move_up()
 
     @property
+    def most(self) -> int:
+        """Downloads that may run or wait at the same time."""
+        return self._limits.max_count
+
+    @property
     def running(self) -> int:
         """Downloads that run or wait."""
         return len(self._tickets) - self.uploads
@@ -94,7 +99,7 @@ class Admission:
 
     def begin(self) -> Admitted:
         """Register a download. Raises Busy if too many run."""
-        if self.running >= self._limits.max_count:
+        if self.running >= self.most:
             self._reached("cache-download-max-count")
             raise Busy(f"{self.running} downloads are running already")
         ticket = Admitted(self)
@@ -109,8 +114,8 @@ class Admission:
 
     def has_room_beside(self, size: int) -> bool:
         """Return whether a guess of `size` bytes would delay no download of a client."""
-        most, free = self._limits.max_spool_size_bytes, self._limits.max_count - self.running
-        if self._waiting or free <= (self._limits.max_count + 1) // 2:
+        most, free = self._limits.max_spool_size_bytes, self.most - self.running
+        if self._waiting or free <= (self.most + 1) // 2:
             return False
         if most and self.in_flight + size > most // 2:
             return False

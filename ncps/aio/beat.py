@@ -25,8 +25,11 @@ class Beat:
         self._latest = 0.0
         self._weight = 0
 
-    async def wait(self, weight: int) -> None:
-        """Wait for the next beat; cancelling affects this waiter only."""
+    async def wait(self, weight: int, *, is_urgent: bool = False) -> None:
+        """Wait for the next beat; cancelling affects this waiter only.
+
+        :param is_urgent: whether the beat comes after one pause, even if further waiters come.
+        """
         if not self.pause_s:
             return
         now = self._clock.seconds()
@@ -34,9 +37,15 @@ class Beat:
             self._call = self._clock.callLater(self.pause_s, self._strike)
             self._next, self._latest, self._weight = Future(), now + self._longest_s, 0
         self._weight += weight
+        if is_urgent:
+            self.hurry()
         left = 0.0 if self._weight >= self._most else min(self.pause_s, self._latest - now)
         self._call.reset(max(0.0, left))
         await self._next.wait()
+
+    def hurry(self) -> None:
+        """Let the present waiters wait for one pause more, at most, even if others come."""
+        self._latest = min(self._latest, self._clock.seconds() + self.pause_s)
 
     def _strike(self) -> None:
         self._call = None

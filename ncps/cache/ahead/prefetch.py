@@ -218,7 +218,7 @@ class Prefetch:
                 download = await self._nars.fetch_ahead(nar, may_begin)
                 if download is None:
                     return
-                await download.ended.wait()
+                await download.end()
             if download.has_failed:
                 self._failed(walk, name, download.arrived.error)
             elif not guess.is_wanted and not download.is_relayed:

@@ -43,11 +43,13 @@ class DownloadEvents:
         were wrong.
     :param found_wrong: awaited with the error of a file if it is the one that the narinfo names,
         but has another NAR inside.
+    :param hurry: called if somebody begins to wait for the end of a download that has arrived.
     """
 
     hopeless: Callable[[NcpsError], Awaitable[None]]
     found_wrong: Callable[[WrongNar], Awaitable[None]]
     sent: Callable[[bool], object] = lambda _: None
+    hurry: Callable[[], object] = lambda: None
 
 
 class Download:
@@ -56,6 +58,7 @@ class Download:
     :ivar attempt: the attempt that is under way, or the last one.
     :ivar arrived: the file's size, once the whole file is here and found right.
     :ivar ended: set when the job is over, also if it has failed.
+    :ivar is_awaited: whether somebody waits for `ended`.
     :ivar is_disowned: whether the NAR was deleted while it arrived, so that it is not published.
     :ivar span: the span of the whole job; the spans of requests that join have links to it.
     :ivar guess: the guess that began the download; None if a client had asked for the NAR.
@@ -73,7 +76,7 @@ class Download:
         self.arrived: Future[int] = Future()
         self.ended: Future[None] = Future()
         self.has_failed = False
-        self.is_disowned = False
+        self.is_awaited = self.is_disowned = False
         self.span = NO_SPAN
         self.guess = current_guess()
         self._new_spool = new_spool
@@ -122,6 +125,13 @@ class Download:
         """Note that a client has asked for the NAR."""
         if self.guess is not None:
             self.guess.is_wanted = True
+
+    async def end(self) -> None:
+        """Wait until the job is over; a NAR that waits for others is then stored soon."""
+        self.is_awaited = True
+        if self.arrived.is_set and not self.ended.is_set:
+            self.events.hurry()
+        await self.ended.wait()
 
     async def opened(self, *, is_part: bool = False) -> None:
         """Wait for the head of an upstream's answer. Raises the error of a job that failed.
@@ -362,7 +372,7 @@ class RunningDownloads:
         """Wait until the download of a NAR, if there is one, has ended or failed."""
         download = self._by_key.get(key)
         if download is not None:
-            await download.ended.wait()
+            await download.end()
 
     async def disown(self, key: NarKey) -> bool:
         """Keep a download from being published; return False if none runs.
@@ -375,7 +385,7 @@ class RunningDownloads:
         download.is_disowned = True
         if not download.arrived.is_set:
             return True
-        await download.ended.wait()
+        await download.end()
         return False
 
     def stop(self, key: NarKey, error: NcpsError) -> None:

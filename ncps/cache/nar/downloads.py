@@ -202,6 +202,7 @@ class Downloads:
                     hopeless=partial(self._hopeless, key, nar),
                     found_wrong=partial(self.chosen.found_wrong, nar),
                     sent=partial(self._note_sent, key, key in self._partly_sent),
+                    hurry=self._publication.beat.hurry,
                 ),
             )
         except NcpsError:
@@ -210,12 +211,7 @@ class Downloads:
         self.running.enter(download)
         lease = FetchLease(self._world.leases, key) if exclusive else None
         if are_logged():
-            self._log.debug(
-                "download of {key} begins: {reason}{lease}",
-                key=key.file_name,
-                reason=_why_fetched(nar),
-                lease="" if exclusive else "; without its lease, another process publishes it",
-            )
+            _tell_begun(self._log, key, nar, has_lease=exclusive)
         job = self._run_traced(download, nar, ticket, lease)
         self._world.tasks.start(f"download {key.file_name}", job)
         return download
@@ -292,7 +288,9 @@ class Downloads:
             elif download.is_disowned:
                 self._publication.unkept(key, "it was deleted while it arrived")
             else:
-                await self._publication.publish(key, nar, arrived, lease)
+                await self._publication.publish(
+                    key, nar, arrived, lease, is_awaited=download.is_awaited
+                )
         finally:
             arrived.spool.release()
 
@@ -314,6 +312,15 @@ class Downloads:
             await self._narinfos.lost(key)
         elif isinstance(error, NotFound) and error.is_certain:
             self._negatives.add(key)
+
+
+def _tell_begun(log: Logger, key: NarKey, nar: NarRecord | None, *, has_lease: bool) -> None:
+    log.debug(
+        "download of {key} begins: {reason}{lease}",
+        key=key.file_name,
+        reason=_why_fetched(nar),
+        lease="" if has_lease else "; without its lease, another process publishes it",
+    )
 
 
 def _why_fetched(nar: NarRecord | None) -> str:

@@ -39,6 +39,9 @@ LONGEST_GATHER_S: Final = 0.3
 GATHER_BYTES: Final = 8 * 1024 * 1024
 """Bytes of all NARs that wait, at most: they are in memory."""
 
+GATHER_PART: Final = 4
+"""At most one of so many downloads may be a NAR that waits: each counts for the limit."""
+
 _RECOMPRESSED = ("zstd", "xz")
 """Encodings in which the Go program of the same name keeps an uncompressed NAR."""
 
@@ -257,11 +260,14 @@ class Publication:
         nar: NarRecord | None,
         arrived: Arrived,
         lease: FetchLease | None,
+        *,
+        is_awaited: bool = False,
     ) -> None:
         """Store the bytes that arrived. If they cannot be stored, clients still get them.
 
         :param lease: a row of a later holder of this lease is not overwritten. The lease is
             released before stored bytes are adopted.
+        :param is_awaited: whether somebody waits for the end, so that it must come soon.
         """
         spool, verdict = arrived.spool, arrived.verdict
         fence = 0 if lease is None or lease.held is None else lease.held.fence
@@ -273,7 +279,7 @@ class Publication:
         try:
             with span("nar.publish", {"ncps.hash": key.file_name, "ncps.bytes": verdict.size}):
                 if self._admission.is_small(verdict.size):
-                    await self.beat.wait(verdict.size)
+                    await self._gather(verdict.size, is_awaited=is_awaited)
                 stat = await spool.publish(self._store, key, verdict.sha256)
                 record = evolve(record, stored_tag=stat.tag)
                 entries = await self._catalog.mark_stored(record, fence)
@@ -292,15 +298,24 @@ class Publication:
         except (StorageFull, Unavailable) as error:
             self.unkept(key, str(error))
             return
-        if not verdict.nar_verified:
-            self._unchecked()
         self._published()
+        self._tell(key, arrived)
+
+    def _tell(self, key: NarKey, arrived: Arrived) -> None:
+        """Count and log that bytes that arrived are stored."""
+        if not arrived.verdict.nar_verified:
+            self._unchecked()
         self._log.info(
             "stored {key} ({size} bytes) from {upstream}",
             key=key.file_name,
-            size=verdict.size,
+            size=arrived.verdict.size,
             upstream=arrived.source.name,
         )
+
+    async def _gather(self, size: int, *, is_awaited: bool) -> None:
+        """Wait for other small NARs, which are stored together with this one."""
+        least = GATHER_BYTES * GATHER_PART // self._admission.most
+        await self.beat.wait(max(size, least), is_urgent=is_awaited)
 
     async def _drop_blocked(self, key: NarKey, error: Blocked) -> None:
         """Remove bytes that were stored while an operator blocked them."""

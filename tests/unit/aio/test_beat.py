@@ -49,6 +49,33 @@ class BeatTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertFalse(third.called)
 
+    def test_an_urgent_waiter_ends_the_pause_for_all(self) -> None:
+        """They wait for one pause more, at most, although others come."""
+        first = self.wait()
+        self.clock.advance(1.0)
+        urgent = Deferred.fromCoroutine(self.beat.wait(1, is_urgent=True))
+        self.clock.advance(1.5)
+        last = self.wait()
+        self.clock.advance(0.5)
+        self.assertEqual([True] * 3, [each.called for each in (first, urgent, last)])
+
+    def test_a_waiter_becomes_urgent(self) -> None:
+        """The same; without waiters it changes nothing."""
+        self.beat.hurry()
+        first = self.wait()
+        self.clock.advance(1.0)
+        self.beat.hurry()
+        self.clock.advance(0.9)
+        self.wait()
+        self.clock.advance(1.1)
+        self.assertTrue(first.called)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        second = self.wait()
+        self.clock.advance(1.9)
+        self.wait()
+        self.clock.advance(1.9)
+        self.assertFalse(second.called)
+
     def test_the_next_one_begins_again(self) -> None:
         """A waiter that comes after a beat waits for another one."""
         self.wait()
