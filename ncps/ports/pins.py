@@ -15,6 +15,11 @@ LONGEST_LABEL: Final = 200
 """Characters of a label, at most."""
 
 
+def is_label(text: str) -> bool:
+    """Return whether a text may be a label."""
+    return len(text) <= LONGEST_LABEL and text.isprintable()
+
+
 @frozen(kw_only=True)
 class Pin:
     """A path whose closure stays, and the facts of that closure at the last check.

@@ -17,8 +17,9 @@ from twisted.logger import Logger
 from ncps.cache.world import World
 from ncps.errors import Malformed, NcpsError
 from ncps.nix.hashes import Hash
-from ncps.nix.storepath import is_digest
+from ncps.nix.storepath import is_base, is_digest
 from ncps.ports import Block, ConfigStore, Pin
+from ncps.ports.pins import is_label
 
 _KEYS: Final = {
     "digest": "hash",
@@ -76,7 +77,7 @@ class Copy:
                 pins=[_pin(each) for each in data["pins"]],
                 blocks=[_block(each) for each in data["blocked"]],
             )
-        except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError) as error:
             raise Malformed(f"{NAME} in the store makes no sense: {error}") from error
 
 
@@ -110,13 +111,16 @@ def _digest(data: Any) -> str:
 def _pin(data: Any) -> Pin:
     _digest(data)
     known = {field: data[key] for key, field in _FIELDS.items() if key in data}
-    return Pin(**{field.name: _valued(field, value) for field, value in known.items()})
+    pin = Pin(**{field.name: _valued(field, value) for field, value in known.items()})
+    if not is_label(pin.label):
+        raise Malformed(f"not a label: {pin.label[:64]!r}")
+    return pin
 
 
 def _valued(field: Attribute[Any], value: object) -> Any:
     """Return the value of a field. Raises Malformed if it is of another type."""
     kinds = get_args(field.type) or (field.type,)
-    if datetime in kinds and isinstance(value, int):
+    if datetime in kinds and type(value) is int:
         return _moment(value)
     if type(value) not in kinds:
         raise Malformed(f"{field.name} of a pin is {value!r:.64}")
@@ -124,9 +128,12 @@ def _valued(field: Attribute[Any], value: object) -> Any:
 
 
 def _block(data: Any) -> Block:
+    digest, name = _digest(data), str(data["name"])
+    if name and not is_base(f"{digest}-{name}"):
+        raise Malformed(f"not a name: {name[:64]!r}")
     return Block(
-        digest=_digest(data),
-        name=str(data["name"]),
+        digest=digest,
+        name=name,
         blocked_at=_moment(data["at"]),
         hashes=tuple(Hash.parse(str(each)) for each in data["files"]),
     )

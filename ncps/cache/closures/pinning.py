@@ -33,7 +33,7 @@ from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.world import World
 from ncps.errors import Conflict, Malformed, NcpsError, NotFound
 from ncps.ports import Pin
-from ncps.ports.pins import LONGEST_LABEL
+from ncps.ports.pins import LONGEST_LABEL, is_label
 
 WIDTH: Final = 4
 """Paths that are fetched for pins at the same time."""
@@ -66,7 +66,7 @@ class PinWish:
 
     def check(self) -> None:
         """Raise Malformed if the label or the end is invalid."""
-        if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
+        if not is_label(self.label):
             raise Malformed(f"a label has at most {LONGEST_LABEL} printable characters")
         if self.expires_s is not None and not 0 < self.expires_s <= 100 * 365 * 86400.0:
             raise Malformed("a pin ends in the future, and within 100 years")

@@ -85,10 +85,17 @@ class PinBackupTests(ClosuresCase):
         for text in (b"", b"[]", b'{"catalog": 1, "pins": [{"hash": "x"}], "blocked": []}'):
             with self.assertRaises(Malformed):
                 Copy.parse(text)
-        for wrong in ({"fetch": "yes"}, {"expires": "never"}, {"label": 5}, {"created": None}):
+        label = ({"label": 5}, {"label": "\ud800"}, {"label": "\0"}, {"label": "x" * 201})
+        moment = ({"expires": "never"}, {"created": None}, {"created": True})
+        for wrong in ({"fetch": "yes"}, *label, *moment):
             pin = {"hash": self.libc.digest, "created": 1} | wrong
             with self.assertRaises(Malformed, msg=str(wrong)):
                 Copy.parse(json.dumps({"catalog": 1, "pins": [pin], "blocked": []}).encode())
+        block = {"hash": self.libc.digest, "name": "\ud800", "at": 1, "files": []}
+        with self.assertRaises(Malformed):
+            Copy.parse(json.dumps({"catalog": 1, "pins": [], "blocked": [block]}).encode())
+        with self.assertRaises(Malformed):
+            Copy.parse(b"[" * 100_000 + b"]" * 100_000)
         self.config.values[NAME] = b"{"
         self.store_all(self.libc)
         self.pin(self.libc)
