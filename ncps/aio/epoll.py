@@ -36,6 +36,10 @@ BORROWED: Final = (
 )
 """Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
 
+MOST_EVENTS: Final = 16
+"""Events that one turn handles, at most: timers and the results of threads wait for their end. The
+kernel reports other events first in the next turn, so none is left out."""
+
 PAUSE_S = 0.01
 """Seconds between two turns that both failed."""
 
@@ -60,7 +64,7 @@ class LeanReactor(EPollReactor):
         :param timeout: seconds; None waits for ever.
         """
         try:
-            events = self._poller.poll(-1 if timeout is None else timeout, len(self._selectables))
+            events = self._poller.poll(-1 if timeout is None else timeout, MOST_EVENTS)
         except OSError as error:
             if error.errno == errno.EINTR:
                 return

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 if sys.platform == "linux":
-    from ncps.aio.epoll import LeanReactor
+    from ncps.aio.epoll import MOST_EVENTS, LeanReactor
 
 
 class Echo(Protocol):
@@ -73,6 +73,22 @@ class LeanReactorTests(SynchronousTestCase):
             client.sendall(b"%d" % number)
         self.turn()
         self.assertEqual([client.recv(9) for client in clients], [b"%d" % n for n in range(10)])
+
+    def test_a_turn_handles_some_of_many_events(self) -> None:
+        """Timers come in between, and no connection is left out."""
+        clients = [self.connect() for _ in range(3 * MOST_EVENTS)]
+        self.turn()
+        seen: set[bytes] = set()
+        counts: list[int] = []
+        with patch.object(Echo, "dataReceived", lambda _, data: seen.add(data)):
+            for number, client in enumerate(clients):
+                client.sendall(b"%d" % number)
+            end = time.monotonic() + 30
+            while len(seen) < len(clients) and time.monotonic() < end:
+                before = len(seen)
+                self.reactor.doIteration(0.05)
+                counts.append(len(seen) - before)
+        self.assertEqual((len(clients), True), (len(seen), max(counts) <= MOST_EVENTS), counts)
 
     def test_out_of_memory_ends_a_connection_and_no_listener(self) -> None:
         """A connection with such a fault sends nothing more; others are accepted."""
