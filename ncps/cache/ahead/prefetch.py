@@ -12,7 +12,8 @@ the others.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -27,6 +28,7 @@ from ncps.cache.ahead.room import NarRoom
 from ncps.cache.ahead.rules import OFF, AheadRules
 from ncps.cache.ahead.walk import MAX_FAILURES, Walk, Walks, references_in
 from ncps.cache.answers import Outcome, ServedNarInfo
+from ncps.cache.nar.download import Download
 from ncps.cache.nar.relay import AlreadyStored
 from ncps.cache.nar.serve import Nars
 from ncps.cache.narinfo.serve import NarInfos
@@ -37,7 +39,7 @@ from ncps.observe.tracing.spans import Step
 from ncps.peering import trail
 from ncps.ports import NarRecord
 
-JOBS_PER_TURN: Final = 32
+JOBS_PER_TURN: Final = 8
 """Jobs that one turn of the reactor begins, at most. A job for a thing that is here already ends in
 the same turn."""
 
@@ -55,7 +57,8 @@ class Prefetch:
         self._walks = Walks(world.clock, rules.max_queue)
         self._questions = Allowance(world.clock, rules.questions)
         self._bytes = Allowance(world.clock, rules.size)
-        self._fetching_narinfos = self._fetching_nars = 0
+        self._fetching_narinfos = 0
+        self._fetching_nars: set[NarKey] = set()
         self._is_filling = False
         self._soon: IDelayedCall | None = None
         self._is_on = rules.policy != OFF
@@ -67,7 +70,7 @@ class Prefetch:
     @property
     def pending(self) -> int:
         """Number of narinfos and NARs that wait to be fetched, or are being fetched."""
-        fetching = self._fetching_narinfos + self._fetching_nars
+        fetching = self._fetching_narinfos + len(self._fetching_nars)
         return self._walks.narinfos + self._walks.nars + fetching
 
     # Questions of clients
@@ -137,10 +140,7 @@ class Prefetch:
             self._drop("idle", self._walks.end_idle())
             if not self._world.upstreams.is_reachable():
                 self._drop("away", self._walks.end_all())
-            begun = 0
-            while begun < JOBS_PER_TURN and self._begin_next():
-                begun += 1
-            if begun == JOBS_PER_TURN:
+            if all(self._begin_next() for _ in range(JOBS_PER_TURN)):
                 self._fill_soon()
         finally:
             self._is_filling = False
@@ -150,7 +150,7 @@ class Prefetch:
         at_once = self._rules.at_once
         if self._fetching_narinfos < at_once and self._begin_narinfo():
             return True
-        return self._fetching_nars < at_once and self._begin_nar()
+        return len(self._fetching_nars) < at_once and self._begin_nar()
 
     def _begin_narinfo(self) -> bool:
         """Begin to fetch a narinfo; return False if none waits."""
@@ -177,7 +177,7 @@ class Prefetch:
         if not self._bytes.take(size):
             self._drop("allowance", 1)
         else:
-            self._fetching_nars += 1
+            self._fetching_nars.add(waiting[1].key)
             self._room.in_flight += size
             name = waiting[1].key.file_name
             self._world.tasks.start(f"NAR {name} ahead", self._nar(*waiting, size))
@@ -207,7 +207,7 @@ class Prefetch:
             self._fill()
 
     async def _nar(self, walk: Walk, nar: NarRecord, size: int) -> None:
-        """Fetch a NAR; wait until it is stored or its download has failed."""
+        """Fetch a NAR, and wait until it is stored or its download has failed."""
         try:
             if not await self._room.is_in_store():
                 return
@@ -218,7 +218,7 @@ class Prefetch:
                 download = await self._nars.fetch_ahead(nar, may_begin)
                 if download is None:
                     return
-                await download.end()
+                await _over(download, partial(self._arrived, nar.key))
             if download.has_failed:
                 self._failed(walk, name, download.arrived.error)
             elif not guess.is_wanted and not download.is_relayed:
@@ -230,8 +230,11 @@ class Prefetch:
             raise
         finally:
             self._room.in_flight -= size
-            self._fetching_nars -= 1
-            self._fill()
+            self._arrived(nar.key)
+
+    def _arrived(self, key: NarKey) -> None:
+        self._fetching_nars.discard(key)
+        self._fill()
 
     def _failed(self, walk: Walk, what: str, error: BaseException | None) -> None:
         """Note a failure; end a walk that has failed `MAX_FAILURES` times."""
@@ -241,6 +244,17 @@ class Prefetch:
         walk.failures += 1
         if walk.failures >= MAX_FAILURES:
             self._drop("failures", self._walks.end(walk))
+
+
+async def _over(download: Download, arrived: Callable[[], object]) -> None:
+    """Wait until a NAR has arrived, call `arrived`, and wait until it is stored; never raises.
+
+    The next NAR may begin as soon as this one has arrived.
+    """
+    with suppress(NcpsError):  # see `has_failed`
+        await download.arrived.wait()
+    arrived()
+    await download.ended.wait()
 
 
 def _size(nar: NarRecord) -> int | None:
