@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Final
+
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from ncps.aio.waiting import Future
+PER_TURN: Final = 8
+"""Waiters that wake in one turn of the reactor, at most: their work must not fill a turn."""
 
 
 class Beat:
@@ -20,7 +25,7 @@ class Beat:
         self._clock = clock
         self._longest_s = longest_s
         self._most = most
-        self._next: Future[None] = Future()
+        self._waiting: deque[Deferred[None]] = deque()
         self._call: IDelayedCall | None = None
         self._latest = 0.0
         self._weight = 0
@@ -34,14 +39,15 @@ class Beat:
             return
         now = self._clock.seconds()
         if self._call is None:
-            self._call = self._clock.callLater(self.pause_s, self._strike)
-            self._next, self._latest, self._weight = Future(), now + self._longest_s, 0
+            self._latest, self._weight = now + self._longest_s, 0
         self._weight += weight
         if is_urgent:
             self.hurry()
         left = 0.0 if self._weight >= self._most else min(self.pause_s, self._latest - now)
-        self._call.reset(max(0.0, left))
-        await self._next.wait()
+        self._schedule(max(0.0, left))
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append(waiter)
+        await waiter
 
     def hurry(self) -> None:
         """Let the present waiters wait for one pause more, at most, even if others come."""
@@ -49,4 +55,18 @@ class Beat:
 
     def _strike(self) -> None:
         self._call = None
-        self._next.succeed(None)
+        count = len(self._waiting)
+        for _ in range(min(PER_TURN, count)):
+            waiter = self._waiting.popleft()
+            if not waiter.called:  # else it was cancelled
+                waiter.callback(None)
+        if count <= PER_TURN:
+            return
+        self._latest = self._clock.seconds()  # those that come now do not delay the others
+        self._schedule(0.0)
+
+    def _schedule(self, seconds: float) -> None:
+        if self._call is None:
+            self._call = self._clock.callLater(seconds, self._strike)
+        else:
+            self._call.reset(seconds)

@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST: Final = 64
-"""Items of one call, at most: its first item waits for the last one."""
+MOST: Final = 16
+"""Items of one call, at most: its first item waits for the last one, and all callers continue in
+one turn of the reactor."""
 
 
 class Grouping(Generic[T, R]):

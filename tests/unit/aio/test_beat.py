@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.aio.beat import Beat
+from ncps.aio.beat import PER_TURN, Beat
 
 
 class BeatTests(SynchronousTestCase):
@@ -38,6 +38,20 @@ class BeatTests(SynchronousTestCase):
         self.assertFalse(first.called)
         self.clock.advance(0.1)
         self.assertTrue(first.called)
+
+    def test_many_wake_in_several_turns(self) -> None:
+        """Their work must not fill one turn; those that come in between do not delay them."""
+        waiting = [self.wait() for _ in range(PER_TURN + 5)]
+        late: list[Deferred[None]] = []
+
+        def next_turn(_: None) -> None:
+            self.assertEqual(PER_TURN, sum(waiter.called for waiter in waiting))
+            late.append(self.wait())
+
+        waiting[PER_TURN - 1].addCallback(lambda _: self.clock.callLater(0, next_turn, None))
+        self.clock.advance(2)
+        self.assertEqual([True] * (PER_TURN + 6), [each.called for each in [*waiting, *late]])
+        self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_enough_weight_ends_the_pause(self) -> None:
         """All wake in the next turn, and the next waiter begins with no weight."""
