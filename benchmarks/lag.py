@@ -1,4 +1,8 @@
-"""Turns of the reactor during downloads, an upload, inspection and eviction at the same time."""
+"""Turns of the reactor during downloads, an upload, and background work at the same time.
+
+The background work is inspection, eviction and recompression. The program recompresses when it has
+nothing else to do; here it does so nevertheless.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,12 @@ from benchmarks.report import Figure
 from benchmarks.rounds import Spread
 from benchmarks.sink import Fetch
 from benchmarks.stand import Stand, get
-from tests.e2e.daemon import Daemon
-from tests.machines.turns import Turns, take_turns
+from benchmarks.warm import libraries
+from tests.e2e.closure import Closure
+from tests.e2e.daemon import Daemon, UpstreamCache
+from tests.machines.turns import VARIABLE, Turns, take_turns
+from tests.twins import CONSTANTS, OPTIONS
+from tests.waiting import wait_until
 
 LARGE = 64 << 20
 SMALL = 100_000
@@ -22,12 +30,18 @@ COLD = 400
 COLD_SIZE = 48 << 10
 COLD_CLIENTS = 8
 UPLOAD = 64 << 20
-STORE = "80M"
+SWITCHES = ("--cache-allow-put-verb", "--prometheus-enabled")
+STORE = "160M"
 """So small that eviction always has to remove NARs."""
+LEVEL = ("--cache-recompress-level", "19")
+"""So slow that recompression lasts as long as the load."""
 SECONDS = 10
 LONGEST_S = 900.0
 MOST_MS = 20.0
-POINT = f"{CLIENTS} downloads, {COLD_CLIENTS} cold ones, an upload, inspection and eviction"
+POINT = (
+    f"{CLIENTS} downloads, {COLD_CLIENTS} cold ones, an upload, inspection, eviction and"
+    " recompression"
+)
 
 
 def _load(stand: Stand, daemon: Daemon, running: ExitStack) -> list[subprocess.Popen[str]]:
@@ -61,6 +75,22 @@ def _load(stand: Stand, daemon: Daemon, running: ExitStack) -> list[subprocess.P
     pipe.write("".join(f"/{made.digest}.narinfo {made.path}\n" for made in cold))
     pipe.close()
     return started
+
+
+def _fetch(daemon: Daemon, closure: Closure) -> None:
+    """Fetch the NARs of a closure, which the daemon then recompresses."""
+    for path in closure.paths:
+        answer = get(daemon.port, f"/{path.rpartition('/')[2][:32]}.narinfo").decode()
+        fields = dict(line.split(": ", 1) for line in answer.splitlines())
+        get(daemon.port, f"/{fields['URL']}")
+
+
+def _recompressed(daemon: Daemon) -> float:
+    """Return the number of NARs that the daemon has recompressed."""
+    for line in get(daemon.port, "/metrics").decode().splitlines():
+        if line.startswith('ncps_recompressions_total{outcome="made"}'):
+            return float(line.split()[1])
+    return 0.0
 
 
 def _ask(daemon: Daemon, started: list[subprocess.Popen[str]]) -> list[float]:
@@ -105,16 +135,26 @@ def _figures(turns: Turns, answers: list[float]) -> list[Figure]:
 def measure(stand: Stand) -> list[Figure]:
     """Measure; print the stacks of long turns to standard error."""
     directory = stand.fresh("lag")
-    options = ("--cache-allow-put-verb", "--cache-max-size", STORE, "--cache-verify-rate", "16M")
-    daemon = Daemon(directory, stand.daemon.upstreams, options=options)
+    closure, origin = libraries(stand)
+    upstreams = (*stand.daemon.upstreams, UpstreamCache(origin.url(), closure.public_key))
+    limits = ("--cache-max-size", STORE, "--cache-verify-rate", "16M")
+    daemon = Daemon(directory, upstreams, options=(*SWITCHES, *limits, *OPTIONS, *LEVEL))
     file = directory / "turns"
-    daemon.program = ("-m", "tests.machines.turns", str(file))
+    daemon.is_forked, daemon.main = True, "tests.machines.turns"
+    daemon.environment, daemon.constants = {VARIABLE: str(file)}, dict(CONSTANTS)
     with ExitStack() as running:
+        running.callback(origin.stop)
         running.callback(daemon.kill)
         daemon.start()
+        _fetch(daemon, closure)
+        wait_until(lambda: _recompressed(daemon) > 0, "recompression", daemon=daemon)
+        started = _load(stand, daemon, running)
+        before = _recompressed(daemon)
         take_turns(file)
-        answers = _ask(daemon, _load(stand, daemon, running))
+        answers = _ask(daemon, started)
         turns = take_turns(file)
+        if _recompressed(daemon) == before:
+            raise AssertionError("nothing was recompressed during the load")
     stacks = directory / "turns.stacks"
     if stacks.exists():
         sys.stderr.write(stacks.read_text())

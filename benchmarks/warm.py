@@ -71,15 +71,20 @@ def _wait_for_twins(stand: Stand, closure: Closure, daemon: Daemon) -> None:
             time.sleep(0.2)
 
 
-def measure(stand: Stand) -> list[Figure]:
-    """Measure."""
+def libraries(stand: Stand) -> tuple[Closure, Nginx]:
+    """Make a closure of libraries, and a server with its NARs in xz; the caller stops it."""
     release = find_release("system")
     if release is None:
         raise AssertionError("no nix on PATH")
     maker = NixClient(release, stand.fresh("maker"))
     closure = make_closure(maker, stand.fresh("sources"), small=0, large=LARGE, contents=contents)
     cache = export(closure, stand.fresh("cache"), compression="xz", level=LEVEL)
-    origin = Nginx(stand.fresh("warm-origin"), cache.directory, hold_open=True)
+    return closure, Nginx(stand.fresh("warm-origin"), cache.directory, hold_open=True)
+
+
+def measure(stand: Stand) -> list[Figure]:
+    """Measure."""
+    closure, origin = libraries(stand)
     upstream = UpstreamCache(origin.url(), closure.public_key)
     plain = Daemon(stand.fresh("plain"), [upstream])
     ours = Daemon(stand.fresh("ours"), [upstream], options=OPTIONS)

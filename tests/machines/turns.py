@@ -10,6 +10,7 @@ more than `LONG_S`, as another thread saw them.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+VARIABLE = "NCPS_TURNS"
 LONG_S = 0.02
 LOOK_S = 0.005
 MOST_STACKS = 200
@@ -142,8 +144,14 @@ def _watch(file: Path) -> None:
     _Looker(watched, Path(f"{file}.stacks")).start()
 
 
-if __name__ == "__main__":
-    _watch(Path(sys.argv.pop(1)))
-    from ncps.__main__ import main
+def main() -> int:
+    """Run ncps; the variable `VARIABLE` names the file, also for a forked process."""
+    _watch(Path(os.environ[VARIABLE]))
+    from ncps.__main__ import main as serve
 
+    return serve()
+
+
+if __name__ == "__main__":
+    os.environ[VARIABLE] = sys.argv.pop(1)
     sys.exit(main())
