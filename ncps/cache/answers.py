@@ -31,6 +31,17 @@ class Outcome(enum.Enum):
     RING = "ring"  # an absence because this cache itself began the question
 
 
+class NarStat(NamedTuple):
+    """The facts of a NAR without its bytes.
+
+    :param size: of the file; None if it is not known.
+    :param outcome: that the bytes would have.
+    """
+
+    size: int | None
+    outcome: Outcome
+
+
 class Absent(NotFound):
     """A NotFound with its reason: MISS, NEGATIVE, UNSURE, AWAY or RING.
 
@@ -225,8 +236,8 @@ class NarSource(Protocol):
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Open a NAR."""
 
-    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
-        """Return the size, if it is known, and the outcome that `nar` would have."""
+    async def stat_nar(self, key: NarKey) -> NarStat:
+        """Return the facts of a NAR that `nar` would open. Raises as `nar`."""
 
 
 class Cache(NarSource, Protocol):
@@ -282,8 +293,8 @@ class Cache(NarSource, Protocol):
         Starts no download. Raises NotFound if the NAR is not arriving here, else as `nar`.
         """
 
-    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
-        """Return the size, if known, and the outcome that `nar` would have. Raises as `nar`."""
+    async def stat_nar(self, key: NarKey) -> NarStat:
+        """Return the facts of a NAR that `nar` would open. Raises as `nar`."""
 
     async def readiness(self) -> Readiness:
         """Check each part now, for less than a second. Raises nothing."""

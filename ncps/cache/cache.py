@@ -8,7 +8,7 @@ from ncps.cache.answers import (
     Absent,
     ArrivingNar,
     Cache,
-    Outcome,
+    NarStat,
     Readiness,
     RealisationCache,
     ServedNar,
@@ -109,7 +109,7 @@ class PullThrough(Cache):
         """See `Cache`."""
         return await self._nars.arriving_nar(key)
 
-    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+    async def stat_nar(self, key: NarKey) -> NarStat:
         """See `Cache`."""
         return await self._nars.stat(key)
 

@@ -1,8 +1,8 @@
 """SharedLeases: leases that several processes share, for every kind of backend.
 
-A backend (Redis, PostgreSQL, a directory of lock files) has only attempts: granted, or not.
-SharedLeases adds the waiting. Processes compete for a name. Within a process the coroutines that
-want it take turns by a KeyedLock, so that a process makes at most one attempt for a name at a time.
+A backend has only attempts: granted, or not. SharedLeases adds the waiting. Processes compete for a
+name. Within a process the coroutines that want it take turns by a KeyedLock, so that a process
+makes at most one attempt for a name at a time.
 
     turn begins ──► attempt ──► granted ──► held ──► given back ──► turn ends
                      ▲    │

@@ -12,6 +12,7 @@ from ncps.cache.answers import (
     Absent,
     ArrivingNar,
     Cache,
+    NarStat,
     Outcome,
     Readiness,
     RealisationCache,
@@ -242,9 +243,9 @@ class StubCache(Cache):
             raise Absent("it is not arriving", outcome=Outcome.MISS)
         return nar
 
-    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+    async def stat_nar(self, key: NarKey) -> NarStat:
         nar = await self.nar(key)
-        return nar.size, nar.outcome
+        return NarStat(nar.size, nar.outcome)
 
     async def readiness(self) -> Readiness:
         return self.state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable
 
 from ncps.auth.principal import Principal
-from ncps.cache.answers import Outcome, ServedNar, ServedNarInfo
+from ncps.cache.answers import NarStat, Outcome, ServedNar, ServedNarInfo
 from ncps.cache.write.verbs import UploadOutcome, Uploads
 from ncps.errors import NotFound
 from ncps.nix.narurl import NarKey
@@ -61,9 +61,9 @@ class StubUploads(Uploads):
         data, _ = await self._find(key)
         return StubNar(key, [data], size=len(data))
 
-    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+    async def stat_nar(self, key: NarKey) -> NarStat:
         data, _ = await self._find(key)
-        return len(data), Outcome.HIT
+        return NarStat(len(data), Outcome.HIT)
 
     async def _find(self, key: NarKey) -> tuple[bytes, int | None]:
         try:

@@ -15,7 +15,7 @@ from ncps.aio.recent import RecentSet
 from ncps.aio.spool import Abandoned
 from ncps.aio.spool_reader import Overtaken
 from ncps.ask.choose import Upstreams
-from ncps.cache.answers import Absent, Outcome, ServedNar
+from ncps.cache.answers import Absent, NarStat, Outcome, ServedNar
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.download import Download, FollowedNar
 from ncps.cache.nar.downloads import Downloads
@@ -229,8 +229,8 @@ class Nars:
                     raise
                 has_arrived = False  # fetch it again, not as a guess
 
-    async def stat(self, key: NarKey) -> tuple[int | None, Outcome]:
-        """Return the size if it is sure. Raises the errors that `open` would raise.
+    async def stat(self, key: NarKey) -> NarStat:
+        """Return the size if it is sure, and the outcome. Raises the errors of `open`.
 
         A size that an upstream says is not sure, because here no bytes follow to check it.
         """
@@ -238,11 +238,11 @@ class Nars:
         if nar is not None and nar.is_stored:
             body = await self._open_stored(nar, 0, 0)  # no byte: this answer has no body
             body.close()
-            return nar.file_size, Outcome.HIT
+            return NarStat(nar.file_size, Outcome.HIT)
         _refuse_ring(key, nar)
         if nar is not None and nar.made_from:
             await self.remake(nar)  # only this shows whether a GET would succeed
-            return (await self.stat(key))[0], Outcome.MISS
+            return NarStat((await self.stat(key)).size, Outcome.MISS)
         if self.is_arriving(key):
             download = self._downloads.join(key, nar, may_replace=True)
             try:
@@ -251,8 +251,8 @@ class Nars:
                 if download.guess is None and not isinstance(error, AlreadyStored):
                     raise
                 return await self.stat(key)  # not as a guess
-            return download.sure_size, Outcome.COALESCED
-        return await _size_elsewhere(self._downloads, key, nar), Outcome.MISS
+            return NarStat(download.sure_size, Outcome.COALESCED)
+        return NarStat(await _size_elsewhere(self._downloads, key, nar), Outcome.MISS)
 
     async def is_here(self, key: NarKey) -> bool:
         """Adopt bytes without a row; return whether the NAR is stored. Raises as `stat`."""

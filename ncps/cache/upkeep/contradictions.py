@@ -7,9 +7,12 @@ from datetime import timedelta
 from typing import Final
 
 from ncps.ports import Replica, Roll
+from ncps.settings.schema.locks import SHARED
 
 LIVE: Final = timedelta(seconds=60)
 """A replica that has not renewed its entry for longer counts as gone."""
+
+_SHARED: Final = " or ".join(SHARED)
 
 Compare = Callable[[Replica, Replica], str]
 
@@ -75,8 +78,7 @@ def _locks(own: Replica, other: Replica) -> str:
     if own.locks == other.locks == "local":
         return (
             f"{_both(own, other)} have locks that reach no other daemon (cache-lock-backend=local):"
-            " neither knows what the other fetches or removes; give all replicas redis or"
-            " postgresql"
+            f" neither knows what the other fetches or removes; give all replicas {_SHARED}"
         )
     if not _differ(own.locks, other.locks):
         return ""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from ncps.aio.clocks import Ages
-from ncps.cache.answers import Outcome, ServedNar, ServedNarInfo
+from ncps.cache.answers import NarStat, Outcome, ServedNar, ServedNarInfo
 from ncps.cache.nar.stored import StoredNar, locate_stored, open_stored, stored_key
 from ncps.cache.narinfo.state import KnownNarInfo
 from ncps.cache.world import World
@@ -80,11 +80,11 @@ class StoredOnly:
             spoil=self._known.verifier.healing.spoiled,
         )
 
-    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+    async def stat_nar(self, key: NarKey) -> NarStat:
         """See `Uploads.stat_nar`."""
         opened = await self.nar(key)
         (await opened.body(0, 0)).close()
-        return opened.size, opened.outcome
+        return NarStat(opened.size, opened.outcome)
 
     async def _open(self, nar: NarRecord, start: int, stop: int | None) -> Body:
         """Open stored bytes. Raises NotFound if they are lost or damaged."""

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from ncps.auth.principal import Principal
-from ncps.cache.answers import Outcome, ServedNar, ServedNarInfo
+from ncps.cache.answers import NarStat, ServedNar, ServedNarInfo
 from ncps.cache.world import World
 from ncps.cache.write.inspection import UploadInspection
 from ncps.cache.write.narinfos import NarInfoUploads
@@ -139,6 +139,6 @@ class CacheUploads(Uploads):
         """See `Uploads`."""
         return await self._stored.nar(key)
 
-    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+    async def stat_nar(self, key: NarKey) -> NarStat:
         """See `Uploads`."""
         return await self._stored.stat_nar(key)

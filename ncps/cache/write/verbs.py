@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable
 from typing import Protocol
 
 from ncps.auth.principal import Principal
-from ncps.cache.answers import NarSource, Outcome, ServedNar, ServedNarInfo
+from ncps.cache.answers import NarSource, NarStat, ServedNar, ServedNarInfo
 from ncps.nix.narurl import NarKey
 
 
@@ -61,5 +61,5 @@ class Uploads(NarSource, Protocol):
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Open a stored NAR; else as `narinfo`."""
 
-    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+    async def stat_nar(self, key: NarKey) -> NarStat:
         """Return the size of a stored NAR; else as `narinfo`."""

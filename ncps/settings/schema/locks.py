@@ -11,7 +11,10 @@ from ncps.settings.declare import branch, setting
 from ncps.settings.kinds.redis import REDIS_ADDRESS, RedisEndpoint
 from ncps.settings.kinds.values import BOOLEAN, OPTIONAL_PATH, TEXT, choice, duration, integer
 
-BACKENDS: Final = ("local", "redis", "postgresql")
+SHARED: Final = ("redis", "postgresql")
+"""Values of cache-lock-backend for locks that reach other machines."""
+
+BACKENDS: Final = ("local", *SHARED)
 """All values of cache-lock-backend; `ncps_lock_acquisitions_total` has them as labels."""
 
 

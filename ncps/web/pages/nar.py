@@ -100,19 +100,19 @@ class NarPages:
     async def _describe(self, request: NcpsRequest, key: NarKey, status: int) -> None:
         """Answer without a body, after a check that the NAR could be sent."""
         try:
-            size, outcome = await self._cache.stat_nar(key)
+            facts = await self._cache.stat_nar(key)
         except NcpsError as error:
             explain(request, outcome_of(error))
             is_upload = self._takes_uploads and request.method == b"HEAD"
             if is_upload and isinstance(error, Unavailable):
                 raise NotFound(f"{key.file_name} is not here, and: {error}") from error
             raise
-        explain(request, outcome)
+        explain(request, facts.outcome)
         request.setResponseCode(status)
         if status == 200:
             request.setHeader(b"Content-Type", CONTENT_TYPE)
-            if size is not None:
-                request.setHeader(b"Content-Length", b"%d" % size)
+            if facts.size is not None:
+                request.setHeader(b"Content-Length", b"%d" % facts.size)
 
     async def _deliver(self, request: NcpsRequest, key: NarKey, etag: bytes) -> None:
         """Send a NAR; if stored bytes are wrong and none was sent, use another source once."""
