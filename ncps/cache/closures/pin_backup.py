@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
-from attrs import Attribute, fields, frozen, resolve_types
+from attrs import fields, frozen, resolve_types
 from twisted.logger import Logger
 
 from ncps.cache.world import World
@@ -52,7 +52,7 @@ class Copy:
         data = {
             "catalog": self.catalog,
             "pins": [
-                {key: _plain(getattr(pin, field.name)) for key, field in _FIELDS.items()}
+                {key: _plain(getattr(pin, name)) for key, (name, _) in _FIELDS.items()}
                 for pin in self.pins
             ],
             "blocked": [
@@ -81,12 +81,12 @@ class Copy:
             raise Malformed(f"{NAME} in the store makes no sense: {error}") from error
 
 
-_FIELDS: Final[Mapping[str, Attribute[Any]]] = {
-    _KEYS.get(field.name, field.name): field
+_FIELDS: Final[Mapping[str, tuple[str, Sequence[Any]]]] = {
+    _KEYS.get(field.name, field.name): (field.name, get_args(field.type) or (field.type,))
     for field in fields(resolve_types(Pin))
     if field.name not in _FOUND_AGAIN
 }
-"""The fields of a pin by their keys in the object: all, also those of a later version."""
+"""The names and types of a pin's fields by their keys: all, also those of a later version."""
 
 
 def _milliseconds(moment: datetime) -> int:
@@ -110,21 +110,20 @@ def _digest(data: Any) -> str:
 
 def _pin(data: Any) -> Pin:
     _digest(data)
-    known = {field: data[key] for key, field in _FIELDS.items() if key in data}
-    pin = Pin(**{field.name: _valued(field, value) for field, value in known.items()})
+    known = [(name, kinds, data[key]) for key, (name, kinds) in _FIELDS.items() if key in data]
+    pin = Pin(**{name: _valued(name, kinds, value) for name, kinds, value in known})
     if not is_label(pin.label):
         raise Malformed(f"not a label: {pin.label[:64]!r}")
     return pin
 
 
-def _valued(field: Attribute[Any], value: object) -> Any:
-    """Return the value of a field. Raises Malformed if it is of another type."""
-    kinds = get_args(field.type) or (field.type,)
+def _valued(name: str, kinds: Sequence[Any], value: object) -> Any:
+    """Return the value of a field. Raises Malformed if it is of none of these types."""
+    if type(value) in kinds:
+        return value
     if datetime in kinds and type(value) is int:
         return _moment(value)
-    if type(value) not in kinds:
-        raise Malformed(f"{field.name} of a pin is {value!r:.64}")
-    return value
+    raise Malformed(f"{name} of a pin is {value!r:.64}")
 
 
 def _block(data: Any) -> Block:
