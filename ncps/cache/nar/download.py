@@ -389,8 +389,11 @@ class RunningDownloads:
         return False
 
     def stop(self, key: NarKey, error: NcpsError) -> None:
-        """End the download of a NAR, if one runs; its readers get the error."""
+        """End the download of a NAR, if one runs; readers that wait for bytes get the error.
+
+        Nobody joins it any more, also if its bytes are here and wait to be stored.
+        """
         download = self._by_key.get(key)
         if download is not None:
-            download.is_disowned = True
+            download.is_disowned = download.has_failed = True
             download.give_up(error)

@@ -238,3 +238,19 @@ class NeverAgainTests(ClosuresCase):
         self.assertFalse(self.get(self.removing.unblock(self.libc.digest)))
         self.store_all(self.libc)
         self.assertEqual(self.here(), ["libc"])
+
+
+class SmallNeverAgainTests(ClosuresCase):
+    small_size = 1 << 20
+
+    def test_one_that_waits_to_be_stored_is_served_no_more(self) -> None:
+        """From the removal on, no client gets its bytes from memory, and they are not stored."""
+        self.core.publication.beat.pause_s = 0.02
+        self.learn(self.libc)
+        self.download(self.libc.key)
+        self.remove(self.libc, never_again=True)
+        self.refused(self.nars.open(self.libc.key), Absent)
+        self.refused(self.nars.arriving_nar(self.libc.key), NotFound)
+        self.clock.advance(0.02)
+        self.assertEqual((self.store.objects, self.ended), ({}, {"unkept": 1}))
+        self.assertEqual(0, len(self.core.running))
