@@ -64,7 +64,7 @@ class Prefetch:
         self._is_on = rules.policy != OFF
         self._counts = PrefetchCounts(world.metrics)
         self._drop = self._counts.dropped
-        self._room = NarRoom(world, rules.most_stored, partial(self._drop, "room", 1))
+        self._room = NarRoom(world, rules, partial(self._drop, "room", 1))
         world.metrics.prefetch_pending.set_function(lambda: self.pending)
 
     @property
@@ -165,7 +165,7 @@ class Prefetch:
         return True
 
     def _begin_nar(self) -> bool:
-        """Begin to fetch a NAR; return False if none waits, or too many bytes are in flight."""
+        """Begin to fetch a NAR; return False if none waits, or too many are in flight."""
         if self._room.is_taken:
             return False
         waiting = self._walks.next_nar()
@@ -178,7 +178,7 @@ class Prefetch:
             self._drop("allowance", 1)
         else:
             self._fetching_nars.add(waiting[1].key)
-            self._room.in_flight += size
+            self._room.take(size)
             name = waiting[1].key.file_name
             self._world.tasks.start(f"NAR {name} ahead", self._nar(*waiting, size))
         return True
@@ -229,7 +229,7 @@ class Prefetch:
             self.stop()
             raise
         finally:
-            self._room.in_flight -= size
+            self._room.give(size)
             self._arrived(nar.key)
 
     def _arrived(self, key: NarKey) -> None:

@@ -212,6 +212,19 @@ class BoundTests(AheadCase):
         self.clock.advance(1)
         self.assertEqual(4, len(self.store.objects))
 
+    def test_a_slow_store_makes_nars_wait(self) -> None:
+        """Those that have arrived and are not stored are a quarter of all downloads, at most."""
+        self.most_downloads = 40
+        self.begin()
+        self.core.publication.beat.pause_s = 1.0
+        root, _ = self.many(40)
+        self.ask(root)
+        self.clock.pump([0] * 20)
+        self.assertLessEqual(self.admission.running, 10)
+        self.clock.pump([1.0] * 50)
+        self.assertEqual(41, len(self.store.objects))
+        self.assertEqual(0, self.dropped.get("room", 0))
+
     def test_path_that_was_removed_while_its_nar_waited(self) -> None:
         """It does not come back unless a client asks for it."""
         self.begin(at_once=1)
