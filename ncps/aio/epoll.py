@@ -36,7 +36,7 @@ BORROWED: Final = (
 )
 """Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
 
-MOST_EVENTS: Final = 16
+MOST_EVENTS: Final = 8
 """Events that one turn handles, at most: timers and the results of threads wait for their end. The
 kernel reports other events first in the next turn, so none is left out."""
 
