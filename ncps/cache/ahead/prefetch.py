@@ -12,8 +12,7 @@ the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -28,7 +27,6 @@ from ncps.cache.ahead.room import NarRoom
 from ncps.cache.ahead.rules import OFF, AheadRules
 from ncps.cache.ahead.walk import MAX_FAILURES, Walk, Walks, references_in
 from ncps.cache.answers import Outcome, ServedNarInfo
-from ncps.cache.nar.download import Download
 from ncps.cache.nar.relay import AlreadyStored
 from ncps.cache.nar.serve import Nars
 from ncps.cache.narinfo.serve import NarInfos
@@ -57,20 +55,19 @@ class Prefetch:
         self._walks = Walks(world.clock, rules.max_queue)
         self._questions = Allowance(world.clock, rules.questions)
         self._bytes = Allowance(world.clock, rules.size)
-        self._fetching_narinfos = 0
-        self._fetching_nars: set[NarKey] = set()
+        self._fetching_narinfos = self._fetching_nars = 0
         self._is_filling = False
         self._soon: IDelayedCall | None = None
         self._is_on = rules.policy != OFF
         self._counts = PrefetchCounts(world.metrics)
         self._drop = self._counts.dropped
-        self._room = NarRoom(world, rules, partial(self._drop, "room", 1))
+        self._room = NarRoom(world, rules.most_stored, partial(self._drop, "room", 1))
         world.metrics.prefetch_pending.set_function(lambda: self.pending)
 
     @property
     def pending(self) -> int:
         """Number of narinfos and NARs that wait to be fetched, or are being fetched."""
-        fetching = self._fetching_narinfos + len(self._fetching_nars)
+        fetching = self._fetching_narinfos + self._fetching_nars
         return self._walks.narinfos + self._walks.nars + fetching
 
     # Questions of clients
@@ -150,7 +147,7 @@ class Prefetch:
         at_once = self._rules.at_once
         if self._fetching_narinfos < at_once and self._begin_narinfo():
             return True
-        return len(self._fetching_nars) < at_once and self._begin_nar()
+        return self._fetching_nars < at_once and self._begin_nar()
 
     def _begin_narinfo(self) -> bool:
         """Begin to fetch a narinfo; return False if none waits."""
@@ -165,7 +162,7 @@ class Prefetch:
         return True
 
     def _begin_nar(self) -> bool:
-        """Begin to fetch a NAR; return False if none waits, or too many are in flight."""
+        """Begin to fetch a NAR; return False if none waits, or too many bytes are in flight."""
         if self._room.is_taken:
             return False
         waiting = self._walks.next_nar()
@@ -177,8 +174,8 @@ class Prefetch:
         if not self._bytes.take(size):
             self._drop("allowance", 1)
         else:
-            self._fetching_nars.add(waiting[1].key)
-            self._room.take(size)
+            self._fetching_nars += 1
+            self._room.in_flight += size
             name = waiting[1].key.file_name
             self._world.tasks.start(f"NAR {name} ahead", self._nar(*waiting, size))
         return True
@@ -207,7 +204,10 @@ class Prefetch:
             self._fill()
 
     async def _nar(self, walk: Walk, nar: NarRecord, size: int) -> None:
-        """Fetch a NAR, and wait until it is stored or its download has failed."""
+        """Fetch a NAR; wait until it is stored or its download has failed.
+
+        It keeps its place until then: more guesses at the same time slow the client's requests.
+        """
         try:
             if not await self._room.is_in_store():
                 return
@@ -218,7 +218,7 @@ class Prefetch:
                 download = await self._nars.fetch_ahead(nar, may_begin)
                 if download is None:
                     return
-                await _over(download, partial(self._arrived, nar.key))
+                await download.ended.wait()
             if download.has_failed:
                 self._failed(walk, name, download.arrived.error)
             elif not guess.is_wanted and not download.is_relayed:
@@ -229,12 +229,9 @@ class Prefetch:
             self.stop()
             raise
         finally:
-            self._room.give(size)
-            self._arrived(nar.key)
-
-    def _arrived(self, key: NarKey) -> None:
-        self._fetching_nars.discard(key)
-        self._fill()
+            self._room.in_flight -= size
+            self._fetching_nars -= 1
+            self._fill()
 
     def _failed(self, walk: Walk, what: str, error: BaseException | None) -> None:
         """Note a failure; end a walk that has failed `MAX_FAILURES` times."""
@@ -244,17 +241,6 @@ class Prefetch:
         walk.failures += 1
         if walk.failures >= MAX_FAILURES:
             self._drop("failures", self._walks.end(walk))
-
-
-async def _over(download: Download, arrived: Callable[[], object]) -> None:
-    """Wait until a NAR has arrived, call `arrived`, and wait until it is stored; never raises.
-
-    The next NAR may begin as soon as this one has arrived.
-    """
-    with suppress(NcpsError):  # see `has_failed`
-        await download.arrived.wait()
-    arrived()
-    await download.ended.wait()
 
 
 def _size(nar: NarRecord) -> int | None:

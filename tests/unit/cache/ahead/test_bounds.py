@@ -201,30 +201,6 @@ class BoundTests(AheadCase):
         self.ask(root)
         self.assertEqual([], self.nars_asked())
 
-    def test_a_nar_that_waits_to_be_stored_takes_no_place(self) -> None:
-        """The next NAR begins when one has arrived."""
-        self.begin(at_once=1)
-        self.core.publication.beat.pause_s = 0.1
-        root, leaves = self.many(3)
-        self.ask(root)
-        self.assertEqual({root.url, *[leaf.url for leaf in leaves]}, {*self.nars_asked()})
-        self.assertEqual({}, self.store.objects)
-        self.clock.advance(1)
-        self.assertEqual(4, len(self.store.objects))
-
-    def test_a_slow_store_makes_nars_wait(self) -> None:
-        """Those that have arrived and are not stored are a quarter of all downloads, at most."""
-        self.most_downloads = 40
-        self.begin()
-        self.core.publication.beat.pause_s = 1.0
-        root, _ = self.many(40)
-        self.ask(root)
-        self.clock.pump([0] * 20)
-        self.assertLessEqual(self.admission.running, 10)
-        self.clock.pump([1.0] * 50)
-        self.assertEqual(41, len(self.store.objects))
-        self.assertEqual(0, self.dropped.get("room", 0))
-
     def test_path_that_was_removed_while_its_nar_waited(self) -> None:
         """It does not come back unless a client asks for it."""
         self.begin(at_once=1)
