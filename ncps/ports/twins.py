@@ -24,8 +24,8 @@ class TwinCandidates:
 
     :param compressions: only NARs in one of these.
     :param min_size: bytes of the smallest file.
-    :param reused_s: only NARs whose last use is at least so many seconds after they were stored;
-        None: all NARs.
+    :param reused_s: least number of seconds from the time of storing to that of the last use; None:
+        all NARs.
     :param used_since: only NARs that a client asked for at that time or later; None: all NARs.
     """
 

@@ -28,7 +28,7 @@ MEMORY: Final = 1 << 30
 MEMORY_OF_THREAD: Final = 256 << 20
 """Further bytes for each thread that compresses."""
 CREDIT_S: Final = 60.0
-"""At most so many seconds of waiting let a process use more than its share later."""
+"""Seconds of waiting, at most, that let a process use more than its share later."""
 LOWEST: Final = 19
 """The niceness of the lowest priority."""
 _PR_SET_PDEATHSIG: Final = 1

@@ -11,6 +11,7 @@ from typing import Any, cast
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, gatherResults
 
+from ncps.aio.grouping import MOST
 from ncps.database import local, migrate, nars
 from ncps.database.local import LocalDatabase
 from ncps.errors import Conflict, Corrupt, StorageFull, Unavailable
@@ -54,10 +55,11 @@ class DatabaseTests(SqliteTestCase):
         """The first one goes alone, all others together; each is durable on return."""
         synced: list[int] = []
         self.patch(os, "fdatasync", synced.append)
-        writes = [self.database.write_settled(nars.mark_stored, stored(n)) for n in range(50)]
+        numbers = range(1 + MOST)
+        writes = [self.database.write_settled(nars.mark_stored, stored(n)) for n in numbers]
         await gatherResults([start(write) for write in writes])
         self.assertEqual(len(synced), 2)
-        for number in range(50):
+        for number in numbers:
             self.assertIsNotNone(await self.database.read(nars.find, key_of(number)))
 
     async def test_one_failing_write_of_many_is_undone_alone(self) -> None:

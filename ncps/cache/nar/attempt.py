@@ -321,6 +321,6 @@ class Attempt:
 
 
 def _refuse_guess(size: int) -> None:
-    """Raise TooLargeToGuess if so many bytes are too many for a guess."""
+    """Raise TooLargeToGuess if a guess may not fetch this number of bytes."""
     if is_beyond(size):
         raise TooLargeToGuess("the file is larger than its narinfo says, and no client wants it")

@@ -40,7 +40,7 @@ GATHER_BYTES: Final = 8 * 1024 * 1024
 """Bytes of all NARs that wait, at most: they are in memory."""
 
 GATHER_PART: Final = 4
-"""At most one of so many downloads may be a NAR that waits: each counts for the limit."""
+"""A quarter of the downloads that may run may be NARs that wait: each counts for that limit."""
 
 _RECOMPRESSED = ("zstd", "xz")
 """Encodings in which the Go program of the same name keeps an uncompressed NAR."""
