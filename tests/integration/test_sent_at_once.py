@@ -61,6 +61,22 @@ class SentAtOnceTests(_Connected):
 KEY = NarKey("0" * 52, "xz")
 REQUEST = f"GET /{KEY.url} HTTP/1.1\r\nHost: cache.example\r\n\r\n".encode()
 LARGE = bytes(8 << 20)
+CLOSE = b"\r\nConnection: close\r\n\r\n"
+
+
+class CountedSocket:
+    """A socket that counts its sends."""
+
+    def __init__(self, inner: socket.socket) -> None:
+        self._inner = inner
+        self.sends = 0
+
+    def send(self, data: bytes) -> int:
+        self.sends += 1
+        return self._inner.send(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 class LateAnswerTests(_Connected):
@@ -73,9 +89,9 @@ class LateAnswerTests(_Connected):
         protocol.makeConnection(self.transport)
         self.server.cache.gate = Deferred()
 
-    def ask(self, *pieces: bytes) -> None:
+    def ask(self, *pieces: bytes, request: bytes = REQUEST) -> None:
         self.server.cache.add_nar(KEY, *pieces, size=sum(map(len, pieces)))
-        self.transport.protocol.dataReceived(REQUEST)
+        self.transport.protocol.dataReceived(request)
         self.assertRaises(BlockingIOError, self.client.recv, 100)
         gate = self.server.cache.gate
         assert gate is not None
@@ -86,6 +102,15 @@ class LateAnswerTests(_Connected):
         self.ask(b"the whole NAR")
         self.assertTrue(self.client.recv(10_000).endswith(b"\r\n\r\nthe whole NAR"))
         self.assertEqual([], self.reactor.getWriters())
+
+    def test_the_end_of_a_connection_sends_nothing(self) -> None:
+        """All bytes have left with the answer."""
+        counted: Any = CountedSocket(self.transport.socket)
+        self.transport.socket = counted
+        self.ask(b"the whole NAR", request=REQUEST.replace(b"\r\n\r\n", CLOSE))
+        self.assertEqual([self.transport], self.reactor.getWriters())
+        self.assertIsNotNone(self.transport.doWrite())
+        self.assertEqual(1, counted.sends)
 
     def test_a_slow_client_gets_all_bytes_in_order(self) -> None:
         """The socket takes a part of the first piece; the reactor sends the rest."""

@@ -167,6 +167,10 @@ class PromptMixin(_Stock):
             self.shut()
             raise
 
+    def writeSomeData(self, data: bytes) -> Any:
+        """See `FileDescriptor`: at the end of a connection Twisted would send no bytes."""
+        return super().writeSomeData(data) if data else 0
+
     def abortConnection(self) -> None:
         """See `ITCPTransport`; even if this fails, the client sees the end."""
         if self.disconnected or self._aborting:
