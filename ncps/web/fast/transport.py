@@ -94,9 +94,7 @@ class PromptMixin(_Stock):
 
     def send_with_file(self, head: bytes, file: SteadyFile, size: int) -> int | None:
         """See `send_in_turn`; None also if nothing may be sent now."""
-        if self.has_unsent or self._piece is not None or not self.connected:
-            return None
-        if self.disconnecting or self._writeDisconnecting or self._aborting:
+        if not self._may_send:
             return None
         try:
             return send_in_turn(self.socket, head, file, size)
@@ -222,16 +220,16 @@ class PromptMixin(_Stock):
         """Whether the buffers hold bytes that the socket has not accepted yet."""
         return bool(self._tempDataBuffer) or len(self.dataBuffer) > self.offset
 
+    @property
+    def _may_send(self) -> bool:
+        """Whether bytes may go to the socket, past the buffers."""
+        is_ending = self.disconnecting or self._writeDisconnecting or self._aborting
+        return bool(self.connected) and not (is_ending or self.has_unsent or self._piece)
+
     def send_now(self, data: bytes) -> None:
         """Write bytes, past the buffer if it is empty."""
         sent = 0
-        if self.connected and not (
-            self._tempDataBuffer
-            or self.dataBuffer
-            or self.disconnecting
-            or self._writeDisconnecting
-            or self._aborting
-        ):
+        if self._may_send:
             try:
                 sent = self.socket.send(data)
             except OSError:  # full or broken: the write of the rest shows which
@@ -239,10 +237,8 @@ class PromptMixin(_Stock):
             except BaseException:
                 self.shut()
                 raise
-        if sent < len(data):
-            self._write_rest(data, sent)
-
-    def _write_rest(self, data: bytes, sent: int) -> None:
+        if sent == len(data):
+            return
         try:
             self.write(data[sent:])
         except BaseException:
