@@ -177,11 +177,15 @@ class FaultTests:
         self.assertEqual((await catalog.totals()).nars_stored, 8)
 
     async def test_closing_waits_for_no_server_that_hangs(self: Any) -> None:
-        """The program can end while the database hangs."""
+        """The program can end while the database hangs.
+
+        All calls have a connection: one that is being made waits for its own deadline.
+        """
         self.patch(server, "CLOSE_S", 0.2)
-        database = self.opened()
+        database = self.opened(size=2)
         catalog = SqlCatalog(database)
-        await gatherResults([start(catalog.nar(key_of(number))) for number in range(8)])
+        both = threading.Barrier(2)
+        await gatherResults([start(database.point(lambda _: both.wait(30))) for _ in range(2)])
         self.server.freeze()
         try:
             calls = [start(catalog.nar(key_of(number))) for number in range(8)]
